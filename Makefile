@@ -1,0 +1,69 @@
+# Every target builds what it needs from nothing but Python and pip. ARGS goes to the program:
+#   make test ARGS="-k refresh"      make bench ARGS="--rounds 2"      make demo ARGS=--once
+
+VENV := .venv
+OLDEST := .venv-oldest
+OLDEST_MITMPROXY := 12.2.0
+ARGS ?=
+
+# The first of these that runs and is new enough. `make PYTHON=/path/to/python3` overrides it.
+PYTHON ?= $(shell for python in python3.13 python3 python3.12; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1 && echo $$python && break; done)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo run test test-oldest check format bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.ready
+	@$(VENV)/bin/python -m authpool.demo $(ARGS)
+
+run: $(VENV)/.ready
+	@$(VENV)/bin/authpool init
+	@$(VENV)/bin/authpool mitmweb $(ARGS)
+
+test: $(VENV)/.ready
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+# What touches mitmproxy, on the oldest release that is supported.
+test-oldest: $(OLDEST)/.ready
+	$(OLDEST)/bin/python -m pytest -m mitmproxy $(ARGS)
+
+check: $(VENV)/.ready
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.ready
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: $(VENV)/.ready
+	@$(VENV)/bin/python tests/bench/choice.py
+	@$(VENV)/bin/python tests/bench/bench.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) $(OLDEST) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find addon plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.ready: pyproject.toml
+	$(call create_venv,$(VENV))
+	$(VENV)/bin/python -m pip install --quiet --editable '.[dev,demo]'
+	@touch $@
+
+$(OLDEST)/.ready: pyproject.toml Makefile
+	$(call create_venv,$(OLDEST))
+	$(OLDEST)/bin/python -m pip install --quiet --editable '.[dev,demo]' 'mitmproxy==$(OLDEST_MITMPROXY)'
+	@touch $@
+
+# $(1): the folder. Kept when it works, made anew when its Python is gone.
+define create_venv
+	@test -n "$(PYTHON)" || { echo "make: Python 3.12 or newer is needed (looked for python3.13, python3," \
+		"python3.12): install it, or name it with make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "make: $(PYTHON) has no venv or ensurepip module: on Debian and Ubuntu," \
+		"apt-get install python$$version-venv" >&2; exit 1; }
+	@$(1)/bin/python -m pip --version >/dev/null 2>&1 || { \
+		echo "make: building $(1) with $(PYTHON), a minute or so"; $(PYTHON) -m venv --clear $(1); }
+endef
