@@ -1,0 +1,49 @@
+"""Every exception authpool raises on purpose.
+
+    AuthpoolError
+    ├── DiscoveryError            an issuer's metadata can't be had (`authpool.discovery`); some of it is worth another try
+    ├── ConfigurationError        authpool.toml (or the provider's client set-up) is wrong: an operator edits it
+    ├── StoreError                an account could not be read or written
+    │   ├── UnknownAccountError   there is no such account
+    │   ├── BrokenAccountError    its record can't be read as an account; only this account is affected
+    │   └── StoreUnavailableError the disk is full, the folder is read-only or gone: try again
+    └── RefusedError              a command was understood and refused; the message says why and what to do
+
+What a token endpoint answers is data, not an exception: see `authpool.verdict`.
+No message ever holds a token, a body or a header value.
+"""
+
+
+class AuthpoolError(Exception):
+    """The root: catch this to catch everything authpool raises on purpose."""
+
+
+class ConfigurationError(AuthpoolError):
+    """A mistake in the configuration, told as *where*, *what* and *what to do about it*."""
+
+    def __init__(self, where: str, problem: str, remedy: str) -> None:
+        """`where` names file and key, such as ``authpool.toml: pools.google.token_url``."""
+        super().__init__(f"{where}: {problem} {remedy}")
+        self.where = where
+        self.problem = problem
+        self.remedy = remedy
+
+
+class StoreError(AuthpoolError):
+    """An account could not be read or written."""
+
+
+class UnknownAccountError(StoreError):
+    """There is no account of that name in that pool."""
+
+
+class BrokenAccountError(StoreError):
+    """The account's record exists and can't be read as an account."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store itself does not answer (disk full, folder read-only or gone); nothing was changed."""
+
+
+class RefusedError(AuthpoolError):
+    """A command that was understood and is refused; the message is for the operator."""

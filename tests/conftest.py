@@ -1,0 +1,107 @@
+"""The parts every test may ask for. What each of them is: `support`."""
+
+import itertools
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.certificates import CertificateAuthority
+from support.clock import FakeClock
+from support.node import NodeMissingError, node_is_required
+from support.provider import OidcProvider
+from support.rotating_provider import RotatingProvider
+from support.token_endpoint import ScriptedTokenEndpoint
+from support.upstream import Upstream
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that stands still until it is turned."""
+    return FakeClock()
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[OidcProvider]:
+    """The real provider, rotating and punishing reuse; one for the session, so use `new_account` names."""
+    yield from _run_provider(OidcProvider(rotate=True))
+
+
+@pytest.fixture(scope="session")
+def plain_provider() -> Iterator[OidcProvider]:
+    """The real provider without rotation: a refresh answers the refresh token it was given."""
+    yield from _run_provider(OidcProvider(rotate=False))
+
+
+def _run_provider(provider: OidcProvider) -> Iterator[OidcProvider]:
+    problem = _start(provider)
+    if problem and node_is_required():
+        pytest.fail(problem, pytrace=False)
+    if problem:
+        pytest.skip(problem)
+    yield provider
+    provider.stop()
+
+
+def _start(provider: OidcProvider) -> str | None:
+    """Start it, or tell why this machine can't."""
+    try:
+        provider.start()
+    except NodeMissingError as missing:
+        return str(missing)
+    return None
+
+
+@pytest.fixture
+def new_account() -> Callable[[], str]:
+    """Answers an account name nobody used before, at each call."""
+    unique = uuid.uuid4().hex[:8]
+    numbers = itertools.count(1)
+    return lambda: f"user{next(numbers)}.{unique}@example.com"
+
+
+@pytest.fixture
+def rotating() -> RotatingProvider:
+    """The fast in-process provider; served by `token_endpoint`."""
+    return RotatingProvider()
+
+
+@pytest.fixture
+async def token_endpoint(rotating: RotatingProvider) -> AsyncIterator[ScriptedTokenEndpoint]:
+    """A real token endpoint with `rotating` behind it, until the test gives it another script."""
+    async with ScriptedTokenEndpoint(rotating) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """An API over plain HTTP/1.1."""
+    async with Upstream() as server:
+        yield server
+
+
+@pytest.fixture
+async def tls_upstream(authority: CertificateAuthority) -> AsyncIterator[Upstream]:
+    """An API over HTTPS, HTTP/1.1."""
+    async with Upstream(authority.server_context()) as server:
+        yield server
+
+
+@pytest.fixture
+async def http2_upstream(authority: CertificateAuthority) -> AsyncIterator[Upstream]:
+    """An API over HTTPS, HTTP/2."""
+    async with Upstream(authority.server_context(http2=True)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    """Who signs the upstreams' certificates."""
+    return CertificateAuthority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def confdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where mitmproxy keeps its CA, shared so that it is made once."""
+    return tmp_path_factory.mktemp("mitmproxy")

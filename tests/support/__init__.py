@@ -1,0 +1,1 @@
+"""What the tests are made of: real servers, real processes, real files, and a clock that obeys."""
