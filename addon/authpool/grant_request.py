@@ -1,0 +1,74 @@
+"""The form that asks a token endpoint for a token, and how the client proves itself with it. Pure."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote_plus
+
+from authpool.account import Account, OAuthClient
+from authpool.config import PoolConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantRequest:
+    """One POST, ready to send. `client` names (token endpoint, client) for the storm rule; it is no secret."""
+
+    url: str
+    form: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    client: str
+
+
+def grant_request(pool: PoolConfig, url: str, account: Account) -> GrantRequest:
+    """The request by which accounts of this pool get a new access token."""
+    if pool.type == "client_credentials":
+        return client_credentials_request(pool, url, account)
+    return refresh_request(pool, url, account)
+
+
+def refresh_request(pool: PoolConfig, url: str, account: Account) -> GrantRequest:
+    """RFC 6749 §6. The account must have a refresh token; `scope` is left out, which means: as granted before."""
+    refresh_token = account.token.refresh_token
+    if refresh_token is None:
+        raise ValueError("an account without a refresh token can't be refreshed")
+    return _request(pool, url, account, {"grant_type": "refresh_token", "refresh_token": refresh_token})
+
+
+def client_credentials_request(pool: PoolConfig, url: str, account: Account) -> GrantRequest:
+    """RFC 6749 §4.4.2, for a service identity: the client is the account."""
+    form = {"grant_type": "client_credentials"}
+    if pool.scopes:
+        form["scope"] = " ".join(pool.scopes)
+    return _request(pool, url, account, form)
+
+
+def client_of(pool: PoolConfig, account: Account) -> OAuthClient | None:
+    """The client an account's grant belongs to: its own where it has one, else the pool's."""
+    if account.client is not None:
+        return account.client
+    if pool.client is None:
+        return None
+    return OAuthClient(client_id=pool.client.client_id, client_secret=pool.client.client_secret)
+
+
+def _request(pool: PoolConfig, url: str, account: Account, form: dict[str, str]) -> GrantRequest:
+    headers: dict[str, str] = {}
+    client = client_of(pool, account)
+    method = pool.client.client_auth if pool.client is not None else "client_secret_post"
+    if client is not None:
+        if client.client_secret is None or method == "none":
+            form["client_id"] = client.client_id
+        elif method == "client_secret_basic":
+            headers["Authorization"] = basic_authorization(client.client_id, client.client_secret)
+        else:
+            form["client_id"] = client.client_id
+            form["client_secret"] = client.client_secret
+    return GrantRequest(
+        url=url, form=form, headers=headers, client=f"{url} {client.client_id if client is not None else ''}"
+    )
+
+
+def basic_authorization(client_id: str, client_secret: str) -> str:
+    """RFC 6749 §2.3.1: both are form-encoded before they are joined."""
+    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()

@@ -1,0 +1,48 @@
+"""What came of refreshing an account: data for whoever asked. Pure."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from authpool.account import Account
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """There is a live access token, stored. `posted` is False when another flight or process had fetched it."""
+
+    account: Account
+    posted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dead:
+    """The account is disabled. `stored` is False while the disk refuses to take that verdict."""
+
+    account: Account
+    stored: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unavailable:
+    """Not now. `cause` says whose fault it is; nothing was decided about the account."""
+
+    detail: str
+    cause: Literal["endpoint", "store", "account"] = "endpoint"
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misconfigured:
+    """The token endpoint rejects the client, or everything it says: an operator must look at the pool."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """The account was removed, or its record can't be read any more."""
+
+    detail: str
+
+
+type Outcome = Ready | Dead | Unavailable | Misconfigured | Gone
