@@ -1,0 +1,155 @@
+"""Refreshing ahead of expiry, in the background, so that in steady state no request waits for a refresh."""
+
+import asyncio
+import heapq
+import logging
+import random
+from collections.abc import Callable, Mapping
+
+from authpool.account import Account, AccountKey
+from authpool.clock import Clock
+from authpool.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
+from authpool.pool import Member, Pool, State
+from authpool.refresh import Refresher
+
+logger = logging.getLogger(__name__)
+
+BACKGROUND_FLIGHTS = 4
+JITTER = 0.2
+"""An account is taken up to this share of its lead earlier, so that accounts added together do not stay together."""
+BACKOFF_SECONDS = (1.0, 30.0)
+HOPELESS_BACKOFF_SECONDS = 300.0
+
+
+class Keeper:
+    """Keeps the access tokens of every account alive that is not disabled, paused ones too."""
+
+    def __init__(
+        self,
+        pools: Callable[[], Mapping[str, Pool]],
+        refresher: Refresher,
+        clock: Clock,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._pools = pools
+        self._refresher = refresher
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 - spreads refreshes, guards nothing
+        self._due: list[tuple[float, AccountKey]] = []
+        self._planned: dict[AccountKey, float] = {}
+        self._woken = asyncio.Event()
+        self._slots = asyncio.Semaphore(BACKGROUND_FLIGHTS)
+        self._flights: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Refresh what is due, for ever; ends by cancellation."""
+        try:
+            while True:
+                await self._wait()
+                now = self._clock.time()
+                while self._due and self._due[0][0] <= now:
+                    at, key = heapq.heappop(self._due)
+                    if self._planned.get(key) == at:  # else it was planned anew since
+                        del self._planned[key]
+                        await self._start(key)
+        finally:
+            for flight in self._flights:
+                flight.cancel()
+            await asyncio.gather(*self._flights, return_exceptions=True)
+
+    def plan(self, member: Member) -> None:
+        """Note when a member is due next, now that something about it changed."""
+        record = member.record
+        due = self._due_at(member) if isinstance(record, Account) else None
+        if due is None:
+            self._planned.pop(member.key, None)
+            return
+        self._planned[member.key] = due
+        heapq.heappush(self._due, (due, member.key))
+        self._woken.set()
+
+    def settle(self, key: AccountKey, outcome: Outcome) -> None:
+        """Apply what came of a refresh to the pool, and plan the next one."""
+        pool = self._pools().get(key.pool)
+        if pool is None:
+            return
+        match outcome:
+            case Ready():
+                member = pool.put(outcome.account)
+                member.failures, member.retry_at = 0, 0.0
+                pool.warm(key)
+            case Dead():
+                pool.condemn(outcome.account, stored=outcome.stored)
+            case Unavailable() | Misconfigured():
+                self._postpone(pool, key, outcome)
+            case Gone():
+                pass  # whoever follows the store sees it go
+        after = pool.get(key)
+        if after is not None:
+            self.plan(after)
+
+    def _postpone(self, pool: Pool, key: AccountKey, outcome: Unavailable | Misconfigured) -> None:
+        member = pool.get(key)
+        if member is None or not isinstance(member.record, Account):
+            return
+        now = self._clock.time()
+        member.failures += 1
+        shortest, longest = BACKOFF_SECONDS
+        wait = min(longest, shortest * 2 ** min(member.failures - 1, 10)) * self._rng.uniform(0.5, 1.0)
+        if isinstance(outcome, Unavailable):
+            if outcome.retry_after_seconds is not None:
+                wait = max(outcome.retry_after_seconds, wait if outcome.retry_after_seconds else 0.0)
+            if outcome.cause == "account" and outcome.retry_after_seconds is None:
+                wait = HOPELESS_BACKOFF_SECONDS
+        member.retry_at = now + wait
+        if not member.record.token.live(now):
+            pool.cool(key, member.retry_at, outcome.detail)
+        if member.failures == 1:
+            logger.warning("Refreshing %s did not work: %s", member.record.address, outcome.detail)
+
+    def _due_at(self, member: Member) -> float | None:
+        """When (Unix seconds) a member is to be refreshed; None when there is nothing to refresh or to hope for."""
+        account = member.account
+        pool = self._pools().get(account.pool)
+        if pool is None or pool.config.type == "static" or member.state(self._clock.time()) is State.DISABLED:
+            return None
+        if account.token.refresh_token is None and pool.config.type == "refresh_token":
+            return None
+        if account.token.access_token is None:
+            return max(member.retry_at, self._clock.time() + self._rng.uniform(0, 1))
+        if account.token.expires_at is None:
+            return None
+        lead = member.advisory_seconds * (1 + self._rng.uniform(0, JITTER))
+        return max(account.token.expires_at - lead, member.retry_at)
+
+    async def _wait(self) -> None:
+        self._woken.clear()
+        if not self._due:
+            await self._woken.wait()
+            return
+        wait = self._due[0][0] - self._clock.time()
+        if wait <= 0:
+            return
+        sleep = asyncio.ensure_future(self._clock.sleep(min(wait, 60.0)))  # the wall clock may jump
+        woken = asyncio.ensure_future(self._woken.wait())
+        try:
+            await asyncio.wait({sleep, woken}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            woken.cancel()
+
+    async def _start(self, key: AccountKey) -> None:
+        await self._slots.acquire()
+        flight = asyncio.create_task(self._refresh(key), name=f"keep {key}")
+        if not flight.done():
+            self._flights.add(flight)
+            flight.add_done_callback(self._flights.discard)
+
+    async def _refresh(self, key: AccountKey) -> None:
+        try:
+            pool = self._pools().get(key.pool)
+            member = pool.get(key) if pool is not None else None
+            if member is not None and isinstance(member.record, Account):
+                await self._refresher.refresh(member.record)
+        finally:
+            self._slots.release()

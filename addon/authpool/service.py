@@ -1,0 +1,246 @@
+"""A running gateway without mitmproxy: the parts put together, the pools swapped on reload, the store followed."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from authpool.account import Account, AccountKey
+from authpool.broker import Broker
+from authpool.clock import Clock, SystemClock
+from authpool.config import CONFIG_NAME, Config, PoolConfig, load_config
+from authpool.discovery import EndpointResolver
+from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError
+from authpool.folder import FolderStore
+from authpool.keeper import Keeper
+from authpool.outcome import Outcome
+from authpool.plugins import Plugins
+from authpool.pool import Pool, State
+from authpool.refresh import Refresher
+from authpool.report import disabled_line, reload_line
+from authpool.routing import Router
+from authpool.store import Record, Store
+from authpool.token_client import TokenClient, TokenEndpoint, fetcher
+
+logger = logging.getLogger(__name__)
+
+FOLLOW_SECONDS = (0.25, 0.7)
+FOLLOW_SHARE = 0.05
+"""The store is asked what changed in these intervals, the longer the more there is to look at, so that looking takes a
+small share of a core; a change by anybody's hand is in the pool within a second."""
+RELOAD_MARKER = ".reload"
+"""Touched by `authpool reload`: every gateway on the home reloads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Configuration and pools that belong together; replaced as a whole, never changed."""
+
+    config: Config
+    router: Router
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+
+
+class Service:
+    """Everything a gateway does that is not mitmproxy. Raises ConfigurationError when it can't be put together."""
+
+    def __init__(
+        self,
+        home: Path,
+        environ: Mapping[str, str],
+        *,
+        clock: Clock | None = None,
+        endpoint: TokenEndpoint | None = None,
+        store: Store | None = None,
+        accept: Callable[[Config], None] = lambda config: None,
+    ) -> None:
+        """`accept` may raise ConfigurationError for a configuration that does not fit where the gateway runs."""
+        self.home = home
+        self._accept = accept
+        self._environ = environ
+        self.clock = clock or SystemClock()
+        config = load_config(home, environ)
+        self.plugins = Plugins(home / "plugins")
+        for pool in config.pools.values():
+            self.plugins.rotation(pool)
+        self._snapshot = Snapshot(config=config, router=Router(config.pools.values()))
+        self._own_client = TokenClient() if endpoint is None else None
+        self.endpoint: TokenEndpoint = endpoint or self._own_client  # type: ignore[assignment]
+        self.store = store or FolderStore(home / "accounts")
+        self.resolver = EndpointResolver(fetcher(self.endpoint))
+        self.refresher = Refresher(
+            store=self.store,
+            endpoint=self.endpoint,
+            resolver=self.resolver,
+            pools=self._configured_pools,
+            clock=self.clock,
+            notify=self.plugins.notify,
+            settled=self._settle,
+        )
+        self.broker = Broker(self._pools, self.refresher, self.clock)
+        self._keeper = Keeper(self._pools, self.refresher, self.clock)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._marks: tuple[object, ...] = ()
+        self._reloading = asyncio.Lock()
+        self._store_trouble = ""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    async def start(self) -> None:
+        """Load the accounts and begin to keep them. Raises StoreUnavailableError."""
+        self._marks = self._current_marks()
+        await self._build(self._snapshot.config)
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="authpool follow"),
+            asyncio.create_task(self._keeper.run(), name="authpool keeper"),
+        ]
+
+    async def stop(self) -> None:
+        """Stop following, let refreshes land, close connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.refresher.aclose()
+        await self.resolver.aclose()
+        if self._own_client is not None:
+            await self._own_client.aclose()
+
+    async def reload(self) -> None:
+        """Re-read configuration and accounts, build the new pools aside and swap them in.
+
+        Raises ConfigurationError or StoreUnavailableError; then everything stays as it was.
+        """
+        async with self._reloading:
+            self._marks = self._current_marks()
+            config = load_config(self.home, self._environ)
+            self._accept(config)
+            self.refresher.forget_faults()
+            self.resolver.forget()
+            await self._build(config)
+
+    # --- building and swapping --------------------------------------------------------------------------------
+
+    async def _build(self, config: Config) -> None:
+        # Before the store is read: what it tells as changed it tells once.
+        rotations = {name: self.plugins.rotation(pool_config) for name, pool_config in config.pools.items()}
+        former = self._snapshot.pools
+        known = {member.key: member.record for pool in former.values() for member in pool}
+        records = dict(await self.store.load(config.pools.keys()))
+        for pool in former.values():
+            for member in pool:  # what changed in memory while the store was read is newer than what was read
+                if member.key in records and known.get(member.key) is not member.record:
+                    records[member.key] = member.record
+        pools = {
+            name: Pool(
+                pool_config,
+                rotations[name],
+                self.clock,
+                (record for key, record in records.items() if key.pool == name),
+            )
+            for name, pool_config in config.pools.items()
+        }
+        for name, pool in pools.items():
+            if name in former:
+                pool.inherit(former[name])
+        self._snapshot = Snapshot(config=config, router=Router(config.pools.values()), pools=pools)
+        if not pools:
+            logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
+        for pool in pools.values():
+            for member in pool:
+                self._keeper.plan(member)
+            self._tell(pool)
+
+    def _tell(self, pool: Pool) -> None:
+        """Say who is left out, and how the pool stands: the lines operators look for."""
+        now = self.clock.time()
+        for member in pool:
+            match member.state(now):
+                case State.DISABLED:
+                    logger.warning(disabled_line(member.account))
+                case State.BROKEN:
+                    logger.error("Skipping broken account %s: %s", member.record.address, _reason(member.record))
+        logger.info(reload_line(pool.config.name, pool.counts()))
+
+    # --- following --------------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        pause, longest = FOLLOW_SECONDS
+        while True:
+            await self.clock.sleep(pause)
+            began = self.clock.monotonic()
+            try:
+                marks = await asyncio.to_thread(self._current_marks)
+                if marks != self._marks:
+                    await self.reload()
+                else:
+                    await self.catch_up()
+                self._store_trouble = ""
+            except StoreUnavailableError as error:
+                if str(error) != self._store_trouble:  # once, not every time
+                    self._store_trouble = str(error)
+                    logger.error("The accounts can't be read; the pool goes on with what it has: %s", error)
+            except AuthpoolError as error:
+                logger.error("%s The old configuration stays in force.", error)
+            except Exception:
+                logger.exception("Following the store failed; it goes on")
+            pause = min(longest, max(FOLLOW_SECONDS[0], (self.clock.monotonic() - began) / FOLLOW_SHARE))
+
+    async def catch_up(self) -> None:
+        """Take in what changed in the store, by anybody's hand."""
+        touched: dict[str, Mapping[State, int]] = {}
+        for key, record in (await self.store.changes()).items():
+            pool = self._snapshot.pools.get(key.pool)
+            if pool is None:
+                continue
+            touched.setdefault(key.pool, pool.counts())
+            self._take_in(pool, key, record)
+        for name, before in touched.items():
+            counts = self._snapshot.pools[name].counts()
+            if counts != before:
+                logger.info(reload_line(name, counts))
+
+    def _take_in(self, pool: Pool, key: AccountKey, record: Record | None) -> None:
+        before = pool.get(key)
+        former = before.record if before is not None else None
+        if record is None:
+            pool.remove(key)
+            logger.info("Account %s was removed", former.address if former is not None else key)
+            return
+        member = pool.put(record)
+        self._keeper.plan(member)
+        match member.state(self.clock.time()):
+            case State.DISABLED if not (isinstance(former, Account) and former.disabled):
+                logger.warning(disabled_line(member.account))
+            case State.BROKEN:
+                logger.error("Skipping broken account %s: %s", record.address, _reason(record))
+            case _ if isinstance(former, Account) and former.disabled and isinstance(record, Account):
+                if record.token.refresh_token != former.token.refresh_token and not record.disabled:
+                    logger.info("Account %s re-enabled: new refresh token", record.address)
+
+    def _settle(self, key: AccountKey, outcome: Outcome) -> None:
+        self._keeper.settle(key, outcome)
+
+    def _current_marks(self) -> tuple[object, ...]:
+        marks: list[object] = []
+        for name in (CONFIG_NAME, RELOAD_MARKER):
+            with contextlib.suppress(OSError):
+                stat = (self.home / name).stat()
+                marks.append((name, stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        return tuple(marks)
+
+    def _pools(self) -> Mapping[str, Pool]:
+        return self._snapshot.pools
+
+    def _configured_pools(self) -> Mapping[str, PoolConfig]:
+        return self._snapshot.config.pools
+
+
+def _reason(record: Record) -> str:
+    return "" if isinstance(record, Account) else record.reason
+
+
+__all__ = ["ConfigurationError", "Service", "Snapshot"]

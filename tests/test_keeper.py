@@ -1,0 +1,185 @@
+"""Refreshing ahead of expiry: what is due when, and what an outcome does to the pool."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from authpool.account import Account, AccountKey, Token
+from authpool.config import HostPattern, PoolConfig
+from authpool.keeper import BACKGROUND_FLIGHTS, Keeper
+from authpool.outcome import Dead, Misconfigured, Outcome, Ready, Unavailable
+from authpool.pool import Pool, State
+from authpool_round_robin import RoundRobin
+from support.clock import FakeClock
+
+CONFIG = PoolConfig(name="p", hosts=(HostPattern.parse("api.example.com"),))
+
+
+class ScriptedRefresher:
+    """Answers refreshes as told, and notes when each was asked for (Unix seconds)."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.asked: list[tuple[float, str]] = []
+        self.outcome: Outcome | None = None
+        self.keeper: Keeper | None = None
+        self.gate: asyncio.Event | None = None
+        self.under_way = 0
+        self.most_under_way = 0
+
+    async def refresh(self, account: Account) -> Outcome:
+        self.asked.append((self.clock.time(), account.name))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        if self.gate is not None:
+            await self.gate.wait()
+        self.under_way -= 1
+        token = replace(account.token, access_token=f"new-{len(self.asked)}", expires_at=int(self.clock.time()) + 3600)
+        outcome = self.outcome or Ready(account=account.with_token(token), posted=True)
+        assert self.keeper is not None
+        self.keeper.settle(account.key, outcome)
+        return outcome
+
+
+class World:
+    """A pool with a keeper on a clock that is turned by hand."""
+
+    def __init__(self, clock: FakeClock, *accounts: Account) -> None:
+        self.clock = clock
+        self.pool = Pool(CONFIG, RoundRobin(), clock, accounts)
+        self.refresher = ScriptedRefresher(clock)
+        self.keeper = Keeper(lambda: {"p": self.pool}, self.refresher, clock, random.Random(1))  # type: ignore[arg-type]
+        self.refresher.keeper = self.keeper
+        for member in self.pool:
+            self.keeper.plan(member)
+        self.task = asyncio.create_task(self.keeper.run())
+
+    def state(self, name: str = "alice") -> State:
+        member = self.pool.get(AccountKey.of("p", name))
+        assert member is not None
+        return member.state(self.clock.time())
+
+
+def account(clock: FakeClock, name: str = "alice", *, lifetime: int = 3600, **changes: bool) -> Account:
+    expires_at = int(clock.time()) + lifetime
+    token = Token(access_token=f"old-{name}", refresh_token=f"refresh-{name}", expires_at=expires_at)
+    return replace(Account(pool="p", name=name, token=token), **changes)
+
+
+@pytest.fixture
+async def worlds(clock: FakeClock) -> AsyncIterator[list[World]]:
+    """Worlds that are ended with the test."""
+    started: list[World] = []
+    yield started
+    for world in started:
+        world.task.cancel()
+        await asyncio.gather(world.task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("paused", (False, True))
+async def test_an_account_is_refreshed_within_its_advisory_window(
+    *, paused: bool, clock: FakeClock, worlds: list[World]
+) -> None:
+    """Not before the window and its jitter, not after its start; a paused account is kept alive too."""
+    began = clock.time()
+    world = World(clock, account(clock, proxy_disabled=paused))
+    worlds.append(world)
+    await clock.advance(3600 - 300 * 1.2 - 1)
+    assert world.refresher.asked == []
+    await clock.advance(61 + 1)
+    (at, name), *more = world.refresher.asked
+    assert (name, more) == ("alice", [])
+    assert 3600 - 360 <= at - began <= 3600 - 300
+    assert world.state() is (State.PAUSED if paused else State.READY)
+
+
+async def test_it_goes_on_and_on(clock: FakeClock, worlds: list[World]) -> None:
+    """Each refresh plans the next: a day has about 26 of them for an hour's token."""
+    world = World(clock, account(clock))
+    worlds.append(world)
+    await clock.advance(86400)
+    assert 24 <= len(world.refresher.asked) <= 28
+
+
+async def test_a_disabled_account_is_left_alone(clock: FakeClock, worlds: list[World]) -> None:
+    """Nothing presents a token that is known to be dead."""
+    world = World(clock, account(clock, disabled=True))
+    worlds.append(world)
+    await clock.advance(86400)
+    assert world.refresher.asked == []
+
+
+async def test_an_account_without_an_access_token_gets_one_at_once(clock: FakeClock, worlds: list[World]) -> None:
+    """A refresh token alone is proved within seconds, not at the first request."""
+    world = World(clock, replace(account(clock), token=Token(refresh_token="r")))
+    worlds.append(world)
+    await clock.advance(2)
+    assert len(world.refresher.asked) == 1
+
+
+async def test_failures_back_off_and_a_live_token_goes_on_serving(clock: FakeClock, worlds: list[World]) -> None:
+    """While the token lives the account serves; past its end it cools until the next try."""
+    world = World(clock, account(clock, lifetime=100))
+    worlds.append(world)
+    world.refresher.outcome = Unavailable(detail="HTTP 503")
+    await clock.advance(90)
+    tries = len(world.refresher.asked)
+    assert 2 <= tries <= 8
+    assert world.state() is State.READY
+    await clock.advance(60)
+    assert world.state() is State.COOLING
+    assert len(world.refresher.asked) < tries + 10
+    world.refresher.outcome = None
+    await clock.advance(31)
+    assert world.state() is State.READY
+
+
+async def test_retry_after_is_honoured(clock: FakeClock, worlds: list[World]) -> None:
+    """The endpoint said when to come back: not before."""
+    world = World(clock, account(clock, lifetime=100))
+    worlds.append(world)
+    world.refresher.outcome = Unavailable(detail="HTTP 429", retry_after_seconds=500)
+    await clock.advance(99)
+    assert len(world.refresher.asked) == 1
+    await clock.advance(400)
+    assert len(world.refresher.asked) == 1
+    await clock.advance(100)
+    assert len(world.refresher.asked) == 2
+
+
+async def test_a_dead_account_leaves_the_pool(clock: FakeClock, worlds: list[World]) -> None:
+    """It is noticed although no request used it, within one advisory window of its token's end."""
+    alice = account(clock)
+    world = World(clock, alice)
+    worlds.append(world)
+    world.refresher.outcome = Dead(account=alice.with_disabled("invalid_grant", clock.time()))
+    await clock.advance(3600 - 300)
+    assert world.state() is State.DISABLED
+    await clock.advance(86400)
+    assert len(world.refresher.asked) == 1
+
+
+async def test_a_rejected_client_disables_nobody(clock: FakeClock, worlds: list[World]) -> None:
+    """The configuration is wrong: the account waits for it to be mended."""
+    world = World(clock, account(clock, lifetime=100))
+    worlds.append(world)
+    world.refresher.outcome = Misconfigured(detail="invalid_client")
+    await clock.advance(200)
+    assert world.state() is State.COOLING
+
+
+async def test_few_flights_at_a_time(clock: FakeClock, worlds: list[World]) -> None:
+    """However many expire together, the token endpoint sees a handful of refreshes at once."""
+    world = World(clock, *(account(clock, f"a{number}", lifetime=-10) for number in range(100)))
+    worlds.append(world)
+    world.refresher.gate = asyncio.Event()
+    await clock.advance(1)
+    assert world.refresher.under_way == BACKGROUND_FLIGHTS
+    world.refresher.gate.set()
+    for _ in range(100):
+        await clock.settle()
+    assert {name for _, name in world.refresher.asked} == {f"a{number}" for number in range(100)}
+    assert world.refresher.most_under_way == BACKGROUND_FLIGHTS
