@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from authpool.atomic_file import FileOperations
+from authpool.folder import FolderStore
 from authpool.operations import Operations
 from authpool.service import Service
 from authpool.sources import Credential, parse_credential
@@ -100,11 +102,13 @@ async def open_desk(
     userinfo: bool = True,
     running: bool = False,
     patience_seconds: float = 10.0,
-    pools: Mapping[str, Mapping[str, Any]] | None = None,
+    files: FileOperations | None = None,
+    plugin: str = "",
 ) -> AsyncIterator[Desk]:
     """A home whose pool `google` is at a real token endpoint, and one of each other type beside it.
 
-    `running`: within a gateway that serves the pools, rather than from the command line.
+    `running`: within a gateway that serves the pools, rather than from the command line. `files` are the system
+    calls of the store, `plugin` the text of a plugin in the home.
     """
     provider = provider or RotatingProvider()
     async with ScriptedTokenEndpoint(provider) as endpoint, _served(Userinfo(provider)) as told:
@@ -116,10 +120,11 @@ async def open_desk(
                 "google": google,
                 "service": {**client, "type": "client_credentials", "hosts": ["service.example"]},
                 "keys": {"type": "static", "hosts": ["keys.example"]},
-                **(pools or {}),
             },
         )
-        service = Service(home, {})
+        if plugin:
+            (home / "plugins" / "of_the_test.py").write_text(plugin)
+        service = Service(home, {}, store=FolderStore(home / "accounts", files=files))
         if running:
             await service.start()
         try:

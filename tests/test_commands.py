@@ -1,0 +1,167 @@
+"""The operator's verbs inside a running mitmproxy."""
+
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from mitmproxy import exceptions
+
+from authpool import wire
+from authpool.addon import Gateway
+from authpool.commands import Commands
+from support.gateway import Mitmdump, RunningGateway, dump_master
+from support.home import make_home, read_account, token_table
+from support.rotating_provider import RotatingProvider
+from support.token_endpoint import ScriptedTokenEndpoint
+from support.upstream import Upstream
+
+pytestmark = pytest.mark.mitmproxy
+
+VERBS = {"add", "accounts", "reload", "pause", "resume", "enable", "refresh", "remove"}
+
+
+@pytest.fixture(autouse=True)
+def stock_mitmproxy() -> Iterator[None]:
+    """Leave mitmproxy as it was."""
+    yield
+    wire.uninstall()
+
+
+@pytest.fixture
+def home(tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream) -> Path:
+    upstream.accept(rotating)
+    pool = {"token_url": token_endpoint.url, "client_id": "client", "hosts": [upstream.authority]}
+    accounts = {f"p/{name}": {"token": token_table(rotating.issue(name))} for name in ("alice", "bob")}
+    return make_home(tmp_path, pools={"p": pool}, accounts=accounts)
+
+
+@pytest.fixture
+async def gateway(home: Path, confdir: Path, upstream: Upstream) -> AsyncIterator[RunningGateway]:
+    addon = Gateway()
+    async with dump_master(
+        addon, Commands(addon), home=home, confdir=confdir, mode=f"reverse:{upstream.url}"
+    ) as running:
+        yield running
+
+
+def run(gateway: RunningGateway, line: str) -> object:
+    return gateway.master.commands.execute(line)  # type: ignore[no-untyped-call]
+
+
+async def told(gateway: RunningGateway, words: str) -> None:
+    """Wait until the log says so."""
+    await gateway.wait_until(lambda: any(words in message for message in gateway.messages))
+
+
+def states(gateway: RunningGateway) -> dict[str, str]:
+    table = run(gateway, "authpool.accounts")
+    assert isinstance(table, list)
+    return {row[1]: row[2] for row in table[1:]}
+
+
+async def test_every_verb_of_the_contract_is_there(gateway: RunningGateway) -> None:
+    """With a line of help each, as the operator reads it."""
+    commands = {n: c for n, c in gateway.master.commands.commands.items() if n.startswith("authpool.")}
+    assert set(commands) == {f"authpool.{verb}" for verb in VERBS}
+    assert all(command.help for command in commands.values())
+
+
+async def test_accounts_are_shown_with_what_they_served(gateway: RunningGateway) -> None:
+    """The running gateway knows how many requests each account served."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for _ in range(4):
+            assert (await client.get(gateway.url)).status_code == 200
+    table = run(gateway, "authpool.accounts")
+    assert isinstance(table, list)
+    header, *rows = table
+    served = {row[header.index("NAME")]: row[header.index("SERVED")] for row in rows}
+    assert served == {"alice": "2", "bob": "2"}
+
+
+async def test_pause_and_resume(gateway: RunningGateway, home: Path) -> None:
+    """A paused account leaves the running pool and its file says so; resume undoes it."""
+    run(gateway, "authpool.pause p/alice")
+    await told(gateway, "Paused p/alice")
+    await gateway.wait_until(lambda: states(gateway)["alice"] == "paused")
+    assert read_account(home, "p/alice")["proxy_disabled"] is True
+    run(gateway, "authpool.resume p/alice")
+    await gateway.wait_until(lambda: states(gateway)["alice"] == "ready")
+    assert read_account(home, "p/alice")["proxy_disabled"] is False
+
+
+async def test_adding_again_revives_a_dead_account(
+    gateway: RunningGateway, home: Path, tmp_path: Path, rotating: RotatingProvider
+) -> None:
+    """Dead by a refresh, refused with the same token, back with a new one, in the running pool."""
+    rotating.revoke("alice")
+    run(gateway, "authpool.refresh p/alice")
+    await gateway.wait_until(lambda: states(gateway)["alice"] == "disabled")
+    run(gateway, "authpool.enable p/alice")
+    await told(gateway, "authpool: ")
+    assert states(gateway)["alice"] == "disabled"
+    source = tmp_path / "alice.json"
+    source.touch(mode=0o600)
+    source.write_text(json.dumps(rotating.issue("alice")))
+    run(gateway, f"authpool.add p @{source} alice")
+    await told(gateway, "Account p/alice re-enabled: new refresh token")
+    await gateway.wait_until(lambda: states(gateway)["alice"] == "ready")
+    assert read_account(home, "p/alice").get("disabled", False) is False
+
+
+async def test_a_secret_as_an_argument_is_refused(gateway: RunningGateway, rotating: RotatingProvider) -> None:
+    """And not repeated, for mitmproxy keeps what was typed as it is."""
+    secret = rotating.issue("carol")["refresh_token"]
+    with pytest.raises(exceptions.CommandError) as refused:
+        run(gateway, f"authpool.add p {secret} carol")
+    assert secret not in str(refused.value)
+    assert set(states(gateway)) == {"alice", "bob"}
+
+
+async def test_remove(gateway: RunningGateway) -> None:
+    """The account is gone from the pool; the others serve on."""
+    run(gateway, "authpool.remove p/alice")
+    await gateway.wait_until(lambda: set(states(gateway)) == {"bob"})
+
+
+async def test_reload_tells_how_the_pool_stands(gateway: RunningGateway) -> None:
+    """The line operators look for."""
+    before = len([m for m in gateway.messages if m == "Pool p reloaded: 2 ready"])
+    run(gateway, "authpool.reload")
+    await gateway.wait_until(lambda: len([m for m in gateway.messages if m == "Pool p reloaded: 2 ready"]) > before)
+
+
+@pytest.mark.parametrize("line", ("authpool.pause p/nobody", "authpool.pause nobody", "authpool.refresh q/alice"))
+async def test_a_wrong_name_is_told(line: str, gateway: RunningGateway) -> None:
+    """In the log, as an error with a remedy."""
+    run(gateway, line)
+    await gateway.wait_until(
+        lambda: any(r.levelname == "ERROR" and "authpool: " in r.getMessage() for r in gateway.log)
+    )
+
+
+async def test_the_verbs_in_mitmweb(home: Path, confdir: Path, upstream: Upstream) -> None:
+    """The command bar reaches them, behind its password and its XSRF check."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        web_port = probe.getsockname()[1]
+    script = str(Path(__file__).parents[1] / "addon" / "gateway.py")
+    mitmweb = Mitmdump(
+        *("-s", script, "--mode", f"reverse:{upstream.url}", "--no-web-open-browser"),
+        *("--web-port", str(web_port), "--set", "web_password=sesame"),
+        home=home,
+        confdir=confdir,
+        tool="mitmweb",
+    )
+    async with mitmweb, httpx.AsyncClient(trust_env=False, base_url=f"http://127.0.0.1:{web_port}") as web:
+        await mitmweb.wait_for("Pool p reloaded: 2 ready")
+        assert (await web.post("/commands/authpool.accounts", json={"arguments": []})).status_code == 403
+        web.headers["Authorization"] = "Bearer sesame"
+        assert (await web.post("/commands/authpool.accounts", json={"arguments": []})).status_code == 403
+        web.cookies["_mitmproxy_xsrf"] = web.headers["X-XSRFToken"] = "0123456789abcdef"  # as its own page does
+        paused = await web.post("/commands/authpool.pause", json={"arguments": ["p/alice"]})
+        assert paused.status_code == 200, paused.text
+        await mitmweb.wait_for("Paused p/alice")
+        shown = await web.post("/commands/authpool.accounts", json={"arguments": []})
+        assert {row[1]: row[2] for row in shown.json()["value"][1:]} == {"alice": "paused", "bob": "ready"}
