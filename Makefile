@@ -43,7 +43,7 @@ bench: $(VENV)/.ready
 	@$(VENV)/bin/python tests/bench/bench.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) .venv-node build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find addon plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.ready: pyproject.toml

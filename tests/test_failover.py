@@ -8,14 +8,14 @@ from pathlib import Path
 import httpx
 import pytest
 from mitmproxy import http
+
+from authpool import wire
 from support.answers import JSON, Slow
 from support.certificates import CertificateAuthority
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
 from support.rotating_provider import RotatingProvider
 from support.token_endpoint import ScriptedTokenEndpoint, refused_url
 from support.upstream import Upstream
-
-from authpool import wire
 
 pytestmark = pytest.mark.mitmproxy
 
@@ -27,9 +27,7 @@ def _stock_mitmproxy() -> Iterator[None]:
 
 
 @pytest.fixture
-def rig(
-    tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream
-) -> Rig:
+def rig(tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream) -> Rig:
     return Rig(folder=tmp_path, provider=rotating, endpoint=token_endpoint, upstream=upstream)
 
 
@@ -40,7 +38,7 @@ def check_that_nobody_is_named(answer: httpx.Response, rig: Rig) -> None:
         assert word not in said
 
 
-# --- a refresh fails ---------------------------------------------------------------------------------------------------
+# --- a refresh fails ------------------------------------------------------------------------------------------------
 
 
 async def test_a_dead_grant_moves_the_request_to_the_next_account(rig: Rig) -> None:
@@ -76,7 +74,7 @@ async def test_the_comment_tells_account_rotation_attempts_and_outcome(rig: Rig)
     assert "Token refresh failed (p/alice): invalid_grant, trying next account" in messages
 
 
-# --- the upstream refuses the token --------------------------------------------------------------------------------------
+# --- the upstream refuses the token ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -124,7 +122,7 @@ class _Only:
 
     def __contains__(self, token: object) -> bool:
         owner = self._provider.account_of(str(token))
-        return owner is not None and self._wanted(owner)  # type: ignore[operator, no-any-return]
+        return owner is not None and self._wanted(owner)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("max_accounts", (1, 2, 3))
@@ -192,14 +190,10 @@ async def test_twenty_requests_on_one_http2_connection_are_each_refused_and_come
     rig.home("alice")
     rig.provider.expire("alice")
     async with (
-        gateway_master(
-            rig.path, confdir=confdir, ssl_verify_upstream_trusted_ca=str(authority.ca_file)
-        ) as gateway,
+        gateway_master(rig.path, confdir=confdir, ssl_verify_upstream_trusted_ca=str(authority.ca_file)) as gateway,
         proxied(gateway.url, confdir, http2=True, limits=httpx.Limits(max_connections=1)) as api,
     ):
-        answers = await asyncio.gather(
-            *(api.post(f"https://{rig.host}/{n}", content=b"%d" % n) for n in range(20))
-        )
+        answers = await asyncio.gather(*(api.post(f"https://{rig.host}/{n}", content=b"%d" % n) for n in range(20)))
 
     assert {answer.http_version for answer in answers} == {"HTTP/2"}
     assert [json.loads(answer.text)["body"] for answer in answers] == [str(n) for n in range(20)]
@@ -209,21 +203,21 @@ async def test_twenty_requests_on_one_http2_connection_are_each_refused_and_come
     assert sorted(int(request.body) for request in accepted) == list(range(20))
 
 
-async def test_two_hundred_connections_meet_one_expired_account_and_cause_one_refresh(rig: Rig) -> None:
+async def test_a_hundred_connections_meet_one_expired_account_and_cause_one_refresh(rig: Rig) -> None:
     """All of them wait for the same flight, and all of them are served."""
     rig.home("alice", expires_in=-10)
     async with (
         reverse_gateway(rig) as gateway,
-        client(gateway.url, limits=httpx.Limits(max_connections=200)) as api,
+        client(gateway.url, limits=httpx.Limits(max_connections=100)) as api,
     ):
-        answers = await asyncio.gather(*(api.get(f"/{n}") for n in range(200)))
+        answers = await asyncio.gather(*(api.get(f"/{n}") for n in range(100)))
 
     assert {answer.status_code for answer in answers} == {200}
     assert rig.posts == 1
     assert rig.account("alice")["generation"] == 2
 
 
-# --- between the decision and the wire --------------------------------------------------------------------------------------
+# --- between the decision and the wire ------------------------------------------------------------------------------
 
 
 class Holds:
@@ -266,7 +260,7 @@ async def test_an_account_that_leaves_before_the_wire_gives_way_to_another(rig: 
     async with reverse_gateway(rig, holds) as gateway, client(gateway.url) as api:
         asked = asyncio.create_task(api.post("/x", content=b"body"))
         await holds.arrived.wait()
-        chosen = gateway.master.addons.get("authpool")._traffic._tickets[gateway.flows[0]].lease.address  # type: ignore[no-untyped-call]
+        chosen = gateway.master.addons.get("authpool")._traffic._tickets[gateway.flows[0]].lease.address
         name = chosen.partition("/")[2]
         document = rig.account(name)
         if change == "removed":
@@ -308,7 +302,7 @@ async def test_an_upload_that_outlives_its_token_goes_out_with_the_newer_one(rig
         rig.provider.expire("alice")
         rig.write("alice", generation=2, token=rig.token("alice"))
         new = rig.account("alice")["token"]["access_token"]
-        pool = gateway.master.addons.get("authpool").service.snapshot.pools["p"]  # type: ignore[no-untyped-call]
+        pool = gateway.master.addons.get("authpool").service.snapshot.pools["p"]
         await gateway.wait_until(lambda: next(iter(pool)).account.token.access_token == new)
         holds.go.set()
         answer = await asked
@@ -317,7 +311,7 @@ async def test_an_upload_that_outlives_its_token_goes_out_with_the_newer_one(rig
     assert rig.bearers == [new] != [old]
 
 
-# --- nobody can serve ---------------------------------------------------------------------------------------------------------
+# --- nobody can serve -----------------------------------------------------------------------------------------------
 
 
 async def test_all_dead_is_one_answer_that_counts_them(rig: Rig) -> None:
@@ -370,7 +364,9 @@ async def test_a_token_endpoint_that_is_down_is_told_and_nobody_disabled(rig: Ri
 async def test_a_rejected_client_is_told_and_nobody_disabled(rig: Rig) -> None:
     """invalid_client: the configuration is wrong, not an account; 502 pool_misconfigured."""
     rig.home("alice", "bob", expires_in=-10)
-    rig.endpoint.script = lambda _number, _form: JSON(401, {"error": "invalid_client", "error_description": "wrong secret"})
+    rig.endpoint.script = lambda _number, _form: JSON(
+        401, {"error": "invalid_client", "error_description": "wrong secret"}
+    )
     async with reverse_gateway(rig) as gateway, client(gateway.url) as api:
         answers = [await api.get("/x") for _ in range(3)]
 

@@ -35,7 +35,7 @@ def test_client_secret_basic() -> None:
     assert request.headers == {"Authorization": basic_authorization("id", SECRET)}
 
 
-@pytest.mark.parametrize("config", [client(client_auth="none"), ClientConfig(client_id="id")])
+@pytest.mark.parametrize("config", (client(client_auth="none"), ClientConfig(client_id="id")))
 def test_a_public_client_names_itself(config: ClientConfig) -> None:
     """RFC 6749 §3.2.1."""
     request = grant_request(pool_config(client=config), URL, ACCOUNT)
@@ -60,7 +60,7 @@ def test_an_account_with_a_client_of_its_own() -> None:
         assert client_of(pool, account) == account.client
 
 
-@pytest.mark.parametrize(("client_id", "secret"), [("id", "secret"), ("a:b", "p:q %"), ("ä b", "+/=&")])
+@pytest.mark.parametrize(("client_id", "secret"), (("id", "secret"), ("a:b", "p:q %"), ("ä b", "+/=&")))
 def test_basic_is_form_encoded_first(client_id: str, secret: str) -> None:
     """RFC 6749 §2.3.1: so a colon in the client id does not end it."""
     scheme, _, encoded = basic_authorization(client_id, secret).partition(" ")

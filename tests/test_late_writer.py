@@ -99,7 +99,7 @@ async def test_a_file_that_is_away_for_a_moment_is_waited_for(late: LateWriter, 
     assert rig.stored().token == NEW
 
 
-@pytest.mark.parametrize("error", [RuntimeError("cannot schedule new futures"), ValueError("no")])
+@pytest.mark.parametrize("error", (RuntimeError("cannot schedule new futures"), ValueError("no")))
 async def test_no_error_ends_it(late: LateWriter, rig: Rig, error: Exception) -> None:
     """This is the only place where the token is."""
     rig.failing.error = error

@@ -60,7 +60,7 @@ async def test_the_form_arrives_as_it_is(client: TokenClient) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "status"),
-    [(HTML(), 200), (HTML(503), 503), (Redirect("http://127.0.0.1:1/"), 302), (JSON(400, {}), 400)],
+    ((HTML(), 200), (HTML(503), 503), (Redirect("http://127.0.0.1:1/"), 302), (JSON(400, {}), 400)),
 )
 async def test_what_arrived_is_told_as_it_is(client: TokenClient, answer: WireAnswer, status: int) -> None:
     """A page, a redirect, an error: judging them is somebody else's work, and no redirect is followed."""
@@ -83,7 +83,7 @@ async def test_a_redirect_is_not_followed(client: TokenClient) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [
+    (
         Nothing(),
         Reset(),
         Reset(before_reading=True),
@@ -94,7 +94,7 @@ async def test_a_redirect_is_not_followed(client: TokenClient) -> None:
         Hang(),
         Drip(),
         Big(),
-    ],
+    ),
     ids=lambda answer: f"{answer}"[:40],
 )
 async def test_an_answer_that_never_arrives_whole_is_lost(client: TokenClient, answer: WireAnswer) -> None:

@@ -3,13 +3,16 @@
 import pytest
 from mitmproxy import http
 from mitmproxy.connection import Server
+from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import tflow
 
+from authpool import traffic
+from authpool.answers import GATEWAY_ERROR
+from authpool.credential import PLACEHOLDER, strip_credentials, with_credential
 from authpool.destination import asks_for_another_host, names_another_host, shows_to_a_proxy
 from authpool.host_pattern import HostPattern
 from authpool.pool_config import HeaderInjection, PoolConfig, QueryInjection
-from authpool.traffic import PLACEHOLDER, response_of, strip_credentials, with_credential
-from authpool.answers import GATEWAY_ERROR
+from authpool.traffic import response_of
 
 TOKEN = "ya29.a+b/c=&d %é"
 
@@ -96,7 +99,12 @@ def test_a_query_pool_puts_the_token_percent_encoded_at_the_end(target: bytes, s
 def test_other_headers_keep_their_spelling_their_order_and_their_repetitions() -> None:
     """Apart from the credential the header fields are the client's, byte for byte."""
     asked = request()
-    asked.headers.fields = ((b"hOsT", b"api.example.com"), (b"X-A", b"1"), (b"authorization", b"x"), (b"x-a", b"\xff 2"))
+    asked.headers.fields = (
+        (b"hOsT", b"api.example.com"),
+        (b"X-A", b"1"),
+        (b"authorization", b"x"),
+        (b"x-a", b"\xff 2"),
+    )
 
     strip_credentials(asked, HEADER)
     wire = with_credential(asked, HEADER, "token")
@@ -157,7 +165,7 @@ def test_a_token_that_would_split_the_request_is_never_put_on(token: str) -> Non
         ("", False),
     ),
 )
-def test_a_host_header_that_names_another_host_is_seen(host: str, names_another: bool) -> None:
+def test_a_host_header_that_names_another_host_is_seen(*, host: str, names_another: bool) -> None:
     """A server that many share hands a request to whom its Host header names."""
     flow = tflow.tflow(req=request(Host=host))
     assert names_another_host(flow) is names_another
@@ -174,9 +182,11 @@ def test_a_second_host_header_and_the_authority_count_as_well() -> None:
     assert names_another_host(authority)
 
 
-@pytest.mark.parametrize(("sni", "other"), (("api.example.com", False), ("API.example.com", False), ("evil.test", True)))
-def test_a_tls_name_of_another_host_is_seen(sni: str, other: bool) -> None:
-    """mitmproxy asks the upstream for the certificate of the name that the client sent."""
+@pytest.mark.parametrize(
+    ("sni", "other"), (("api.example.com", False), ("API.example.com", False), ("evil.test", True))
+)
+def test_a_tls_name_of_another_host_is_seen(*, sni: str, other: bool) -> None:
+    """Mitmproxy asks the upstream for the certificate of the name that the client sent."""
     server = Server(address=("api.example.com", 443), tls=True, sni=sni)
     assert asks_for_another_host(server) is other
 
@@ -190,15 +200,33 @@ def test_a_tls_name_of_another_host_is_seen(sni: str, other: bool) -> None:
         (False, None, False),
     ),
 )
-def test_plain_http_through_a_proxy_elsewhere_is_seen(tls: bool, via: object, shown: bool) -> None:
+def test_plain_http_through_a_proxy_elsewhere_is_seen(*, tls: bool, via: object, shown: bool) -> None:
     """An upstream proxy reads plain HTTP, also when it is for a loopback address."""
     server = Server(address=("127.0.0.1", 80), tls=tls)
     server.via = via  # type: ignore[assignment]
     assert shows_to_a_proxy(server) is shown
 
 
+@pytest.mark.parametrize(
+    ("mode", "peer", "stranger"),
+    (
+        ("regular", "127.0.0.1", False),
+        ("regular", "::1", False),
+        ("regular", "192.0.2.7", True),
+        ("reverse:https://api.example.com", "2001:db8::7", True),
+        ("local", "192.0.2.7", False),
+    ),
+)
+def test_another_machine_is_a_stranger(*, mode: str, peer: str, stranger: bool) -> None:
+    """As long as there are no gateway keys, the pool is for the machine the gateway runs on."""
+    flow = tflow.tflow()
+    flow.client_conn.proxy_mode = ProxyMode.parse(mode)
+    flow.client_conn.peername = (peer, 50_000)
+    assert traffic._is_stranger(flow) is stranger
+
+
 def test_an_answer_of_the_gateway_is_a_whole_response() -> None:
-    """mitmproxy sends it as it is."""
+    """Mitmproxy sends it as it is."""
     response = response_of(GATEWAY_ERROR)
     assert (response.status_code, response.headers["authpool-error"]) == (500, "gateway_error")
     assert response.headers["content-length"] == str(len(response.raw_content or b""))

@@ -44,7 +44,7 @@ def test_a_token_response() -> None:
     assert verdict(201, b"\xef\xbb\xbf" + json.dumps(PAIR).encode()) == Granted(**PAIR)
 
 
-@pytest.mark.parametrize("value", [None, "", 7, ["at"], "a b", "a\nb", "ä", "\ud800", "x" * 65537])
+@pytest.mark.parametrize("value", (None, "", 7, ["at"], "a b", "a\nb", "ä", "\ud800", "x" * 65537))
 def test_what_can_stand_in_no_header_is_no_access_token(value: object) -> None:
     """The answer is suspicious then, and the refresh token may be spent."""
     found = verdict(200, {"access_token": value, "token_type": "Bearer"})
@@ -54,7 +54,7 @@ def test_what_can_stand_in_no_header_is_no_access_token(value: object) -> None:
 
 @pytest.mark.parametrize(
     ("value", "kept"),
-    [("r t", "r t"), ("1//0ä", "1//0ä"), ("\x00", "\x00"), ("", None), (7, None), ("\udfff", None), (None, None)],
+    (("r t", "r t"), ("1//0ä", "1//0ä"), ("\x00", "\x00"), ("", None), (7, None), ("\udfff", None), (None, None)),
 )
 def test_a_refresh_token_is_whatever_a_form_can_hold(value: object, kept: str | None) -> None:
     """It goes nowhere but into forms and the account's file; dropping it would lose the account."""
@@ -71,12 +71,12 @@ def test_a_pair_that_arrived_counts_whatever_else_is_said() -> None:
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [
+    (
         (400, {"error": "invalid_grant", "error_description": "gone"}),
         (403, {"error": {"code": "invalid_grant", "message": "gone"}}),
         (200, {"ok": False, "error": "invalid_grant", "error_description": "gone"}),
         (401, {"error": {"code": "invalid_grant"}, "error_description": "gone"}),
-    ],
+    ),
 )
 def test_invalid_grant_wherever_providers_put_it(status: int, body: object) -> None:
     """As a string, in an error object, in a 200."""
@@ -84,7 +84,7 @@ def test_invalid_grant_wherever_providers_put_it(status: int, body: object) -> N
 
 
 @pytest.mark.parametrize(
-    "code", ["Invalid_grant", "invalid_grant ", "invalid_grants", "x invalid_grant", "", "revoked"]
+    "code", ("Invalid_grant", "invalid_grant ", "invalid_grants", "x invalid_grant", "", "revoked")
 )
 def test_codes_are_compared_for_equality(code: str) -> None:
     """And never searched for in a message."""
@@ -93,14 +93,14 @@ def test_codes_are_compared_for_equality(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type", "invalid_request"]
+    "code", ("invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type", "invalid_request")
 )
 def test_a_client_at_fault(code: str) -> None:
     """The configuration is wrong; no account is to blame."""
     assert verdict(400, {"error": code}) == ClientRejected(code=code, reason=code)
 
 
-@pytest.mark.parametrize("code", ["interaction_required", "login_required", "consent_required"])
+@pytest.mark.parametrize("code", ("interaction_required", "login_required", "consent_required"))
 def test_a_sign_in_is_due(code: str) -> None:
     """OpenID Connect Core §3.1.2.6."""
     assert verdict(400, {"error": code}) == SignInRequired(reason=code)
@@ -116,7 +116,7 @@ def test_google_session_control() -> None:
 
 @pytest.mark.parametrize(
     ("status", "body", "ambiguous"),
-    [
+    (
         (408, {"error": "invalid_grant"}, False),
         (429, {"error": "invalid_grant"}, False),
         (500, {"error": "invalid_grant"}, True),
@@ -141,7 +141,7 @@ def test_google_session_control() -> None:
         (403, b"<html>", False),
         (400, {"error": 400}, False),
         (400, {"error": {"code": 400, "status": "INVALID_ARGUMENT"}}, False),
-    ],
+    ),
 )
 def test_transient(status: int, body: object, ambiguous: bool | None) -> None:  # noqa: FBT001
     """Nothing is known against the account; `ambiguous` where the endpoint may have rotated all the same."""
@@ -171,10 +171,10 @@ def test_a_pool_maps_its_providers_codes() -> None:
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [
+    (
         (3600, 3600), ("3600", 3600), (3599.9, 3599), ("1e3", 1000), (0, None), (-5, None), (None, None), (True, None),
         ("soon", None), ([], None), (float("nan"), None), (float("inf"), None), (10**400, None), (10**12, 315_360_000),
-    ],
+    ),
     ids=lambda value: repr(value)[:20],
 )  # fmt: skip
 def test_lifetimes(value: object, seconds: int | None) -> None:

@@ -4,7 +4,7 @@ from typing import Final
 
 import pluggy
 
-__version__: Final = "0.1.0"
+__version__ = "0.1.0"
 
 hookimpl: Final = pluggy.HookimplMarker("authpool")
 """Marks a function of a plugin as an implementation of one of the hooks in `authpool.hookspecs`."""

@@ -17,13 +17,11 @@ from authpool.endpoint_url import is_loopback
 from authpool.errors import AuthpoolError, ConfigurationError
 from authpool.home import home_folder, secure_folder
 from authpool.service import Service
-from authpool.traffic import Traffic, gateway_error
+from authpool.traffic import OWN_TRAFFIC_MODES, Traffic, gateway_error
 
 logger = logging.getLogger(__name__)
 
 _CLIENT_KEYS = "authpool.toml: gateway.client_keys"
-OWN_TRAFFIC_MODES = frozenset({"local", "tun"})
-"""Modes without a listener that others could reach."""
 
 
 class Gateway:
@@ -69,6 +67,8 @@ class Gateway:
         # A plain function that returns an awaitable works both at start and when the script is reloaded.
         if not self._configured:  # added to a master by a program; the tools and scripts configure first
             self.configure(set(ctx.options.keys()))
+        elif self.service is not None:
+            self._check_listeners(self.service.snapshot.config)
         self._started = asyncio.ensure_future(self._start())
         return self._started
 
@@ -161,7 +161,6 @@ class Gateway:
             # mitmproxy's own default is every interface.
             logger.info("authpool: no listen_host was given; listening on 127.0.0.1 only")
             ctx.options.update(listen_host="127.0.0.1")
-            return
         for mode in listening:
             host = mode.listen_host(ctx.options.listen_host)
             if not is_loopback(host):
@@ -171,3 +170,8 @@ class Gateway:
                     "credentials.",
                     'Use --listen-host 127.0.0.1, or set it to "off" if something else keeps strangers out.',
                 )
+        server = ctx.master.addons.get("proxyserver")
+        if server is not None and not all(is_loopback(address[0]) for address in server.listen_addrs()):
+            # mitmproxy listens before it loads a script, and leaves an open listener where it is: open it anew.
+            ctx.options.update(server=False)
+            ctx.options.update(server=True)

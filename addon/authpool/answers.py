@@ -99,3 +99,7 @@ PLAINTEXT_REFUSED = Refusal(
     code="plaintext_refused",
     detail="The upstream is http:// and not loopback. Use https://, or set allow_plaintext for the pool.",
 )
+CLIENT_NOT_ALLOWED = Refusal(
+    code="client_not_allowed",
+    detail="This gateway serves the machine it runs on, and no other.",
+)

@@ -49,7 +49,7 @@ class Lease:
     refreshed: set[AccountKey] = field(default_factory=set)
     trail: list[str] = field(default_factory=list)
     refusal: Refusal | None = None
-    endpoint_failed: bool = False
+    endpoint_failures: int = 0
     misconfigured: bool = False
 
     def comment(self, outcome: str) -> str:
@@ -74,7 +74,9 @@ class Broker:
         while True:
             pool = self._pools().get(lease.pool)
             member = None if pool is None else pool.choose(lease.request, lease.tried)
-            if pool is None or member is None or self._clock.monotonic() >= deadline:
+            # An endpoint that is down is down for the next account as well: no walk through all of them.
+            given_up = self._clock.monotonic() >= deadline or lease.endpoint_failures >= lease.max_accounts
+            if pool is None or member is None or given_up:
                 lease.refusal = self._refusal(lease, pool)
                 return
             account = member.account
@@ -210,7 +212,7 @@ class Broker:
                 lease.misconfigured = True
                 reason = "client rejected"
             case Unavailable():
-                lease.endpoint_failed = lease.endpoint_failed or outcome.cause == "endpoint"
+                lease.endpoint_failures += outcome.cause == "endpoint"
                 reason = outcome.detail
             case Ready():
                 reason = "the token endpoint gave the refused token again"
@@ -234,7 +236,7 @@ class Broker:
         if lease.misconfigured or self._refresher.fault(pool.config.name) is not None:
             return POOL_MISCONFIGURED
         counts = pool.counts()
-        if lease.endpoint_failed or (counts.get(State.COOLING) and self._endpoint_is_down(pool)):
+        if lease.endpoint_failures or (counts.get(State.COOLING) and self._endpoint_is_down(pool)):
             return token_endpoint_unavailable(wait)
         return pool_exhausted(counts, wait)
 

@@ -5,6 +5,8 @@ share (a CDN, a hosting platform) hand the request to somebody else. mitmproxy a
 certificate against the server name that the client sent.
 """
 
+from functools import lru_cache
+
 from mitmproxy import http
 from mitmproxy.connection import Server
 from mitmproxy.net.http import url
@@ -49,6 +51,7 @@ def shows_to_a_proxy(server: Server) -> bool:
     return server.via is not None and not server.tls and not is_loopback(server.via[1][0])
 
 
+@lru_cache(maxsize=4096)  # asked of every request, and clients choose what they name
 def _is_host(authority: str, host: str) -> bool:
     if authority == host:
         return True

@@ -1,6 +1,7 @@
 """Which URLs a secret may be sent to: https, or this very machine."""
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 
@@ -27,6 +28,7 @@ def check_issuer(url: str) -> None:
         raise ValueError("has a query (?...), which an issuer never has.")
 
 
+@lru_cache(maxsize=1024)  # asked of every request, and clients choose the hosts
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine: `localhost` (RFC 6761 §6.3) or a loopback address, bracketed or not."""
     name = host.lower().removesuffix(".").removeprefix("[").removesuffix("]")

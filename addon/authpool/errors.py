@@ -1,7 +1,7 @@
 """Every exception authpool raises on purpose.
 
     AuthpoolError
-    ├── DiscoveryError            an issuer's metadata can't be had (`authpool.discovery`); some of it is worth another try
+    ├── DiscoveryError            an issuer's metadata can't be had (`authpool.discovery`)
     ├── ConfigurationError        authpool.toml (or the provider's client set-up) is wrong: an operator edits it
     ├── StoreError                an account could not be read or written
     │   ├── UnknownAccountError   there is no such account

@@ -54,7 +54,9 @@ def client_of(pool: PoolConfig, account: Account) -> OAuthClient | None:
 def _request(pool: PoolConfig, url: str, account: Account, form: dict[str, str]) -> GrantRequest:
     headers: dict[str, str] = {}
     client = client_of(pool, account)
-    method = pool.client.client_auth if pool.client is not None else "client_secret_post"
+    method = pool.client.client_auth if pool.client is not None else "none"
+    if account.client is not None and method == "none":
+        method = "client_secret_post"  # the pool's own client has no secret; this one may
     if client is not None:
         if client.client_secret is None or method == "none":
             form["client_id"] = client.client_id

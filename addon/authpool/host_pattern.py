@@ -8,6 +8,7 @@
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -19,6 +20,7 @@ _NAME_LENGTH = 253
 _LAST_PORT = 65535
 
 
+@lru_cache(maxsize=4096)  # asked of every request, and clients choose the hosts
 def canonical_host(host: str) -> str | None:
     """Write a host in the one form that compares; None: it is no host name or address at all.
 

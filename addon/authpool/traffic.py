@@ -1,16 +1,16 @@
 """What happens to a flow: matched to a pool, stripped of the client's credentials, given an account's on the wire."""
 
-import copy
+import asyncio
 import logging
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 from mitmproxy.connection import Server
 
-from authpool.answers import GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
+from authpool.answers import CLIENT_NOT_ALLOWED, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
 from authpool.broker import Decision, Lease
+from authpool.credential import strip_credentials, with_credential
 from authpool.destination import (
     asks_for_another_host,
     destination_of,
@@ -19,18 +19,18 @@ from authpool.destination import (
     shows_to_a_proxy,
 )
 from authpool.endpoint_url import is_loopback
-from authpool.pool_config import HeaderInjection, PoolConfig, QueryInjection
+from authpool.pool_config import PoolConfig
 from authpool.rotation import RotationRequest
 from authpool.routing import Destination
 from authpool.service import Service
 
 logger = logging.getLogger(__name__)
 
-PLACEHOLDER = "[authpool]"
-CREDENTIAL_HEADERS = ("Authorization", "Proxy-Authorization", "x-api-key", "x-goog-api-key")
-"""What clients send credentials or gateway keys in; none of them travels upstream."""
-CREDENTIAL_PARAMETER = "access_token"  # RFC 6750 §2.3
+OWN_TRAFFIC_MODES = frozenset({"local", "tun"})
+"""Modes without a listener that others could reach."""
 UNAUTHORIZED = 401
+REPLACE_SECONDS = 5.0
+"""So long the end of a streamed refusal waits for its token to be replaced, so that the client's next request has it."""
 GRPC_UNAUTHENTICATED = "16"
 STREAMED_TYPES = (
     "text/event-stream",
@@ -61,6 +61,7 @@ class Traffic:
         self._service = service
         # Beside the flows, not in them: what is in a flow can be saved, exported and shown.
         self._tickets: WeakKeyDictionary[http.HTTPFlow, Ticket] = WeakKeyDictionary()
+        self._replacing: set[asyncio.Task[None]] = set()
 
     # --- hooks ------------------------------------------------------------------------------------------------
 
@@ -77,6 +78,9 @@ class Traffic:
                 request.stream = True  # both ways at once; so it can't be sent twice
             if request.scheme == "http" and not (pool.allow_plaintext or is_loopback(request.host)):
                 self._answer(flow, PLAINTEXT_REFUSED, "authpool: outcome=plaintext_refused")
+                return
+            if snapshot.config.gateway.client_keys != "off" and _is_stranger(flow):
+                self._answer(flow, CLIENT_NOT_ALLOWED, "authpool: outcome=client_not_allowed")
                 return
             if names_another_host(flow):
                 logger.error("A request for pool %s names another host than %s; refused", pool.name, request.host)
@@ -130,7 +134,16 @@ class Traffic:
         streamed = flow.request.stream or (flow.response is not None and flow.response.stream)
         if _says_unauthenticated(flow.response) or (streamed and lease.sends == 1 and _refuses_token(flow.response)):
             # It could not be sent again; but the next request shall not meet the same bad token.
+            task = asyncio.create_task(self._replace_token(lease), name=f"replace the token of {lease.address}")
+            self._replacing.add(task)
+            task.add_done_callback(self._replacing.discard)
+            await asyncio.wait({task}, timeout=REPLACE_SECONDS)
+
+    async def _replace_token(self, lease: Lease) -> None:
+        try:
             await self._service.broker.unauthorized(lease, resend=False)
+        except Exception:
+            logger.exception("Replacing the token of %s failed", lease.address)
 
     def refuse(self, flow: http.HTTPFlow) -> None:
         """Something went wrong in a hook: the request must not go on."""
@@ -191,40 +204,11 @@ class Traffic:
         flow.comment = comment
 
 
-def strip_credentials(request: http.Request, pool: PoolConfig) -> None:
-    """Take off every credential the client sent, and show in the flow where ours will be."""
-    for name in CREDENTIAL_HEADERS:
-        request.headers.pop(name, None)
-    parameters = {CREDENTIAL_PARAMETER}
-    if isinstance(pool.inject, QueryInjection):
-        parameters.add(pool.inject.parameter)
-        request.path = _without_parameters(request.path, parameters)
-        request.path = _with_parameter(request.path, pool.inject.parameter, PLACEHOLDER)
-    else:
-        request.path = _without_parameters(request.path, parameters)
-        request.headers.pop(pool.inject.header, None)
-        request.headers[_header_name(request, pool.inject)] = pool.inject.render(PLACEHOLDER)
-
-
-def with_credential(request: http.Request, pool: PoolConfig, access_token: str) -> http.Request:
-    """Copy a request, with the credential in place of its placeholder. The copy is never shown to anyone.
-
-    Raises ValueError for a token that would be more than a value, such as one with a line end in it.
-    """
-    if not access_token.isprintable():
-        raise ValueError("the access token holds a character that no header may have")
-    wire = copy.copy(request)
-    wire.data = copy.copy(request.data)
-    if isinstance(pool.inject, QueryInjection):
-        path = _without_parameters(request.path, {pool.inject.parameter})
-        path = _with_parameter(path, pool.inject.parameter, pool.inject.render(access_token))
-        wire.data.path = path.encode("utf-8", "surrogateescape")
-        return wire
-    name = _header_name(request, pool.inject).encode()
-    lowered = name.lower()
-    fields = [field for field in request.headers.fields if field[0].lower() != lowered]
-    wire.data.headers = http.Headers([*fields, (name, pool.inject.render(access_token).encode())])
-    return wire
+def _is_stranger(flow: http.HTTPFlow) -> bool:
+    """Whether another machine asks; one may get through while a listener that was open is being closed."""
+    client = flow.client_conn
+    local = flow.is_replay or client.proxy_mode.type_name in OWN_TRAFFIC_MODES
+    return not (local or is_loopback(client.peername[0]))
 
 
 def response_of(refusal: Refusal) -> http.Response:
@@ -235,30 +219,6 @@ def response_of(refusal: Refusal) -> http.Response:
 def gateway_error() -> http.Response:
     """What the wire answers when there is no gate to ask."""
     return response_of(GATEWAY_ERROR)
-
-
-def _header_name(request: http.Request, inject: HeaderInjection) -> str:
-    return inject.header.lower() if request.is_http2 or request.is_http3 else inject.header
-
-
-def _without_parameters(path: str, names: set[str]) -> str:
-    """Remove query parameters, and leave every other byte of the path as the client wrote it."""
-    head, mark, query = path.partition("?")
-    if not mark:
-        return path
-    pairs = query.split("&")
-    kept = [pair for pair in pairs if not _is_named(pair, names)]
-    return path if len(kept) == len(pairs) else head + ("?" + "&".join(kept) if kept else "")
-
-
-def _is_named(pair: str, names: set[str]) -> bool:
-    decoded = parse_qsl(pair, keep_blank_values=True)
-    return bool(decoded) and decoded[0][0] in names
-
-
-def _with_parameter(path: str, name: str, value: str) -> str:
-    head, _, query = path.partition("?")
-    return f"{head}?{query}{'&' if query else ''}{name}={quote(value, safe='[]')}"
 
 
 def _refuses_token(response: http.Response | None) -> bool:

@@ -10,6 +10,7 @@ same stream sends the request again, and the client gets one answer, streamed if
 
 import inspect
 import logging
+import types
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 import mitmproxy.version
 from mitmproxy import addonmanager, hooks, http
 from mitmproxy.connection import Server
-from mitmproxy.exceptions import AddonHalt
+from mitmproxy.exceptions import AddonHalt, AddonManagerError, OptionsError
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http import HttpStream, SendHttp
@@ -213,17 +214,46 @@ def uninstall() -> None:
 _stock_trigger_event = addonmanager.AddonManager.trigger_event
 
 
-async def fast_trigger_event(self: addonmanager.AddonManager, event: hooks.Hook) -> None:
-    """`AddonManager.trigger_event` without the visit to addons that have no such hook: half of a request's time."""
+async def fast_trigger_event(  # noqa: C901 - one branch for each thing the stock one does
+    self: addonmanager.AddonManager, event: hooks.Hook
+) -> None:
+    """The same calls in the same order as `AddonManager.trigger_event`, without the machinery around each addon.
+
+    Stock mitmproxy visits every addon for every event through a context manager, a coroutine and two generators, and
+    nearly all of them have nothing to say: half of a request's time. Here each is asked for the hook and for
+    sub-addons, and that is all. Nothing is remembered between events, so whatever is added, removed or reloaded
+    counts at once, as in mitmproxy itself.
+    """
     name = event.name
+    arguments: list[Any] | None = None  # the same for all, and slow to make
     for addon in self.chain:
-        if getattr(addon, name, None) is None and not hasattr(addon, "addons"):
-            continue
         try:
-            with addonmanager.safecall():
-                await self.invoke_addon(addon, event)
+            function = getattr(addon, name, None)
+            if function and callable(function):
+                if arguments is None:
+                    arguments = event.args()
+                result = function(*arguments)
+                if result is not None and inspect.isawaitable(result):
+                    await result
+            elif function and not isinstance(function, types.ModuleType):
+                raise AddonManagerError(f"Addon handler {name} ({addon}) not callable")  # noqa: TRY301
+            if hasattr(addon, "addons"):  # after the call, which may have set it
+                for child in addon.addons:
+                    await self.invoke_addon(child, event)
         except AddonHalt:
             return
+        except OptionsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one addon's failure is not the next one's
+            _log_addon_error(error)
+
+
+def _log_addon_error(error: Exception) -> None:
+    """Log as `addonmanager.safecall` does: the traceback begins in the addon."""
+    trace: Any = error.__traceback__
+    for function in (fast_trigger_event.__name__, "invoke_addon_sync", "invoke_addon"):
+        trace = addonmanager.cut_traceback(trace, function)
+    addonmanager.logger.error(f"Addon error: {error}", exc_info=(type(error), error, trace))
 
 
 _STREAM_METHODS = {
@@ -255,7 +285,7 @@ def verify() -> None:
         missing.append("SendHttp")
     if "our_stream_id" not in Http2Client.__annotations__:
         missing.append("Http2Client.our_stream_id")
-    if _parameters(_stock_trigger_event) != ["self", "event"] or not hasattr(addonmanager, "safecall"):
+    if _parameters(_stock_trigger_event) != ["self", "event"] or not hasattr(addonmanager, "cut_traceback"):
         missing.append("AddonManager.trigger_event")
     if missing:
         raise ConfigurationError(

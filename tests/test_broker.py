@@ -1,0 +1,198 @@
+"""Who serves a request, and who is next when that one fails: the broker over a real store, without mitmproxy."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authpool.account import AccountKey
+from authpool.broker import UNCURED_SECONDS, Decision, Lease
+from authpool.pool import Member
+from authpool.rotation import RotationRequest
+from authpool.service import Service
+from support.answers import JSON, Slow
+from support.clock import FakeClock
+from support.pool_rig import Rig
+from support.rotating_provider import RotatingProvider
+from support.token_endpoint import ScriptedTokenEndpoint, refused_url
+from support.upstream import Upstream
+
+
+@pytest.fixture
+def rig(tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream) -> Rig:
+    return Rig(folder=tmp_path, provider=rotating, endpoint=token_endpoint, upstream=upstream)
+
+
+@pytest.fixture
+async def services() -> AsyncIterator[list[Service]]:
+    """Services to be stopped at the end."""
+    started: list[Service] = []
+    yield started
+    for service in started:
+        await service.stop()
+
+
+async def start(rig: Rig, services: list[Service], clock: FakeClock | None = None) -> Service:
+    service = Service(rig.path, {}, clock=clock)
+    services.append(service)
+    await service.start()
+    return service
+
+
+def lease(**more: Any) -> Lease:
+    asked = RotationRequest(method="GET", host="api.example.com", path="/x")
+    settings: dict[str, Any] = {"pool": "p", "rotation": "round_robin", "request": asked, "max_accounts": 3}
+    return Lease(**settings | more)
+
+
+def member(service: Service, name: str) -> Member:
+    found = service.snapshot.pools["p"].get(AccountKey.of("p", name))
+    assert found is not None
+    return found
+
+
+async def served(service: Service, **more: Any) -> Lease:
+    """One request up to the wire."""
+    taken = lease(**more)
+    await service.broker.acquire(taken)
+    assert taken.refusal is None
+    assert service.broker.current(taken)
+    service.broker.sent(taken)
+    return taken
+
+
+async def test_a_thousand_requests_that_meet_one_expired_account_cause_one_post(
+    rig: Rig, services: list[Service]
+) -> None:
+    """All of them await the same flight, and all have the same fresh token."""
+    rig.home("alice", expires_in=-10)
+    gate = asyncio.Event()
+    rig.endpoint.script = lambda number, form: Slow(gate, rig.provider(number, form))
+    service = await start(rig, services)
+    requests = [lease() for _ in range(1000)]
+    waiting = asyncio.gather(*(service.broker.acquire(request) for request in requests))
+    async with asyncio.timeout(5):
+        while not rig.posts:
+            await asyncio.sleep(0.005)
+    gate.set()
+    await waiting
+
+    assert rig.posts == 1
+    assert {request.access_token for request in requests} == {rig.account("alice")["token"]["access_token"]}
+
+
+async def test_a_thousand_refusals_of_one_token_cause_one_post(rig: Rig, services: list[Service]) -> None:
+    """A 401 is about a token string: whoever comes late finds it replaced, and posts nothing."""
+    rig.home("alice")
+    service = await start(rig, services)
+    requests = [await served(service) for _ in range(1000)]
+    decisions = await asyncio.gather(*(service.broker.unauthorized(r, resend=True) for r in requests[:500]))
+    decisions += [await service.broker.unauthorized(r, resend=True) for r in requests[500:]]
+
+    assert set(decisions) == {Decision.RESEND}
+    assert rig.posts == 1
+    assert len({request.access_token for request in requests}) == 1
+
+
+async def test_accounts_are_counted_as_they_serve(rig: Rig, services: list[Service]) -> None:
+    """The count is of requests on the wire, not of decisions."""
+    rig.home("alice", "bob")
+    service = await start(rig, services)
+    for _ in range(4):
+        await served(service)
+    await service.broker.acquire(lease())
+
+    assert (member(service, "alice").served, member(service, "bob").served) == (2, 2)
+
+
+async def test_an_account_that_refuses_even_fresh_tokens_is_left_alone_for_a_while(
+    rig: Rig, services: list[Service]
+) -> None:
+    """Its 401 is about something else (a scope, a plan): no refresh for each request, until the time is over."""
+    rig.home("alice")
+    clock = FakeClock(now=time.time())
+    service = await start(rig, services, clock)
+    for _ in range(3):
+        request = await served(service)
+        while await service.broker.unauthorized(request, resend=True) is Decision.RESEND:
+            service.broker.sent(request)
+    assert rig.posts == 1
+
+    clock.jump(UNCURED_SECONDS + 1)
+    await service.broker.unauthorized(await served(service), resend=True)
+    assert rig.posts == 2
+
+
+async def test_a_failed_refresh_is_not_a_failed_request_while_the_token_lives(
+    rig: Rig, services: list[Service]
+) -> None:
+    """Near its end a token is to be refreshed; with the endpoint down it serves to the last second."""
+    with refused_url() as nowhere:
+        rig.home("alice", expires_in=3, token_url=nowhere)
+        service = await start(rig, services)
+        member(service, "alice").mandatory_seconds = 30
+        request = await served(service)
+        assert request.access_token == rig.account("alice")["token"]["access_token"]
+
+
+async def test_the_comment_never_holds_the_token(rig: Rig, services: list[Service]) -> None:
+    """It is shown in mitmweb and saved in flow files; the lease's own repr may be logged."""
+    rig.home("alice")
+    service = await start(rig, services)
+    request = await served(service)
+    assert request.access_token
+    assert request.access_token not in request.comment("200") + repr(request)
+    assert request.comment("200") == "authpool: account=p/alice rotation=round_robin attempts=1 outcome=200"
+
+
+async def test_a_refused_lease_has_no_token(rig: Rig, services: list[Service]) -> None:
+    """Nothing of what it held before is left to be put on."""
+    rig.home("alice")
+    service = await start(rig, services)
+    request = await served(service)
+    service.broker.refuse(request)
+    assert service.broker.current(request) is None
+    assert request.access_token == ""
+
+
+async def test_a_pool_that_is_gone_from_the_configuration_serves_nobody(rig: Rig, services: list[Service]) -> None:
+    """The request was matched before the reload."""
+    rig.home("alice")
+    service = await start(rig, services)
+    request = await served(service)
+    unknown = lease(pool="gone")
+    await service.broker.acquire(unknown)
+
+    assert unknown.refusal is not None
+    assert unknown.refusal.code == "pool_exhausted"
+    assert service.broker.current(lease(pool="gone", key=request.key)) is None
+    assert await service.broker.unauthorized(lease(pool="gone", key=request.key), resend=True) is Decision.PASS_ON
+
+
+async def test_a_token_endpoint_that_repeats_the_refused_token_is_not_a_cure(rig: Rig, services: list[Service]) -> None:
+    """Some answer the same access token until it expires: the next account is tried, and the trail says why."""
+    rig.home("alice")
+    service = await start(rig, services)
+    request = await served(service)
+    same = {"access_token": request.access_token, "token_type": "Bearer", "expires_in": 3600}
+    rig.endpoint.script = lambda _number, _form: JSON(200, same)
+
+    assert await service.broker.unauthorized(request, resend=True) is Decision.PASS_ON
+    assert "gave the refused token again" in request.comment("401")
+
+
+@pytest.mark.parametrize("dead", (1, 2))
+async def test_the_next_account_is_one_that_was_not_tried(rig: Rig, services: list[Service], dead: int) -> None:
+    """However the rotation stands, no account is tried twice for one request."""
+    rig.home("a", "b", "c", expires_in=-10)
+    for name in "abc"[:dead]:
+        rig.provider.revoke(name)
+    service = await start(rig, services)
+    for _ in range(3):
+        request = await served(service)
+        assert request.key is not None
+        assert request.key.name not in "abc"[:dead]
+        assert len(request.trail) <= dead
