@@ -30,7 +30,7 @@ OWN_TRAFFIC_MODES = frozenset({"local", "tun"})
 """Modes without a listener that others could reach."""
 UNAUTHORIZED = 401
 REPLACE_SECONDS = 5.0
-"""So long the end of a streamed refusal waits for its token to be replaced, so that the client's next request has it."""
+"""So long the end of a streamed refusal waits for its token to be replaced, for the client's next request."""
 GRPC_UNAUTHENTICATED = "16"
 STREAMED_TYPES = (
     "text/event-stream",
