@@ -1,0 +1,175 @@
+"""A gateway's process in miniature, which can be killed at any step of a refresh."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from authpool.account import Account, AccountKey
+from authpool.atomic_file import StrPath
+from authpool.clock import Clock
+from authpool.discovery import EndpointResolver
+from authpool.folder import FolderStore
+from authpool.outcome import Outcome, Ready
+from authpool.pool_config import PoolConfig
+from authpool.refresh import Refresher
+from authpool.verdict import Answer
+from support.file_operations import InterruptedFiles
+
+
+class Crash(BaseException):
+    """The process is gone; as with SIGKILL, nobody handles it."""
+
+
+async def inline[T](function: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
+    """Run file work where it stands."""
+    return function(*arguments, **keywords)
+
+
+async def no_discovery(_url: str) -> tuple[int, bytes]:
+    """Nothing is to be discovered here."""
+    raise OSError("there is no issuer")
+
+
+@dataclass(slots=True, kw_only=True)
+class Disk:
+    """The disk that all processes share; `trouble` is the errno that each write ends in, None: it works."""
+
+    trouble: int | None = None
+
+
+class DyingFiles(InterruptedFiles):
+    """System calls that fail with the disk, end with the process, and kill it at a chosen step of a later write."""
+
+    def __init__(self, disk: Disk, die: Callable[[], None]) -> None:
+        super().__init__(None, die)
+        self.dead = False
+        self.writes_left = 0
+        self._disk = disk
+
+    def read(self, path: StrPath) -> bytes:
+        self._alive()
+        return super().read(path)
+
+    def unlink(self, path: Path) -> None:
+        self._alive()
+        super().unlink(path)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        self._at("write")
+        half = os.write(descriptor, data[: len(data) // 2])
+        self._at("half a write")
+        return half + os.write(descriptor, data[half:])
+
+    def _at(self, step: str) -> None:
+        self._alive()
+        if self.step == step and self.writes_left == 0:
+            self._interrupt()
+        if step == "fsync_folder" and self.step is not None:
+            self.writes_left -= 1
+        if step == "create" and self._disk.trouble == errno.EROFS:
+            raise OSError(errno.EROFS, "Read-only file system")
+        if step == "half a write" and self._disk.trouble == errno.ENOSPC:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if step == "fsync_folder" and self._disk.trouble == errno.EIO:
+            raise OSError(errno.EIO, "Input/output error")
+
+    def _alive(self) -> None:
+        if self.dead:
+            raise Crash
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Flying:
+    """A POST that was sent and not answered yet."""
+
+    process: "CrashingProcess"
+    form: Mapping[str, str] = field(repr=False)
+    landed: "asyncio.Future[Answer]" = field(repr=False)
+
+    @property
+    def refresh_token(self) -> str:
+        return self.form["refresh_token"]
+
+
+class CrashingProcess:
+    """One Refresher on one FolderStore of its own. `posted` hears of each POST and decides when it is answered."""
+
+    def __init__(
+        self,
+        folder: Path,
+        disk: Disk,
+        clock: Clock,
+        pools: Mapping[str, PoolConfig],
+        posted: Callable[[Flying], None],
+    ) -> None:
+        self.files = DyingFiles(disk, self.crash)
+        self.store = FolderStore(folder, run=inline, files=self.files)
+        self.seen: dict[AccountKey, Account] = {}
+        self._posted = posted
+        self._callers: set[asyncio.Task[Outcome]] = set()
+        self.refresher = Refresher(
+            store=self.store,
+            endpoint=self,
+            resolver=EndpointResolver(no_discovery),
+            pools=lambda: pools,
+            clock=clock,
+            settled=self._settled,
+            rng=Random(0),
+        )
+
+    @property
+    def dead(self) -> bool:
+        return self.files.dead
+
+    async def post(self, _url: str, form: Mapping[str, str], _headers: Mapping[str, str]) -> Answer:
+        flying = Flying(process=self, form=form, landed=asyncio.get_running_loop().create_future())
+        self._posted(flying)
+        return await flying.landed
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
+        raise NotImplementedError
+
+    async def load(self) -> None:
+        """Take in the accounts as they are stored, as a start and a reload do."""
+        self._take_in(await self.store.load(["pool"]))
+        self.refresher.forget_faults()
+
+    async def follow(self) -> None:
+        self._take_in(await self.store.changes())
+
+    def request(self, account: Account, **how: Any) -> asyncio.Task[Outcome]:
+        """Begin a refresh, as it is begun for a request."""
+        caller = asyncio.ensure_future(self.refresher.refresh(account, **how))
+        self._callers.add(caller)
+        caller.add_done_callback(self._callers.discard)
+        return caller
+
+    def unwritten(self, key: AccountKey) -> Account | None:
+        return self.refresher._late.get(key)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.refresher._flights or self.refresher._late._unwritten)
+
+    def crash(self) -> None:
+        """End as by SIGKILL: no handler tidies up, and the kernel lets go of the locks."""
+        self.files.dead = True
+        for task in [*self._callers, *self.refresher._flights.values(), *self.refresher._late._tasks]:
+            if task is not asyncio.current_task():
+                task.cancel()
+        raise Crash
+
+    def _settled(self, key: AccountKey, outcome: Outcome) -> None:
+        if isinstance(outcome, Ready):
+            self.seen[key] = outcome.account
+
+    def _take_in(self, records: Mapping[AccountKey, Any]) -> None:
+        for key, record in records.items():
+            self.seen.pop(key, None)
+            if isinstance(record, Account):
+                self.seen[key] = record

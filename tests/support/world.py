@@ -1,0 +1,318 @@
+"""A world for the refresh protocol: a provider, a folder, two processes, an operator, and everything that goes wrong.
+
+Nothing here decides what happens next; whoever plays it calls one method after the other. After each, `check` says
+whether the promise still holds: no healthy account is lost.
+"""
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from authpool.account import Account, AccountKey, Token, fingerprint
+from authpool.account_file import parse_account
+from authpool.folder import FolderStore
+from authpool.host_pattern import HostPattern
+from authpool.outcome import Outcome, Ready
+from authpool.pool_config import ClientConfig, PoolConfig
+from authpool.verdict import Answer, Reply
+from support.answers import JSON
+from support.crashing_process import Crash, CrashingProcess, Disk, Flying, inline
+from support.fates import CLEAR, Fate, reaches_the_provider, what_arrives
+from support.rotating_provider import RotatingProvider
+from support.virtual_time import VirtualClock, VirtualTimeLoop
+
+type Edit = Literal["pause", "resume", "label", "token_label"]
+
+_MEMORY = Path("/dev/shm")
+
+
+class World:
+    """Accounts are known by name; all are of the pool ``pool`` and of one client."""
+
+    def __init__(self, provider: dict[str, Any]) -> None:
+        self.loop = VirtualTimeLoop()
+        self.loop.set_exception_handler(self._unhandled)
+        self.clock = VirtualClock(self.loop)
+        self.provider = RotatingProvider(**provider, monotonic=self.loop.time)
+        self.home = Path(tempfile.mkdtemp(prefix="world-", dir=_MEMORY if _MEMORY.is_dir() else None))
+        self.disk = Disk()
+        self.air: list[Flying] = []
+        self.processes: list[CrashingProcess] = []
+        self._pools = {"pool": pool_config()}
+        self._operator = FolderStore(self.home, run=inline)
+        self._numbers = iter(range(1_000_000))
+        self._grant_of: dict[str, int] = {}
+        self._revoked: set[int] = set()
+        self._unclear: set[str] = set()
+        self._successors: dict[str, str] = {}
+        self._arrived: dict[str, CrashingProcess] = {}
+        self._on_disk: set[str] = set()
+        self._edits: dict[AccountKey, dict[str, Any]] = {}
+        self._disabled: set[AccountKey] = set()
+        self._surprises: list[str] = []
+        (self.home / "pool").mkdir(mode=0o700)
+
+    # --- what happens -----------------------------------------------------------------------------------------
+
+    def run(self, doing: Coroutine[Any, Any, Any] | None = None, seconds: float = 0.25) -> None:
+        """Do something in one of the processes, and let everybody go on for a while."""
+
+        async def do() -> None:
+            if doing is not None:
+                with suppress(Crash):
+                    await doing
+            await asyncio.sleep(seconds)
+
+        self.loop.run_until_complete(do())
+        self.air = [f for f in self.air if not (f.landed.done() or f.process.dead)]
+
+    def start(self, number: int) -> None:
+        """Start a process, in the place of one that crashed."""
+        process = CrashingProcess(self.home, self.disk, self.clock, self._pools, self._posted)
+        self.processes[number : number + 1] = [process]
+        self.run(process.load())
+
+    def take_off(self, process: CrashingProcess, key: AccountKey, **how: Any) -> asyncio.Task[Outcome] | None:
+        """Begin a refresh of the account as the process last saw it."""
+        seen = process.seen.get(key)
+        if seen is None:
+            return None
+        callers: list[asyncio.Task[Outcome]] = []
+
+        async def begin() -> None:
+            callers.append(process.request(seen, **how))
+
+        self.run(begin())
+        callers[0].add_done_callback(lambda task: task.cancelled() or task.exception())
+        return callers[0]
+
+    def land(self, flying: Flying, fate: Fate, *, crash: bool = False) -> None:
+        """Let a POST come to its end; with `crash` its process dies before it hears of it."""
+        self.air.remove(flying)
+        if crash or fate not in CLEAR:
+            self._unclear.add(flying.refresh_token)
+        answer = self._answer(flying, fate)
+        if crash:
+            self.kill(flying.process)
+            return
+        if isinstance(answer, Reply) and fate == "answer" and answer.status == 200:
+            self._arrived[json.loads(answer.body)["refresh_token"]] = flying.process
+        flying.landed.set_result(answer)
+        self.run()
+
+    def kill(self, process: CrashingProcess) -> None:
+        async def end() -> None:
+            process.crash()
+
+        self.run(end())
+
+    def revoke(self, name: str) -> None:
+        """The user ends every grant of the account at the provider."""
+        self.provider.revoke(name)
+        self._revoked |= {grant for token, grant in self._grant_of.items() if token.endswith(f"-of-{name}")}
+
+    # --- the operator -----------------------------------------------------------------------------------------
+
+    def add(self, name: str) -> None:
+        """Sign in, and write what came of it: a new account, or the old one re-added. No lock: an edit by hand."""
+        issued = self.provider.issue(name)
+        self._grant_of[issued["refresh_token"]] = next(self._numbers)
+        token = Token(access_token=issued["access_token"], refresh_token=issued["refresh_token"], expires_at=0)
+
+        def renew(current: Account | None) -> Account:
+            return (current or Account(pool="pool", name=name)).with_token(token).with_enabled()
+
+        key = AccountKey.of("pool", name)
+        self._edits.setdefault(key, {"proxy_disabled": False, "extra": {}})["token_extra"] = {}
+        self.run(self._operator.update(key, renew))
+
+    def edit(self, key: AccountKey, what: Edit) -> None:
+        """Change something that is the operator's own."""
+        number = next(self._numbers)
+
+        def change(current: Account | None) -> Account | None:
+            if current is None:
+                return None
+            edits = self._edits[key]
+            match what:
+                case "pause":
+                    edits["proxy_disabled"] = True
+                    return current.with_paused(number)
+                case "resume":
+                    edits["proxy_disabled"] = False
+                    return current.with_resumed()
+                case "label":
+                    edits["extra"] = {"label": number}
+                    return replace(current, extra={"label": number})
+                case "token_label":
+                    edits["token_extra"] = {"label": number}
+                    return replace(current, token=replace(current.token, extra={"label": number}))
+
+        self.run(self._operator.update(key, change))
+
+    def remove(self, key: AccountKey) -> None:
+        self._edits.pop(key, None)
+        self._disabled.discard(key)
+        self.run(self._operator.update(key, lambda _: None))
+
+    def save_by_rename(self, key: AccountKey, meanwhile: Flying | None) -> None:
+        """Save the file as some editors do, with a moment in which there is none; a POST may land within it."""
+        path = self._operator.path_of(key)
+        if path is None:
+            return
+        held = self.stored(key)
+        self._unclear.add((held.token.refresh_token if held else None) or "")
+        backup = path.with_suffix(".toml~")
+        path.rename(backup)
+        if meanwhile is not None:
+            self.land(meanwhile, "answer")
+        backup.rename(path)
+        self.run(seconds=1.0)
+
+    # --- what must hold ---------------------------------------------------------------------------------------
+
+    def stored(self, key: AccountKey) -> Account | None:
+        path = self._operator.path_of(key)
+        return None if path is None else parse_account(key.pool, key.name, path.read_bytes())
+
+    def check(self) -> None:
+        """Raise AssertionError when the promise is broken."""
+        assert not self._surprises, self._surprises
+        for key in self._edits:
+            account = self.stored(key)
+            assert account is not None, f"{key} is gone, and nobody removed it"
+            if self.disk.trouble or any(process.dead for process in self.processes):
+                self._unclear.add(account.token.refresh_token or "")
+            self._on_disk.add(account.token.refresh_token or "")
+            self._check_edits(key, account)
+            self._check_disabled(key, account)
+        for token, process in list(self._arrived.items()):
+            self._check_arrived(token, process)
+
+    def _check_edits(self, key: AccountKey, account: Account) -> None:
+        edits = self._edits[key]
+        assert account.proxy_disabled == edits["proxy_disabled"], f"{key}: somebody undid the operator's switch"
+        assert account.extra == edits["extra"], f"{key}: an operator's edit is undone"
+        assert account.token.extra == edits["token_extra"], f"{key}: an operator's edit is undone"
+
+    def _check_disabled(self, key: AccountKey, account: Account) -> None:
+        newly = account.disabled and key not in self._disabled
+        (self._disabled.add if account.disabled else self._disabled.discard)(key)
+        if not newly:
+            return
+        token, reason = account.token.refresh_token or "", account.disabled_reason or ""
+        revoked = self._grant_of[token] in self._revoked
+        assert not self.provider.is_current(token), f"{key} was healthy, and is disabled: {reason}"
+        if not revoked or token in self._successors:
+            assert reason.startswith("rotation_lost:"), f"we lost {key}, and say {reason}"
+        if token not in self._unclear:
+            assert reason.startswith("invalid_grant"), f"nothing of {key} was lost, and we say {reason}"
+
+    def _check_arrived(self, token: str, process: CrashingProcess) -> None:
+        """A refresh token that reached a process is on disk or in its memory, or something newer is."""
+        key = AccountKey.of("pool", token.rpartition("-of-")[2])
+        account = self.stored(key) if key in self._edits else None
+        held = account.token.refresh_token if account is not None else None
+        superseded = held is None or self._grant_of[held] != self._grant_of[token] or token in self._successors
+        if token in self._on_disk or superseded:
+            del self._arrived[token]
+        elif process.dead:
+            self._unclear.add(held or "")
+            del self._arrived[token]
+        else:
+            unwritten = process.unwritten(key)
+            assert unwritten is not None, f"{key}: a refresh token that had arrived is lost"
+            assert unwritten.token.refresh_token == token, f"{key}: a refresh token that had arrived is lost"
+
+    def _posted(self, flying: Flying) -> None:
+        token = flying.refresh_token
+        key = AccountKey.of("pool", token.rpartition("-of-")[2])
+        account = self.stored(key)
+        if account is not None and account.token.refresh_token == token:
+            pending = account.pending_refresh
+            if pending is None or pending.fingerprint != fingerprint(token):
+                self._surprises.append(f"{key}: a POST without its intent on disk")
+        newer = self._successors.get(token)
+        holder = self._arrived.get(newer or "")
+        if newer in self._on_disk or (holder is not None and not holder.dead):
+            self._surprises.append(f"{key}: a spent token is presented, and a newer one is there")
+        if any(f.refresh_token == token and not f.landed.done() for f in self.air if not f.process.dead):
+            self._surprises.append(f"{key}: presented by two at once")
+        self.air.append(flying)
+
+    # --- the end ----------------------------------------------------------------------------------------------
+
+    def calm_down(self) -> None:
+        """Let all faults end, everything land, and whoever crashed start anew."""
+        self.disk.trouble = None
+        for number, process in enumerate(self.processes):
+            process.files.step = None
+            if process.dead:
+                self.start(number)
+        for _ in range(100):
+            if not self.air and not any(process.busy for process in self.processes):
+                return
+            for flying in list(self.air):
+                self.land(flying, "answer")
+            self.run(seconds=2.0)
+        raise AssertionError("with all faults over, somebody is still busy")
+
+    def refresh_everything(self) -> None:
+        """Every account whose grant is alive refreshes, in every process."""
+        for process in self.processes:
+            self.run(process.load())
+            for key in self._edits:
+                before = self.stored(key)
+                assert before is not None
+                alive = self.provider.is_current(before.token.refresh_token or "")
+                caller = self.take_off(process, key, force=True)
+                self.calm_down()
+                self.check()
+                assert caller is not None
+                assert caller.done()
+                outcome = caller.result()
+                if alive and not before.disabled:
+                    assert isinstance(outcome, Ready), f"{key} is healthy, and does not refresh: {outcome}"
+
+    def close(self) -> None:
+        for process in self.processes:
+            self.run(process.refresher.aclose(), seconds=0)
+        self.loop.close()
+        shutil.rmtree(self.home)
+
+    def _answer(self, flying: Flying, fate: Fate) -> Answer:
+        if not reaches_the_provider(fate):
+            return what_arrives(fate, None)
+        answer = self.provider(0, dict(flying.form))
+        assert isinstance(answer, JSON)
+        if answer.status == 200 and isinstance(answer.body, dict):
+            self._note_rotation(flying.refresh_token, answer.body["refresh_token"])
+        return what_arrives(fate, Reply(status=answer.status, body=json.dumps(answer.body).encode()))
+
+    def _note_rotation(self, spent: str, fresh: str) -> None:
+        self._grant_of[fresh] = self._grant_of[spent]
+        if fresh != spent:
+            self._successors[spent] = fresh
+
+    def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), Crash):
+            self._surprises.append(str(context))
+
+
+def pool_config(**settings: Any) -> PoolConfig:
+    """A pool of refresh tokens at ``https://provider.test/token``."""
+    return PoolConfig(
+        **{
+            "name": "pool",
+            "hosts": (HostPattern.parse("api.test"),),
+            "token_url": "https://provider.test/token",
+            "client": ClientConfig(client_id="client", client_secret="client-secret", client_auth="client_secret_post"),
+            **settings,
+        }
+    )

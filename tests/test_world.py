@@ -1,0 +1,199 @@
+"""No healthy account is ever lost: the refresh protocol in a world where everything goes wrong, in any order.
+
+``HYPOTHESIS_PROFILE=soak`` plays longer, ``WORLD_SOAK_EXAMPLES`` worlds of 80 steps, and says how many it were.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from authpool.account import AccountKey
+from support.crashing_process import CrashingProcess
+from support.fates import Fate
+from support.file_operations import STEPS
+from support.world import Edit, World
+
+SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
+SOAK_EXAMPLES = int(os.environ.get("WORLD_SOAK_EXAMPLES", "2000"))
+COUNTED = {"worlds": 0, "steps": 0, "posts": 0}
+
+NAMES = ("alice", "bob")
+KEYS = [AccountKey.of("pool", name) for name in NAMES]
+PROVIDERS: list[dict[str, Any]] = [{}, {}, {"grace_seconds": 5.0}, {"rotate": False}]
+
+keys = st.sampled_from(KEYS)
+names = st.sampled_from(NAMES)
+numbers = st.integers(0, 7)
+hows = st.sampled_from(["plain", "force", "rejected"])
+interludes = st.sampled_from(["add", "die and add", "pause", "token_label", "remove"])
+troubles = st.sampled_from([errno.ENOSPC, errno.EROFS, errno.EIO])
+fates = st.sampled_from(["answer"] * 6 + list(get_args(Fate.__value__)))
+
+
+class WorldMachine(RuleBasedStateMachine):
+    """Two processes on one folder, two accounts, one operator; hypothesis decides what happens next."""
+
+    world: World
+
+    @initialize(provider=st.sampled_from(PROVIDERS))
+    def begin(self, provider: dict[str, Any]) -> None:
+        self.world = World(provider)
+        for name in NAMES:
+            self.world.add(name)
+        for number in range(2):
+            self.world.start(number)
+        COUNTED["worlds"] += 1
+
+    # --- refreshes --------------------------------------------------------------------------------------------
+
+    def living(self, number: int) -> CrashingProcess | None:
+        alive = [process for process in self.world.processes if not process.dead]
+        return alive[number % len(alive)] if alive else None
+
+    @rule(number=numbers, key=keys, how=hows)
+    def take_off(self, number: int, key: AccountKey, how: str) -> None:
+        process = self.living(number)
+        if process is None or key not in process.seen:
+            return
+        rejected = process.seen[key].token.access_token if how == "rejected" else None
+        self.world.take_off(process, key, force=how == "force", rejected=rejected)
+
+    @rule(number=numbers, fate=fates)
+    def land(self, number: int, fate: Fate) -> None:
+        if self.world.air:
+            COUNTED["posts"] += 1
+            self.world.land(self.world.air[number % len(self.world.air)], fate)
+
+    @rule(number=numbers, key=keys, how=hows, played=st.lists(fates, min_size=1, max_size=3))
+    def fly(self, number: int, key: AccountKey, how: str, played: list[Fate]) -> None:
+        """From take-off to landing, retries included."""
+        self.take_off(number, key, how)
+        for fate in played:
+            self.land(-1, fate)
+            self.world.check()
+            self.world.run(seconds=1.5)
+
+    @rule(number=numbers, key=keys, how=hows, trouble=troubles, played=st.lists(fates, min_size=1, max_size=3))
+    def disk_fails_in_flight(self, number: int, key: AccountKey, how: str, trouble: int, played: list[Fate]) -> None:
+        """The intent is written, and then nothing more."""
+        self.world.disk.trouble = None
+        self.take_off(number, key, how)
+        self.world.disk.trouble = trouble
+        for fate in played:
+            self.land(-1, fate)
+            self.world.check()
+
+    @rule(number=numbers, key=keys, how=hows, edit=interludes, fate=fates)
+    def operator_in_flight(self, number: int, key: AccountKey, how: str, edit: str, fate: Fate) -> None:
+        """Somebody changes the record while the POST is under way."""
+        self.take_off(number, key, how)
+        if edit == "die and add":
+            self.world.revoke(key.name)
+            edit = "add"
+        self.operate(key, edit)
+        self.land(-1, fate)
+
+    @rule(number=numbers, fate=st.sampled_from(["lost_before", "lost_after"]))
+    def crash_in_the_air(self, number: int, fate: Fate) -> None:
+        if self.world.air:
+            COUNTED["posts"] += 1
+            self.world.land(self.world.air[number % len(self.world.air)], fate, crash=True)
+
+    @rule(number=numbers, key=keys, step=st.sampled_from(STEPS), writes=st.integers(0, 2))
+    def crash_at_a_write(self, number: int, key: AccountKey, step: str, writes: int) -> None:
+        """Of the intent, of the pair, or of a later one."""
+        process = self.living(number)
+        if process is not None:
+            process.files.step, process.files.writes_left = step, writes
+            self.take_off(number, key, "plain")
+
+    @precondition(lambda self: any(process.dead for process in self.world.processes))
+    @rule()
+    def restart(self) -> None:
+        dead = next(number for number, process in enumerate(self.world.processes) if process.dead)
+        self.world.start(dead)
+
+    @rule(number=numbers, how=st.sampled_from(["reload", "follow"]))
+    def look(self, number: int, how: str) -> None:
+        process = self.living(number)
+        if process is not None:
+            self.world.run(process.load() if how == "reload" else process.follow())
+
+    # --- the world and the operator ---------------------------------------------------------------------------
+
+    @rule(what=st.sampled_from([0.5, 3.0, 20.0, 65.0, "an hour back", "a day on", "revoke"]), name=names)
+    def time_passes(self, what: float | str, name: str) -> None:
+        match what:
+            case "an hour back":
+                self.world.clock.jump(-3600)
+            case "a day on":
+                self.world.clock.jump(86400)
+            case "revoke":
+                self.world.revoke(name)
+            case float():
+                self.world.run(seconds=what)
+
+    @rule(trouble=st.none() | troubles)
+    def disk(self, trouble: int | None) -> None:
+        self.world.disk.trouble = trouble
+
+    @rule(key=keys, what=st.sampled_from([*get_args(Edit.__value__), "add", "add", "save", "save in flight", "remove"]))
+    def operate(self, key: AccountKey, what: Any) -> None:
+        """By hand, without regard to locks."""
+        if what == "add":
+            self.world.add(key.name)
+        elif self.world.stored(key) is None:
+            return
+        elif what == "remove":
+            self.world.remove(key)
+        elif what in {"save", "save in flight"}:
+            ours = [f for f in self.world.air if f.refresh_token.endswith(f"-of-{key.name}")]
+            self.world.save_by_rename(key, ours[0] if ours and what == "save in flight" else None)
+        else:
+            self.world.edit(key, what)
+
+    # --- what must hold ---------------------------------------------------------------------------------------
+
+    @invariant()
+    def promise(self) -> None:
+        COUNTED["steps"] += 1
+        self.world.check()
+
+    def teardown(self) -> None:
+        world = getattr(self, "world", None)
+        if world is None:
+            return
+        try:
+            world.calm_down()
+            world.check()
+            world.refresh_everything()
+        finally:
+            world.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def told() -> Iterator[None]:
+    """Say what was played, when it was a soak."""
+    began = time.monotonic()
+    yield
+    if SOAK:
+        print(f"\n{COUNTED} in {time.monotonic() - began:.0f} s")
+
+
+TestWorld = WorldMachine.TestCase
+TestWorld.__doc__ = "Whatever happens in whatever order, the promise holds."
+TestWorld.pytestmark = [pytest.mark.timeout(0 if SOAK else 600)]  # a counterexample takes minutes to make small
+TestWorld.settings = settings(
+    max_examples=SOAK_EXAMPLES if SOAK else 60,
+    stateful_step_count=80 if SOAK else 40,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
