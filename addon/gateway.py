@@ -5,8 +5,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent))  # found here when authpool is not installed
 
-from authpool.addon import Gateway
-from authpool.commands import Commands
+from authpool.proxy.addon import Gateway
+from authpool.proxy.commands import Commands
 
 gateway = Gateway()
 addons = [gateway, Commands(gateway)]

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from authpool.account import AccountKey
-from authpool.atomic_file import FileOperations
 from authpool.errors import BrokenAccountError, RefusedError, StoreError
-from authpool.operations import Operations
 from authpool.service import Service
-from authpool.sources import Credential, read_source
+from authpool.store.atomic_file import FileOperations
+from authpool.verbs.operations import Operations
+from authpool.verbs.sources import Credential, read_source
 from support.answers import HTML, JSON, Hang, Nothing, Redirect, Slow
 from support.exchange import Answer
 from support.home import make_home

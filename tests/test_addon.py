@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from mitmproxy import exceptions
 
-from authpool import wire
-from authpool.addon import Gateway
+from authpool.proxy import wire
+from authpool.proxy.addon import Gateway
 from support.answers import Slow
 from support.gateway import GatewayStartError, Mitmdump, RunningGateway, dump_master
 from support.home import account_path, write_configuration

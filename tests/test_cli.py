@@ -14,10 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 import authpool
-from authpool.cli import cli
-from authpool.cli_session import Session
-from authpool.cli_tools import tool_arguments
-from authpool.scaffold import LOADER
+from authpool.cli.main import cli
+from authpool.cli.scaffold import LOADER
+from authpool.cli.session import Session
+from authpool.cli.tools import tool_arguments
 from support.answers import Slow
 from support.operator import Desk, open_desk
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from mitmproxy import exceptions
 
-from authpool import wire
-from authpool.addon import Gateway
-from authpool.commands import Commands
+from authpool.proxy import wire
+from authpool.proxy.addon import Gateway
+from authpool.proxy.commands import Commands
 from support.gateway import Mitmdump, RunningGateway, dump_master
 from support.home import make_home, read_account, token_table
 from support.rotating_provider import RotatingProvider

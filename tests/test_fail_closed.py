@@ -15,9 +15,9 @@ import pytest
 from mitmproxy import exceptions, http
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from authpool import wire
 from authpool.account import AccountKey
-from authpool.addon import Gateway
+from authpool.proxy import wire
+from authpool.proxy.addon import Gateway
 from authpool.rotation import RotationRequest
 from support.gateway import GatewayStartError, Mitmdump, dump_master
 from support.home import make_home, write_configuration

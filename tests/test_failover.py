@@ -9,7 +9,7 @@ import httpx
 import pytest
 from mitmproxy import http
 
-from authpool import wire
+from authpool.proxy import wire
 from support.answers import JSON, Slow
 from support.certificates import CertificateAuthority
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway

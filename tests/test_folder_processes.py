@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from authpool.account import Account, Token
-from authpool.folder import FolderStore
+from authpool.store.folder import FolderStore
 from support import store_process
 from support.file_operations import STEPS
 from support.store_process import ALICE

@@ -10,8 +10,8 @@ import pytest
 from authpool.account import Account, AccountKey, Token
 from authpool.config import HostPattern, PoolConfig
 from authpool.keeper import BACKGROUND_FLIGHTS, Keeper
-from authpool.outcome import Dead, Misconfigured, Outcome, Ready, Unavailable
 from authpool.pool import Pool, State
+from authpool.refresh.outcome import Dead, Misconfigured, Outcome, Ready, Unavailable
 from authpool_round_robin import RoundRobin
 from support.clock import FakeClock
 

@@ -10,8 +10,8 @@ from random import Random
 import pytest
 
 from authpool.account import Account, Token
-from authpool.late_writer import LateWriter
-from authpool.succession import if_still
+from authpool.refresh.late_writer import LateWriter
+from authpool.refresh.succession import if_still
 from support.clock import FakeClock
 from support.transport import ALICE, Rig
 

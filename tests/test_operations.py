@@ -8,7 +8,7 @@ import pytest
 
 from authpool.account import AccountKey
 from authpool.errors import RefusedError
-from authpool.operations import AccountRow
+from authpool.verbs.operations import AccountRow
 from support.answers import JSON, Slow
 from support.operator import Desk, open_desk
 

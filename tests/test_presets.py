@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from authpool.config import PoolConfig, load_config
-from authpool.endpoint_url import check_endpoint, check_issuer
-from authpool.pool_table import ENDPOINT_KEYS, STANDARD_CODES
-from authpool.presets import PRESETS, Preset
+from authpool.config.endpoint_url import check_endpoint, check_issuer
+from authpool.config.pool_table import ENDPOINT_KEYS, STANDARD_CODES
+from authpool.config.presets import PRESETS, Preset
 
 
 def read_pool(home: Path, lines: str) -> PoolConfig:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from authpool.account import Account, OAuthClient, PendingRefresh, Token, fingerprint
-from authpool.folder import FolderStore
-from authpool.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
-from authpool.pool_config import ClientConfig
-from authpool.verdict import Answer, NotSent
+from authpool.config.pool_config import ClientConfig
+from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
+from authpool.refresh.verdict import Answer, NotSent
+from authpool.store.folder import FolderStore
 from support import refresh_process
 from support.answers import Hang
 from support.clock import FakeClock
@@ -107,7 +107,7 @@ class TestLockAndReRead:
 
     async def test_a_lock_whose_holder_hangs_ends_the_wait(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         """After the patience for locks the flight is over, and the holder is not disturbed."""
-        monkeypatch.setattr("authpool.refresh.LOCK_SECONDS", 0.05)
+        monkeypatch.setattr("authpool.refresh.refresher.LOCK_SECONDS", 0.05)
         account = await rig.add()
         async with rig.operator.lock(ALICE):
             outcome = await rig.refresher.refresh(account)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authpool.config import HostPattern, PoolConfig
-from authpool.path_pattern import PathPattern, comparable_path
-from authpool.routing import MEMO_SIZE, Router, find_tie
+from authpool.config.path_pattern import PathPattern, comparable_path
+from authpool.config.routing import MEMO_SIZE, Router, find_tie
 
 
 def make_pool(name: str, *hosts: str, paths: tuple[str, ...] = (), methods: tuple[str, ...] = ()) -> PoolConfig:

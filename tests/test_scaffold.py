@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from authpool.cli.scaffold import CONFIG_TEMPLATE, LOADER, create_home
 from authpool.config import load_config
 from authpool.errors import RefusedError
-from authpool.scaffold import CONFIG_TEMPLATE, LOADER, create_home
 
 
 def modes(home: Path) -> dict[str, int]:

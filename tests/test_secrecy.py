@@ -15,7 +15,7 @@ from mitmproxy.addons.dumper import Dumper
 from mitmproxy.addons.eventstore import EventStore
 from mitmproxy.flow import Flow
 
-from authpool import wire
+from authpool.proxy import wire
 from support.answers import JSON
 from support.gateway import Mitmdump
 from support.home import read_account

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from authpool.account import OAuthClient
 from authpool.errors import RefusedError
-from authpool.sources import Credential, credential_document, parse_credential, read_source
+from authpool.verbs.sources import Credential, credential_document, parse_credential, read_source
 
 SECRET = "1//the-secret-token"
 

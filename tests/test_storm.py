@@ -1,7 +1,7 @@
 """Telling a dead client from dead accounts."""
 
 from authpool.account import AccountKey
-from authpool.storm import ACCOUNTS, FAULT_SECONDS, WINDOW_SECONDS, ClientWatch
+from authpool.refresh.storm import ACCOUNTS, FAULT_SECONDS, WINDOW_SECONDS, ClientWatch
 
 NOW = 1_700_000_000.0
 

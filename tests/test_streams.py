@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from authpool import wire
+from authpool.proxy import wire
 from support.certificates import CertificateAuthority
 from support.exchange import Reply
 from support.http2 import Http2Reply

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from authpool.account import Account, OAuthClient, PendingRefresh, Token
-from authpool.succession import SupersededError, if_still, succeed, token_from_grant
-from authpool.verdict import Granted
+from authpool.refresh.succession import SupersededError, if_still, succeed, token_from_grant
+from authpool.refresh.verdict import Granted
 
 OLD = Token(access_token="a1", refresh_token="r1", scope="s", expires_at=5, extra={"project_id": "p"})
 ALICE = Account(

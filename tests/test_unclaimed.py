@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from authpool.account import fingerprint
-from authpool.atomic_file import FileOperations
 from authpool.errors import RefusedError
-from authpool.sources import Credential, read_source
-from authpool.unclaimed import Unclaimed
+from authpool.store.atomic_file import FileOperations
+from authpool.verbs.sources import Credential, read_source
+from authpool.verbs.unclaimed import Unclaimed
 
 FRESH = Credential(refresh_token="the-new-one", access_token="a", name="claimed@example.com")
 

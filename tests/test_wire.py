@@ -16,8 +16,8 @@ from mitmproxy.io import FlowReader, FlowWriter
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.test import tflow
 
-from authpool import wire
 from authpool.errors import ConfigurationError
+from authpool.proxy import wire
 from support.certificates import CertificateAuthority
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
 from support.rotating_provider import RotatingProvider

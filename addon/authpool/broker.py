@@ -9,9 +9,9 @@ from enum import Enum, auto
 from authpool.account import Account, AccountKey
 from authpool.answers import POOL_MISCONFIGURED, Refusal, pool_exhausted, token_endpoint_unavailable
 from authpool.clock import Clock
-from authpool.outcome import Dead, Misconfigured, Outcome, Ready, Unavailable
 from authpool.pool import Member, Pool, State
-from authpool.refresh import Refresher
+from authpool.refresh.outcome import Dead, Misconfigured, Outcome, Ready, Unavailable
+from authpool.refresh.refresher import Refresher
 from authpool.rotation import RotationRequest
 
 logger = logging.getLogger(__name__)

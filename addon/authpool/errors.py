@@ -1,7 +1,7 @@
 """Every exception authpool raises on purpose.
 
     AuthpoolError
-    ├── DiscoveryError            an issuer's metadata can't be had (`authpool.discovery`)
+    ├── DiscoveryError            an issuer's metadata can't be had (`authpool.config.discovery`)
     ├── ConfigurationError        authpool.toml (or the provider's client set-up) is wrong: an operator edits it
     ├── StoreError                an account could not be read or written
     │   ├── UnknownAccountError   there is no such account
@@ -9,7 +9,7 @@
     │   └── StoreUnavailableError the disk is full, the folder is read-only or gone: try again
     └── RefusedError              a command was understood and refused; the message says why and what to do
 
-What a token endpoint answers is data, not an exception: see `authpool.verdict`.
+What a token endpoint answers is data, not an exception: see `authpool.refresh.verdict`.
 No message ever holds a token, a body or a header value.
 """
 

@@ -5,8 +5,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from authpool.atomic_file import read_private
 from authpool.errors import RefusedError
+from authpool.store.atomic_file import read_private
 
 DEFAULT = "~/.authpool"
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 
 from authpool.account import Account, AccountKey
 from authpool.clock import Clock
-from authpool.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
 from authpool.pool import Member, Pool, State
-from authpool.refresh import Refresher
+from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
+from authpool.refresh.refresher import Refresher
 
 logger = logging.getLogger(__name__)
 

@@ -11,18 +11,18 @@ from authpool.account import Account, AccountKey
 from authpool.broker import Broker
 from authpool.clock import Clock, SystemClock
 from authpool.config import CONFIG_NAME, Config, PoolConfig, load_config
-from authpool.discovery import EndpointResolver
+from authpool.config.discovery import EndpointResolver
+from authpool.config.routing import Router
 from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError
-from authpool.folder import FolderStore
 from authpool.keeper import Keeper
-from authpool.outcome import Outcome
 from authpool.plugins import Plugins
 from authpool.pool import Pool, State
-from authpool.refresh import Refresher
+from authpool.refresh.outcome import Outcome
+from authpool.refresh.refresher import Refresher
+from authpool.refresh.token_client import TokenClient, TokenEndpoint, fetcher
 from authpool.report import disabled_line, reload_line
-from authpool.routing import Router
 from authpool.store import Record, Store
-from authpool.token_client import TokenClient, TokenEndpoint, fetcher
+from authpool.store.folder import FolderStore
 
 logger = logging.getLogger(__name__)
 

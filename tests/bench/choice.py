@@ -6,10 +6,10 @@ from statistics import median
 
 from authpool.account import Account, Token
 from authpool.clock import SystemClock
-from authpool.host_pattern import HostPattern
+from authpool.config.host_pattern import HostPattern
+from authpool.config.pool_config import PoolConfig
 from authpool.plugins import Plugins
 from authpool.pool import Pool
-from authpool.pool_config import PoolConfig
 from authpool.rotation import RotationRequest
 
 SIZES = (10, 1_000, 10_000)

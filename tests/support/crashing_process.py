@@ -10,14 +10,14 @@ from random import Random
 from typing import Any
 
 from authpool.account import Account, AccountKey
-from authpool.atomic_file import StrPath
 from authpool.clock import Clock
-from authpool.discovery import EndpointResolver
-from authpool.folder import FolderStore
-from authpool.outcome import Outcome, Ready
-from authpool.pool_config import PoolConfig
-from authpool.refresh import Refresher
-from authpool.verdict import Answer
+from authpool.config.discovery import EndpointResolver
+from authpool.config.pool_config import PoolConfig
+from authpool.refresh.outcome import Outcome, Ready
+from authpool.refresh.refresher import Refresher
+from authpool.refresh.verdict import Answer
+from authpool.store.atomic_file import StrPath
+from authpool.store.folder import FolderStore
 from support.file_operations import InterruptedFiles
 
 

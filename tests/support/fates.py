@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from authpool.verdict import Answer, NotSent, Reply, ReplyLost
+from authpool.refresh.verdict import Answer, NotSent, Reply, ReplyLost
 
 type Fate = Literal[
     "answer", "not_sent", "redirect", "client_rejected",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from authpool.atomic_file import FileOperations
-from authpool.folder import FolderStore
-from authpool.operations import Operations
 from authpool.service import Service
-from authpool.sources import Credential, parse_credential
+from authpool.store.atomic_file import FileOperations
+from authpool.store.folder import FolderStore
+from authpool.verbs.operations import Operations
+from authpool.verbs.sources import Credential, parse_credential
 from support.answers import JSON
 from support.exchange import Answer, Request
 from support.home import Document, account_path, make_home, read_account, write_account

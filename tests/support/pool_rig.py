@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from authpool import wire
-from authpool.addon import Gateway
+from authpool.proxy import wire
+from authpool.proxy.addon import Gateway
 from support.gateway import RunningGateway, dump_master
 from support.home import make_home, read_account, token_table, write_account
 from support.rotating_provider import RotatingProvider

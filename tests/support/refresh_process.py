@@ -11,11 +11,11 @@ from pathlib import Path
 
 from authpool.account import AccountKey
 from authpool.clock import SystemClock
-from authpool.discovery import EndpointResolver
-from authpool.folder import FolderStore
-from authpool.outcome import Ready
-from authpool.refresh import Refresher
-from authpool.token_client import TokenClient, fetcher
+from authpool.config.discovery import EndpointResolver
+from authpool.refresh.outcome import Ready
+from authpool.refresh.refresher import Refresher
+from authpool.refresh.token_client import TokenClient, fetcher
+from authpool.store.folder import FolderStore
 from support.world import pool_config
 
 

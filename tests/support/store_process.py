@@ -14,7 +14,7 @@ from pathlib import Path
 
 from authpool.account import Account, AccountKey, Token
 from authpool.errors import StoreUnavailableError
-from authpool.folder import FolderStore
+from authpool.store.folder import FolderStore
 from support.file_operations import InterruptedFiles
 
 ALICE = AccountKey.of("google", "alice")

@@ -10,14 +10,14 @@ from random import Random
 from typing import Any
 
 from authpool.account import Account, AccountKey, Token
-from authpool.account_file import parse_account
-from authpool.discovery import EndpointResolver
+from authpool.config.discovery import EndpointResolver
+from authpool.config.pool_config import PoolConfig
 from authpool.events import AccountEvent
-from authpool.folder import FolderStore
-from authpool.outcome import Outcome
-from authpool.pool_config import PoolConfig
-from authpool.refresh import Refresher
-from authpool.verdict import Answer, Reply, ReplyLost
+from authpool.refresh.outcome import Outcome
+from authpool.refresh.refresher import Refresher
+from authpool.refresh.verdict import Answer, Reply, ReplyLost
+from authpool.store.account_file import parse_account
+from authpool.store.folder import FolderStore
 from support.answers import JSON
 from support.clock import FakeClock
 from support.crashing_process import inline, no_discovery

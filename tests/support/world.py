@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from authpool.account import Account, AccountKey, Token, fingerprint
-from authpool.account_file import parse_account
-from authpool.folder import FolderStore
-from authpool.host_pattern import HostPattern
-from authpool.outcome import Outcome, Ready
-from authpool.pool_config import ClientConfig, PoolConfig
-from authpool.verdict import Answer, Reply
+from authpool.config.host_pattern import HostPattern
+from authpool.config.pool_config import ClientConfig, PoolConfig
+from authpool.refresh.outcome import Outcome, Ready
+from authpool.refresh.verdict import Answer, Reply
+from authpool.store.account_file import parse_account
+from authpool.store.folder import FolderStore
 from support.answers import JSON
 from support.crashing_process import Crash, CrashingProcess, Disk, Flying, inline
 from support.fates import CLEAR, Fate, reaches_the_provider, what_arrives

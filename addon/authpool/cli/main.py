@@ -1,0 +1,161 @@
+"""The command line: the verbs of mitmproxy's prompt, on the home directly, with or without a gateway running."""
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import click
+
+from authpool import __version__
+from authpool.cli.scaffold import create_home
+from authpool.cli.session import Session, failures_told, table, tell
+from authpool.cli.tools import TOOLS, tool_command
+from authpool.errors import RefusedError
+from authpool.pool import State
+from authpool.report import reload_line
+from authpool.service import RELOAD_MARKER
+from authpool.verbs.account_table import HEADER, account_cells
+from authpool.verbs.operations import Operations
+from authpool.verbs.sources import read_source
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Answer JSON, for scripts.")
+_account_argument = click.argument("account", metavar="POOL/NAME")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--home", metavar="DIR", help="The home. Default: AUTHPOOL_HOME, else ~/.authpool.")
+@click.version_option(__version__, prog_name="authpool")
+@click.pass_context
+def cli(context: click.Context, home: str | None) -> None:
+    """A credential gateway on mitmproxy, with a pool of OAuth accounts.
+
+    Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+    """
+    context.obj = Session(home)
+
+
+@cli.command()
+@_json_option
+@click.pass_obj
+def init(session: Session, as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
+    """Create what is missing in the home; nothing is overwritten."""
+    with failures_told(as_json=as_json):
+        items = create_home(session.home)
+        lines = [f"{'created' if item.created else 'kept':<8} {item.path}" for item in items]
+        told = [{"path": str(item.path), "created": item.created} for item in items]
+        tell("\n".join(lines), as_json=as_json, more={"items": told})
+
+
+@cli.command()
+@click.argument("pool")
+@click.argument("source")
+@click.argument("name", required=False)
+@_json_option
+@click.pass_obj
+def add(session: Session, pool: str, source: str, name: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """Add an account to POOL, or re-add one with a new credential.
+
+    SOURCE is @FILE, env:NAME or - (standard input, or a hidden prompt): a token response, Google authorized_user
+    JSON, an Antigravity Manager account file, or a bare refresh token. It is proved with a refresh first. NAME is
+    needed where the provider tells none, and must be what it tells otherwise.
+    """
+    with failures_told(as_json=as_json):
+        credential = read_source(source, environ=os.environ, stdin=_read_stdin)
+        tell(session.run(lambda operations: operations.add(pool, credential, name)), as_json=as_json)
+
+
+@cli.command()
+@_json_option
+@click.pass_obj
+def accounts(session: Session, as_json: bool) -> None:  # noqa: FBT001
+    """Show every account."""
+    with failures_told(as_json=as_json):
+        rows = session.run(Operations.accounts)
+        if as_json:
+            click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        elif not rows:
+            click.echo("No accounts yet; add one with: authpool add POOL SOURCE")
+        else:
+            click.echo(table(HEADER, [account_cells(row) for row in rows]))
+
+
+@cli.command()
+@_json_option
+@click.pass_obj
+def reload(session: Session, as_json: bool) -> None:  # noqa: FBT001
+    """Check the configuration, and let every gateway that runs on the home reload."""
+    with failures_told(as_json=as_json):
+        pools = session.run(_counts)
+        _touch_marker(session)
+        lines = [f"{name}: {reload_line(name, counts).partition(': ')[2]}" for name, counts in pools.items()]
+        lines.append(f"Every gateway that runs on {session.home} reloads within a second")
+        tell("\n".join(lines), as_json=as_json, more={"pools": pools})
+
+
+@cli.command()
+@_account_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_json_option
+@click.pass_obj
+def remove(session: Session, account: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Remove an account and its credential."""
+    with failures_told(as_json=as_json):
+        if not yes:
+            if as_json or not sys.stdin.isatty():
+                raise RefusedError("nobody can be asked whether to remove it: say --yes")
+            click.confirm(f"Remove {account} and its credential?", abort=True)
+        tell(session.run(lambda operations: operations.remove(account)), as_json=as_json)
+
+
+def _verb(name: str, text: str, operation: Callable[[Operations, str], Awaitable[str]]) -> None:
+    """Add a verb that takes an account and answers a sentence."""
+
+    @cli.command(name, help=text)
+    @_account_argument
+    @_json_option
+    @click.pass_obj
+    def verb(session: Session, account: str, as_json: bool) -> None:  # noqa: FBT001
+        with failures_told(as_json=as_json):
+            tell(session.run(lambda operations: operation(operations, account)), as_json=as_json)
+
+
+_verb("pause", "Let an account serve nothing until it is resumed.", Operations.pause)
+_verb("resume", "Let a paused account serve again.", Operations.resume)
+_verb("enable", "Take a disabled account back, if a refresh succeeds.", Operations.enable)
+_verb("refresh", "Fetch a new access token now.", Operations.refresh)
+for _tool in TOOLS:
+    cli.add_command(tool_command(_tool))
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    logging.basicConfig(level=logging.WARNING, format="authpool: %(message)s")
+    for name in ("httpx", "httpcore"):  # they log URLs, and a credential may be in a query
+        logging.getLogger(name).setLevel(logging.WARNING)
+    cli(prog_name="authpool")
+
+
+async def _counts(operations: Operations) -> dict[str, Counter[State]]:
+    pools: dict[str, Counter[State]] = {name: Counter() for name in operations.pools()}
+    for row in await operations.accounts():
+        pools[row.pool][row.state] += 1
+    return pools
+
+
+def _touch_marker(session: Session) -> None:
+    descriptor = os.open(session.home / RELOAD_MARKER, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        os.utime(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_stdin() -> str:
+    if sys.stdin.isatty():
+        secret: str = click.prompt("Credential", hide_input=True, err=True)
+        return secret
+    return sys.stdin.read()

@@ -1,0 +1,149 @@
+"""authpool.toml, read into frozen types; each mistake is answered with file, key and remedy.
+
+The file is written by people and never by the program. It may be a symbolic link, and others may read it, as
+long as no client secret stands in it: a secret is better off in the environment or a file of its own.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, cast, get_args
+
+from authpool.config.client_secret import is_literal
+from authpool.config.config_table import CONFIG_NAME, ConfigTable, mistake
+from authpool.config.host_pattern import HostPattern
+from authpool.config.pool_config import (
+    ClientAuth,
+    ClientConfig,
+    HeaderInjection,
+    PoolConfig,
+    PoolType,
+    QueryInjection,
+)
+from authpool.config.pool_table import read_pool
+from authpool.config.routing import find_tie
+from authpool.errors import ConfigurationError
+
+__all__ = [
+    "CONFIG_NAME",
+    "ClientAuth",
+    "ClientConfig",
+    "ClientKeys",
+    "Config",
+    "GatewayConfig",
+    "HeaderInjection",
+    "HostPattern",
+    "PoolConfig",
+    "PoolType",
+    "QueryInjection",
+    "load_config",
+]
+
+type ClientKeys = Literal["auto", "required", "off"]
+
+_SYNTAX_PLACE = re.compile(r" \(at (?P<place>[^()]*)\)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """``[gateway]``: `client_keys` are asked for always, never, or (auto) unless all listeners are local."""
+
+    client_keys: ClientKeys = "auto"
+    max_accounts: int = 3
+    fast_dispatch: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All that authpool.toml says; no two of the pools would tie for a request."""
+
+    home: Path
+    pools: Mapping[str, PoolConfig]
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
+
+
+def load_config(home: Path, environ: Mapping[str, str]) -> Config:
+    """Read `home`/authpool.toml; `environ` is where ``env:NAME`` secrets are looked up.
+
+    Raises ConfigurationError. Pools may be absent: a gateway without any serves no credential.
+    """
+    document, open_to_others = _read(home / CONFIG_NAME)
+    top = ConfigTable(document, (), ("pools", "gateway"))
+    tables = top.take_table("pools")
+    _refuse_exposed_secret(tables, home / CONFIG_NAME, open_to_others)
+    pools = {name: read_pool(name, table, home, environ) for name, table in tables.items()}
+    _refuse_ties(pools)
+    return Config(home=home, pools=MappingProxyType(pools), gateway=_gateway(top))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str | None]:
+    """Answer the document, and why others have a hand on the file, where they have."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode & 0o777
+            data = file.read()
+    except FileNotFoundError:
+        remedy = "Run `authpool init`, which writes one to start from."
+        raise ConfigurationError(CONFIG_NAME, f"there is none in {path.parent}.", remedy) from None
+    except OSError as error:
+        remedy = f"Make {path} a file that you can read."
+        raise ConfigurationError(CONFIG_NAME, f"can't be read: {error.strerror}.", remedy) from error
+    exposure = f"is open to others (mode {mode:04o})" if mode & 0o077 else None
+    return _parse(data), "is a symbolic link" if path.is_symlink() else exposure
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    remedy = "Correct it; see https://toml.io for the format."
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        problem = "is not UTF-8 text."
+        raise ConfigurationError(f"{CONFIG_NAME}: line {line}", problem, "Save it as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
+        # Not chained: a newer tomllib keeps the whole document in the error, secrets included.
+        match = _SYNTAX_PLACE.search(str(error))
+        where = f"{CONFIG_NAME}: {match['place']}" if match else CONFIG_NAME
+        problem = f"is not valid TOML: {_SYNTAX_PLACE.sub('', str(error))}."
+        raise ConfigurationError(where, problem, remedy) from None
+    except RecursionError:
+        raise ConfigurationError(CONFIG_NAME, "is nested too deeply.", remedy) from None
+
+
+def _refuse_exposed_secret(tables: Mapping[str, object], path: Path, exposure: str | None) -> None:
+    if exposure is None:
+        return
+    for name, table in tables.items():
+        secret = table.get("client_secret") if isinstance(table, dict) else None
+        if isinstance(secret, str) and secret and is_literal(secret):
+            cure = "Put the file itself there" if path.is_symlink() else f"Run: chmod 600 '{path}'"
+            raise mistake(
+                ("pools", name, "client_secret"),
+                f"is written out in a file that {exposure}.",
+                f"{cure}, or move the secret to env:NAME or file:PATH.",
+            )
+
+
+def _refuse_ties(pools: Mapping[str, PoolConfig]) -> None:
+    tie = find_tie(pools.values())
+    if tie is not None:
+        first, second, host = tie
+        raise mistake(
+            ("pools", second.name, "hosts"),
+            f"ties with pools.{first.name} for {host}: neither host, path nor method decides between them.",
+            "Set them apart by `hosts`, `paths` or `methods`.",
+        )
+
+
+def _gateway(top: ConfigTable) -> GatewayConfig:
+    table = ConfigTable(top.take_table("gateway"), ("gateway",), ("client_keys", "max_accounts", "fast_dispatch"))
+    client_keys = table.take_choice("client_keys", get_args(ClientKeys.__value__), "auto")
+    return GatewayConfig(
+        client_keys=cast("ClientKeys", client_keys),
+        max_accounts=table.take_whole("max_accounts", default=3, low=1, high=20),
+        fast_dispatch=table.take("fast_dispatch", bool, default=True),
+    )

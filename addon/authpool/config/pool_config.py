@@ -1,0 +1,68 @@
+"""What a pool is, once authpool.toml has been read: frozen types and nothing that acts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from authpool.config.host_pattern import HostPattern
+
+type PoolType = Literal["refresh_token", "client_credentials", "static"]
+type ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """The client a pool refreshes as, and how it authenticates (RFC 6749 §2.3)."""
+
+    client_id: str
+    client_secret: str | None = field(default=None, repr=False)
+    client_auth: ClientAuth = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderInjection:
+    """The credential goes on as a header; `template` holds ``{token}`` once."""
+
+    header: str = "Authorization"
+    template: str = "Bearer {token}"
+
+    def render(self, token: str) -> str:
+        return self.template.replace("{token}", token)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryInjection:
+    """The credential goes on as a query parameter; what `render` answers is not yet percent-encoded."""
+
+    parameter: str
+    template: str = "{token}"
+
+    def render(self, token: str) -> str:
+        return self.template.replace("{token}", token)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolConfig:
+    """One ``[pools.NAME]``. Empty `paths` or `methods` don't narrow; an absent endpoint may be discovered.
+
+    `codes` maps this provider's error codes to the standard ones they stand for.
+    """
+
+    name: str
+    type: PoolType = "refresh_token"
+    hosts: tuple[HostPattern, ...]
+    paths: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    client: ClientConfig | None = None
+    issuer: str | None = None
+    token_url: str | None = None
+    authorize_url: str | None = None
+    device_url: str | None = None
+    userinfo_url: str | None = None
+    revoke_url: str | None = None
+    scopes: tuple[str, ...] = ()
+    inject: HeaderInjection | QueryInjection = field(default_factory=HeaderInjection)
+    rotation: str = "round_robin"
+    allow_plaintext: bool = False
+    codes: Mapping[str, str] = field(default_factory=dict)
+    preset: str | None = None

@@ -1,0 +1,185 @@
+"""A ``[pools.NAME]`` of authpool.toml becomes a PoolConfig, or a ConfigurationError."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import cast, get_args
+
+from authpool.config.client_secret import resolve_secret
+from authpool.config.config_table import ConfigTable, KeyPath, did_you_mean, mistake
+from authpool.config.endpoint_url import check_endpoint, check_issuer
+from authpool.config.host_pattern import HostPattern
+from authpool.config.injection import read_injection
+from authpool.config.path_pattern import PathPattern
+from authpool.config.pool_config import ClientAuth, ClientConfig, PoolConfig, PoolType
+from authpool.config.presets import PRESETS, Preset
+from authpool.refresh.verdict import CLIENT_CODES, SIGN_IN_CODES, TRANSIENT_CODES
+
+STANDARD_CODES = frozenset({"invalid_grant"}) | CLIENT_CODES | SIGN_IN_CODES | TRANSIENT_CODES
+"""What an error code may be mapped to: the codes of a token endpoint that authpool acts on."""
+
+ENDPOINT_KEYS = ("token_url", "authorize_url", "device_url", "userinfo_url", "revoke_url")
+_OAUTH_KEYS = (
+    "preset",
+    "issuer",
+    *ENDPOINT_KEYS,
+    "client_id",
+    "client_secret",
+    "client_auth",
+    "scopes",
+    "codes",
+)
+_COMMON_KEYS = ("type", "hosts", "paths", "methods", "inject", "rotation", "allow_plaintext")
+
+_POOL_NAME = re.compile(r"[a-z0-9_-]{1,64}")
+_METHOD = re.compile(r"[A-Za-z][A-Za-z-]*")
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
+_CLIENT_ID = re.compile(r"[\x20-\x7e]+")  # RFC 6749 A.1
+_HTTPS = "Use https://; http:// is for loopback only."
+
+
+def read_pool(name: str, document: object, home: Path, environ: Mapping[str, str]) -> PoolConfig:
+    """Read one pool, with its preset and its client secret filled in."""
+    path: KeyPath = ("pools", name)
+    if not _POOL_NAME.fullmatch(name):
+        problem = "is not a pool name: it names a folder, so small letters, digits, `_` and `-`, at most 64."
+        raise mistake(path, problem, "Rename the table, such as [pools.my-pool].")
+    table = ConfigTable(document, path, (*_COMMON_KEYS, *_OAUTH_KEYS))
+    pool_type = cast("PoolType", table.take_choice("type", get_args(PoolType.__value__), "refresh_token"))
+    if pool_type == "static":
+        _refuse_oauth_keys(table)
+    preset_name, preset = _preset(table)
+    issuer = _issuer(table, preset)
+    endpoints = _endpoints(table, preset if issuer is None else Preset())
+    client = None if pool_type == "static" else _client(table, preset, home, environ)
+    if pool_type != "static" and issuer is None and endpoints["token_url"] is None:
+        problem = "is missing, and there is no `issuer` to discover it from."
+        raise mistake(table.at("token_url"), problem, "Add `token_url`, `issuer` or `preset`.")
+    return PoolConfig(
+        name=name,
+        type=pool_type,
+        hosts=_hosts(table),
+        paths=_checked_strings(table, "paths", PathPattern.parse, 'Write it as "/v1/models" or "/v1/*".'),
+        methods=tuple(method.upper() for method in _methods(table)),
+        client=client,
+        issuer=issuer,
+        **endpoints,
+        scopes=_checked_strings(table, "scopes", _check_scope, "Write one scope per string."),
+        inject=read_injection(table),
+        rotation=table.take_string("rotation") or "round_robin",
+        allow_plaintext=table.take("allow_plaintext", bool, default=False),
+        codes=_codes(table, preset),
+        preset=preset_name,
+    )
+
+
+def _refuse_oauth_keys(table: ConfigTable) -> None:
+    for key in _OAUTH_KEYS:
+        if key in table:
+            problem = "means nothing here: a static pool refreshes nothing, its accounts are fixed secrets."
+            raise mistake(table.at(key), problem, "Remove the line, or choose another `type`.")
+
+
+def _preset(table: ConfigTable) -> tuple[str | None, Preset]:
+    name = table.take_string("preset")
+    if name is None:
+        return None, Preset()
+    if name not in PRESETS:
+        remedy = did_you_mean(name, PRESETS, f"There are: {', '.join(PRESETS)}.")
+        raise mistake(table.at("preset"), "there is no such preset.", remedy)
+    return name, PRESETS[name]
+
+
+def _issuer(table: ConfigTable, preset: Preset) -> str | None:
+    issuer = table.take_string("issuer")
+    if issuer is not None:
+        _check_url(issuer, table.at("issuer"), check_issuer)
+    elif preset.issuer_example and "token_url" not in table:
+        remedy = f'Add `issuer = "{preset.issuer_example}"`.'
+        raise mistake(table.at("issuer"), "is missing, and this preset needs it.", remedy)
+    return issuer
+
+
+def _endpoints(table: ConfigTable, preset: Preset) -> dict[str, str | None]:
+    endpoints: dict[str, str | None] = {}
+    for key in ENDPOINT_KEYS:
+        url = table.take_string(key)
+        if url is not None:
+            _check_url(url, table.at(key), check_endpoint)
+        endpoints[key] = url or getattr(preset, key)
+    return endpoints
+
+
+def _check_url(url: str, path: KeyPath, check: Callable[[str], None]) -> None:
+    try:
+        check(url)
+    except ValueError as error:
+        remedy = _HTTPS if "http" in str(error) else "Write the URL as the provider documents it."
+        raise mistake(path, str(error), remedy) from None
+
+
+def _client(table: ConfigTable, preset: Preset, home: Path, environ: Mapping[str, str]) -> ClientConfig:
+    client_id = table.take_string("client_id")
+    if client_id is None:
+        remedy = "Add the id of the client you registered at the provider."
+        raise mistake(table.at("client_id"), "is missing.", remedy)
+    if not _CLIENT_ID.fullmatch(client_id):
+        problem = "has a character that a client id can't have."
+        raise mistake(table.at("client_id"), problem, "Copy it again from the provider.")
+    source = table.take_string("client_secret")
+    secret = None if source is None else resolve_secret(source, table.at("client_secret"), home, environ)
+    client_auth = _client_auth(table, preset, secret)
+    return ClientConfig(client_id=client_id, client_secret=secret, client_auth=client_auth)
+
+
+def _client_auth(table: ConfigTable, preset: Preset, secret: str | None) -> ClientAuth:
+    default = "none" if secret is None else preset.client_auth or "client_secret_basic"
+    chosen = table.take_choice("client_auth", get_args(ClientAuth.__value__), default)
+    if secret is None and chosen != "none":
+        remedy = 'Add `client_secret`, or write `client_auth = "none"`.'
+        raise mistake(table.at("client_auth"), "needs a client secret, and there is none.", remedy)
+    if secret is not None and chosen == "none":
+        remedy = "Remove `client_secret`, or choose how to send it."
+        raise mistake(table.at("client_auth"), "would never send the client secret that is given.", remedy)
+    return cast("ClientAuth", chosen)
+
+
+def _hosts(table: ConfigTable) -> tuple[HostPattern, ...]:
+    remedy = 'Write it as "api.example.com", "*.example.com", "127.0.0.1:9000" or "[::1]:9000".'
+    texts = _checked_strings(table, "hosts", HostPattern.parse, remedy)
+    if not texts:
+        remedy = 'Add the hosts that get the credential, such as `hosts = ["api.example.com"]`.'
+        raise mistake(table.at("hosts"), "is missing or empty.", remedy)
+    return tuple(dict.fromkeys(HostPattern.parse(text) for text in texts))
+
+
+def _methods(table: ConfigTable) -> tuple[str, ...]:
+    return _checked_strings(table, "methods", _check_method, 'Write it as "GET".')
+
+
+def _check_method(text: str) -> None:
+    if not _METHOD.fullmatch(text):
+        raise ValueError("is not an HTTP method.")
+
+
+def _check_scope(text: str) -> None:
+    if not _SCOPE.fullmatch(text):
+        raise ValueError("is empty, or has a space or a character that a scope can't have.")
+
+
+def _checked_strings(table: ConfigTable, key: str, check: Callable[[str], object], remedy: str) -> tuple[str, ...]:
+    texts = table.take_strings(key)
+    for index, text in enumerate(texts):
+        try:
+            check(text)
+        except ValueError as error:
+            raise mistake(table.item(key, index), str(error), remedy) from None
+    return texts
+
+
+def _codes(table: ConfigTable, preset: Preset) -> dict[str, str]:
+    own = ConfigTable(table.take_table("codes"), table.at("codes"), table.take_table("codes"))
+    codes = dict(preset.codes)
+    for code in table.take_table("codes"):
+        codes[code] = own.take_choice(code, sorted(STANDARD_CODES), "")
+    return codes

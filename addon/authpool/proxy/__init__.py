@@ -1,0 +1,1 @@
+"""The mitmproxy side: the addon, what happens to a flow, and the wire."""

@@ -1,0 +1,248 @@
+"""What happens to a flow: matched to a pool, stripped of the client's credentials, given an account's on the wire."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from mitmproxy import http
+from mitmproxy.connection import Server
+
+from authpool.answers import CLIENT_NOT_ALLOWED, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
+from authpool.broker import Decision, Lease
+from authpool.config.endpoint_url import is_loopback
+from authpool.config.pool_config import PoolConfig
+from authpool.config.routing import Destination
+from authpool.proxy.credential import strip_credentials, with_credential
+from authpool.proxy.destination import (
+    asks_for_another_host,
+    destination_of,
+    destination_reached,
+    names_another_host,
+    shows_to_a_proxy,
+)
+from authpool.rotation import RotationRequest
+from authpool.service import Service
+
+logger = logging.getLogger(__name__)
+
+OWN_TRAFFIC_MODES = frozenset({"local", "tun"})
+"""Modes without a listener that others could reach."""
+UNAUTHORIZED = 401
+REPLACE_SECONDS = 5.0
+"""So long the end of a streamed refusal waits for its token to be replaced, for the client's next request."""
+GRPC_UNAUTHENTICATED = "16"
+STREAMED_TYPES = (
+    "text/event-stream",
+    "application/grpc",
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/jsonlines",
+    "application/json-seq",
+    "application/stream+json",
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Ticket:
+    """What was decided about a flow, for the destination it had then; without a lease it is none of our business."""
+
+    destination: Destination
+    lease: Lease | None = None
+    pool: PoolConfig | None = None
+    resend: bool = False
+
+
+class Traffic:
+    """The gate on the wire, and what the flow hooks do. One per running gateway."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        # Beside the flows, not in them: what is in a flow can be saved, exported and shown.
+        self._tickets: WeakKeyDictionary[http.HTTPFlow, Ticket] = WeakKeyDictionary()
+        self._replacing: set[asyncio.Task[None]] = set()
+
+    # --- hooks ------------------------------------------------------------------------------------------------
+
+    async def take(self, flow: http.HTTPFlow) -> None:
+        """Decide about a request before anything of it goes upstream."""
+        request = flow.request
+        self._tickets.pop(flow, None)  # a replay of the same flow is decided about anew
+        snapshot = self._service.snapshot
+        ticket = Ticket(destination=destination_of(request))
+        pool = snapshot.router.match(*ticket.destination, request.method, request.path)
+        if pool is not None:
+            strip_credentials(request, pool)
+            if _has_grpc(request.headers):
+                request.stream = True  # both ways at once; so it can't be sent twice
+            if request.scheme == "http" and not (pool.allow_plaintext or is_loopback(request.host)):
+                self._answer(flow, PLAINTEXT_REFUSED, "authpool: outcome=plaintext_refused")
+                return
+            if snapshot.config.gateway.client_keys != "off" and _is_stranger(flow):
+                self._answer(flow, CLIENT_NOT_ALLOWED, "authpool: outcome=client_not_allowed")
+                return
+            if names_another_host(flow):
+                logger.error("A request for pool %s names another host than %s; refused", pool.name, request.host)
+                self.refuse(flow)
+                return
+            ticket.pool = pool
+            ticket.lease = lease = Lease(
+                pool=pool.name,
+                rotation=pool.rotation,
+                request=RotationRequest(
+                    method=request.method,
+                    host=request.host,
+                    path=request.path,
+                    client=str(flow.client_conn.peername[0]),
+                ),
+                max_accounts=snapshot.config.gateway.max_accounts,
+            )
+            await self._service.broker.acquire(lease)
+            if lease.refusal is not None:
+                self._answer(flow, lease.refusal, lease.comment(lease.refusal.code))
+                return
+        self._tickets[flow] = ticket
+
+    def answer_headers(self, flow: http.HTTPFlow) -> None:
+        """Let streams flow through as they come, unless the answer may yet lead to sending the request again."""
+        response = flow.response
+        if response is None or self.may_resend(flow):
+            return
+        if _content_type(response.headers).startswith(STREAMED_TYPES):
+            response.stream = True
+
+    async def answered(self, flow: http.HTTPFlow) -> None:
+        """An upstream refused the token: get another, and say whether to send the request again."""
+        ticket = self._tickets.get(flow)
+        if ticket is None or ticket.lease is None:
+            return
+        lease = ticket.lease
+        decision = await self._service.broker.unauthorized(lease, resend=True)
+        ticket.resend = decision is Decision.RESEND
+        if lease.refusal is not None:
+            flow.response = response_of(lease.refusal)
+        flow.comment = lease.comment("resending" if ticket.resend else _outcome(flow))
+
+    async def finished(self, flow: http.HTTPFlow) -> None:
+        """The answer, or the end, of a flow."""
+        ticket = self._tickets.get(flow)
+        if ticket is None or ticket.lease is None:
+            return
+        lease = ticket.lease
+        flow.comment = lease.comment(_outcome(flow))
+        streamed = flow.request.stream or (flow.response is not None and flow.response.stream)
+        if _says_unauthenticated(flow.response) or (streamed and lease.sends == 1 and _refuses_token(flow.response)):
+            # It could not be sent again; but the next request shall not meet the same bad token.
+            task = asyncio.create_task(self._replace_token(lease), name=f"replace the token of {lease.address}")
+            self._replacing.add(task)
+            task.add_done_callback(self._replacing.discard)
+            await asyncio.wait({task}, timeout=REPLACE_SECONDS)
+
+    async def _replace_token(self, lease: Lease) -> None:
+        try:
+            await self._service.broker.unauthorized(lease, resend=False)
+        except Exception:
+            logger.exception("Replacing the token of %s failed", lease.address)
+
+    def refuse(self, flow: http.HTTPFlow) -> None:
+        """Something went wrong in a hook: the request must not go on."""
+        self._tickets.pop(flow, None)
+        self._answer(flow, GATEWAY_ERROR, "authpool: outcome=gateway_error")
+
+    # --- the gate ---------------------------------------------------------------------------------------------
+
+    def outgoing(self, flow: http.HTTPFlow, request: http.Request, server: Server) -> http.Request | http.Response:
+        ticket = self._tickets.get(flow)
+        if ticket is None:
+            return response_of(GATEWAY_ERROR)
+        destination, reached = destination_of(request), destination_reached(server)
+        if ticket.lease is None or ticket.pool is None:
+            if destination == ticket.destination == reached or not (
+                self._service.snapshot.router.manages(*destination) or self._service.snapshot.router.manages(*reached)
+            ):
+                return request
+            logger.error("A request to %s was redirected to a pool's host after it was let pass; refused", destination)
+            return response_of(GATEWAY_ERROR)
+        if not destination == ticket.destination == reached:
+            logger.error(
+                "A request for pool %s was redirected from %s to %s; it gets no credential and is refused",
+                ticket.pool.name,
+                ticket.destination,
+                destination if destination != ticket.destination else reached,
+            )
+            return response_of(GATEWAY_ERROR)
+        if asks_for_another_host(server):
+            logger.error("A request for pool %s asks %s for another host by TLS; refused", ticket.pool.name, reached)
+            return response_of(GATEWAY_ERROR)
+        if shows_to_a_proxy(server) and not ticket.pool.allow_plaintext:
+            return response_of(PLAINTEXT_REFUSED)
+        access_token = self._service.broker.current(ticket.lease)
+        if access_token is None:
+            logger.warning("The account of a request for pool %s left the pool meanwhile", ticket.pool.name)
+            return response_of(self._service.broker.refuse(ticket.lease))
+        self._service.broker.sent(ticket.lease)
+        return with_credential(request, ticket.pool, access_token)
+
+    def may_resend(self, flow: http.HTTPFlow) -> bool:
+        if not _refuses_token(flow.response):
+            return False
+        ticket = self._tickets.get(flow)
+        return ticket is not None and ticket.lease is not None and ticket.lease.sends > 0
+
+    def resend(self, flow: http.HTTPFlow) -> bool:
+        ticket = self._tickets.get(flow)
+        decided = ticket is not None and ticket.resend
+        if ticket is not None:
+            ticket.resend = False
+        return decided
+
+    def _answer(self, flow: http.HTTPFlow, refusal: Refusal, comment: str) -> None:
+        # A response beside a request that streams would crash the stream, and log the body.
+        flow.request.stream = False
+        flow.response = response_of(refusal)
+        flow.comment = comment
+
+
+def _is_stranger(flow: http.HTTPFlow) -> bool:
+    """Whether another machine asks; one may get through while a listener that was open is being closed."""
+    client = flow.client_conn
+    local = flow.is_replay or client.proxy_mode.type_name in OWN_TRAFFIC_MODES
+    return not (local or is_loopback(client.peername[0]))
+
+
+def response_of(refusal: Refusal) -> http.Response:
+    """Say a refusal as mitmproxy says a response."""
+    return http.Response.make(refusal.status, refusal.body(), refusal.headers())
+
+
+def gateway_error() -> http.Response:
+    """What the wire answers when there is no gate to ask."""
+    return response_of(GATEWAY_ERROR)
+
+
+def _refuses_token(response: http.Response | None) -> bool:
+    return response is not None and response.status_code == UNAUTHORIZED
+
+
+def _says_unauthenticated(response: http.Response | None) -> bool:
+    """Whether gRPC refuses the token: by 200 and a status of its own, in the headers or the trailers."""
+    if response is None:
+        return False
+    parts = [part for part in (response.headers, response.trailers) if part is not None]
+    return any(part.get("grpc-status") == GRPC_UNAUTHENTICATED for part in parts)
+
+
+def _has_grpc(headers: http.Headers) -> bool:
+    return _content_type(headers).startswith("application/grpc")
+
+
+def _content_type(headers: http.Headers) -> str:
+    value: str = headers.get("content-type", "")
+    return value.partition(";")[0].strip().lower()
+
+
+def _outcome(flow: http.HTTPFlow) -> str:
+    if flow.response is not None:
+        return flow.response.headers.get("Authpool-Error") or str(flow.response.status_code)
+    return "error"

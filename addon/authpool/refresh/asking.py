@@ -1,0 +1,41 @@
+"""Presenting one refresh token: again, and the same one, while its answer was lost and may still be had."""
+
+import random
+
+from authpool.clock import Clock
+from authpool.config import PoolConfig
+from authpool.refresh.grant_request import GrantRequest
+from authpool.refresh.token_client import TokenEndpoint
+from authpool.refresh.verdict import ReplyLost, TryLater, Verdict, judge
+
+GRACE_SECONDS = 10.0
+"""A token whose answer was lost is presented again only so long after the first time (published grace windows)."""
+TRIES = 3
+
+
+class Asker:
+    """Asks token endpoints, one POST at a time."""
+
+    def __init__(self, endpoint: TokenEndpoint, clock: Clock, rng: random.Random) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+        self._rng = rng
+
+    async def ask(self, request: GrantRequest, pool: PoolConfig) -> tuple[Verdict, bool]:
+        """POST, and again with the same token while an answer was lost and the grace windows are open.
+
+        Returns the verdict, and whether an answer was lost on the way to it, so that the token may be spent.
+        """
+        first_sent = self._clock.monotonic()
+        lost = False
+        attempt = 0
+        while True:
+            attempt += 1
+            answer = await self._endpoint.post(request.url, request.form, request.headers)
+            verdict = judge(answer, now=self._clock.time(), codes=pool.codes)
+            lost = lost or (isinstance(verdict, TryLater) and verdict.ambiguous)
+            pause = self._rng.uniform(0.1, 0.5) * attempt
+            too_late = self._clock.monotonic() + pause - first_sent > GRACE_SECONDS
+            if not isinstance(answer, ReplyLost) or attempt == TRIES or too_late:
+                return verdict, lost
+            await self._clock.sleep(pause)

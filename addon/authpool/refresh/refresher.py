@@ -1,0 +1,271 @@
+"""The refresh protocol: how a token is refreshed, and when an account may be disabled.
+
+One flight per account and process, a kernel lock per account across processes, a re-read under it, the intent on
+disk before the POST, the new pair on disk before its use, and a verdict only on what the store still holds.
+Each of these was needed: without the lock and the re-read, six processes that refresh one token leave it dead.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+
+from authpool.account import Account, AccountKey, clip_reason
+from authpool.clock import Clock
+from authpool.config import PoolConfig
+from authpool.config.discovery import DiscoveryError, EndpointResolver
+from authpool.errors import BrokenAccountError, StoreError, UnknownAccountError
+from authpool.events import Notify
+from authpool.refresh.asking import Asker
+from authpool.refresh.grant_request import GrantRequest, client_of, grant_request
+from authpool.refresh.late_writer import LateWriter
+from authpool.refresh.ledger import Ledger
+from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
+from authpool.refresh.storm import ClientWatch
+from authpool.refresh.succession import SupersededError
+from authpool.refresh.token_client import TokenEndpoint
+from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, SignInRequired, TryLater, Verdict
+from authpool.store import Store
+
+logger = logging.getLogger(__name__)
+
+FLIGHTS_PER_ENDPOINT = 16
+LOCK_SECONDS = 30.0
+"""A flight waits so long for the account, so that those whose holder hangs do not take up every slot."""
+ADOPT_MARGIN_SECONDS = 1.0
+
+
+class Refresher:
+    """Refreshes accounts of one store. Everything that presents a refresh token goes through here."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        endpoint: TokenEndpoint,
+        resolver: EndpointResolver,
+        pools: Callable[[], Mapping[str, PoolConfig]],
+        clock: Clock,
+        notify: Notify = lambda event: None,
+        settled: Callable[[AccountKey, Outcome], None] = lambda key, outcome: None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._store = store
+        self._resolver = resolver
+        self._pools = pools
+        self._clock = clock
+        self._settled = settled
+        self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._flights: dict[AccountKey, asyncio.Task[Outcome]] = {}
+        self._asker = Asker(endpoint, clock, self._rng)
+        self._late = LateWriter(store, clock, self._rng)
+        self._ledger = Ledger(store, self._late, clock, notify)
+        self._clients = ClientWatch()
+        self._slots: dict[str, asyncio.Semaphore] = {}
+
+    async def refresh(self, account: Account, *, rejected: str | None = None, force: bool = False) -> Outcome:
+        """Get a live access token for `account`, given as the caller last saw it.
+
+        Callers that come while a flight is under way share it, and may leave without ending it. `rejected` is an
+        access token that an upstream refused: it will not be handed back. `force` asks the token endpoint whatever
+        is stored, disabled or held back. `settled` hears of each flight once, before its callers. Raises nothing:
+        what went wrong is in the outcome.
+        """
+        flight = self._flights.get(account.key)
+        if force and flight is not None:  # that one may answer from what is stored: let it land, then ask
+            await asyncio.shield(flight)
+            flight = None
+        if flight is None:
+            flight = asyncio.create_task(self._fly(account, rejected, force=force), name=f"refresh {account.address}")
+            if not flight.done():  # an eager task factory may have run it to its end already
+                self._flights[account.key] = flight
+                flight.add_done_callback(lambda landed: self._forget(account.key, landed))
+        return await asyncio.shield(flight)
+
+    def _forget(self, key: AccountKey, landed: "asyncio.Task[Outcome]") -> None:
+        if self._flights.get(key) is landed:
+            del self._flights[key]
+
+    def refreshing(self, key: AccountKey) -> bool:
+        return key in self._flights
+
+    def fault(self, pool: str) -> str | None:
+        """Why the refreshes of a pool's client are held back, for people; None when they are not."""
+        return self._clients.fault_of(pool)
+
+    def forget_faults(self) -> None:
+        """Somebody changed the configuration: ask the clients again."""
+        self._clients.forget()
+
+    async def aclose(self, patience_seconds: float = 15.0) -> None:
+        """Let flights land, so that no rotation is orphaned, and write what is left to write."""
+        flights = list(self._flights.values())
+        if flights:
+            await asyncio.wait(flights, timeout=patience_seconds)
+        await self._late.aclose()
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+
+    # --- one flight -------------------------------------------------------------------------------------------
+
+    async def _fly(self, seen: Account, rejected: str | None, *, force: bool) -> Outcome:
+        outcome = await self._outcome(seen, rejected, force=force)
+        try:
+            self._settled(seen.key, outcome)
+        except Exception:
+            logger.exception("What came of refreshing %s could not be applied", seen.address)
+        return outcome
+
+    async def _outcome(self, seen: Account, rejected: str | None, *, force: bool) -> Outcome:
+        try:
+            return await self._refresh(seen, rejected, force=force)
+        except (UnknownAccountError, BrokenAccountError):
+            return Gone(detail="the account is gone or broken")
+        except StoreError as error:
+            return Unavailable(detail=str(error), cause="store")
+        except Exception:
+            logger.exception("Refreshing %s failed unexpectedly", seen.address)
+            return Unavailable(detail="unexpected error", cause="account")
+
+    async def _refresh(self, seen: Account, rejected: str | None, *, force: bool) -> Outcome:
+        unwritten = self._late.get(seen.key)
+        if unwritten is not None:
+            return self._from_memory(unwritten, rejected)
+        pool = self._pools().get(seen.pool)
+        if pool is None:
+            return Gone(detail="the pool is not configured any more")
+        if pool.type == "static":
+            return Unavailable(detail="a static credential can't be refreshed", cause="account")
+        try:
+            url = pool.token_url or (await self._resolver.resolve(pool)).token_url
+        except DiscoveryError as error:
+            return Unavailable(detail=str(error)) if error.transient else Misconfigured(detail=str(error))
+        if url is None:
+            return Misconfigured(detail="no token_url is configured or discovered")
+        slots = self._slots.setdefault(url, asyncio.Semaphore(FLIGHTS_PER_ENDPOINT))
+        async with slots, AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(LOCK_SECONDS):
+                    await held.enter_async_context(self._store.lock(seen.key))
+            except TimeoutError:
+                return Unavailable(detail="another process holds the account and does not move on", cause="store")
+            if self._pools().get(seen.pool) == pool:
+                return await self._refresh_held(seen, rejected, pool, url, held, force=force)
+        return await self._refresh(seen, rejected, force=force)  # reconfigured while we waited
+
+    async def _refresh_held(
+        self, seen: Account, rejected: str | None, pool: PoolConfig, url: str, held: AsyncExitStack, *, force: bool
+    ) -> Outcome:
+        account = await self._ledger.read(seen.key)
+        if account.disabled and not force:
+            return Dead(account=account)
+        if not force and self._already_refreshed(account, seen, rejected):
+            return Ready(account=account, posted=False)
+        if pool.type == "refresh_token" and account.token.refresh_token is None:
+            return Unavailable(detail="the account has no refresh token: re-add it", cause="account")
+        request = grant_request(pool, url, account)
+        fault = self._clients.held_back(request.client, self._clock.time())
+        if fault is not None and not force:
+            return Misconfigured(detail=fault.detail)
+        return await self._spend(account, pool, request, held)
+
+    def _from_memory(self, unwritten: Account, rejected: str | None) -> Outcome:
+        """Answer for an account whose record can't be written yet; its refresh token on disk must not be used."""
+        if unwritten.disabled:
+            return Dead(account=unwritten, stored=False)
+        if unwritten.token.live(self._clock.time()) and unwritten.token.access_token != rejected:
+            return Ready(account=unwritten, posted=False)
+        return Unavailable(detail="the store can't be written", cause="store")
+
+    def _already_refreshed(self, stored: Account, seen: Account, rejected: str | None) -> bool:
+        known_bad = {rejected, seen.token.access_token}
+        return (
+            stored.token.live(self._clock.time(), ADOPT_MARGIN_SECONDS) and stored.token.access_token not in known_bad
+        )
+
+    async def _spend(self, account: Account, pool: PoolConfig, request: GrantRequest, held: AsyncExitStack) -> Outcome:
+        """Present the account's refresh token: intent, POST, and what the verdict asks for. Under the lock."""
+        outcome: Outcome
+        try:
+            cut_off, account = await self._ledger.intend(account)
+            asked_at = self._clock.time()
+            verdict, lost = await self.ask(request, pool)
+            reason = _without_secrets(getattr(verdict, "reason", ""), account, pool)
+            match verdict:
+                case Granted():
+                    return await self._ledger.keep(account, verdict, asked_at, held)
+                case TryLater():
+                    outcome = Unavailable(detail=verdict.detail, retry_after_seconds=verdict.retry_after_seconds)
+                case _ if self._pools().get(account.pool) != pool:
+                    outcome = Unavailable(detail="the pool's configuration changed meanwhile", retry_after_seconds=1)
+                case ClientRejected():
+                    outcome = self._fault(pool, request, f"the token endpoint rejects the client: {reason}")
+                case GrantRejected() | SignInRequired() if pool.type == "client_credentials":
+                    outcome = Unavailable(detail=clip_reason(reason), cause="account")
+                case GrantRejected():
+                    outcome = await self._condemn(account, pool, request, reason, lost=lost or cut_off, held=held)
+                case SignInRequired():
+                    outcome = await self._condemn(account, pool, request, reason, lost=False, held=held)
+            if not (cut_off or lost):
+                await self._ledger.withdraw(account)
+        except SupersededError as superseded:
+            return self._follow(superseded.current)
+        return outcome
+
+    async def ask(self, request: GrantRequest, pool: PoolConfig) -> tuple[Verdict, bool]:
+        """POST a request, as `Asker.ask`; whoever calls this holds the account's lock, where there is an account."""
+        verdict, lost = await self._asker.ask(request, pool)
+        if isinstance(verdict, Granted) and self._clients.accepted(request.client) is not None:
+            logger.warning("Pool %s: the token endpoint accepts the client again", pool.name)
+        return verdict, lost
+
+    async def _condemn(
+        self,
+        account: Account,
+        pool: PoolConfig,
+        request: GrantRequest,
+        reason: str,
+        *,
+        lost: bool,
+        held: AsyncExitStack,
+    ) -> Outcome:
+        """Disable the account, when all the disable rules hold."""
+        if account.disabled:  # it was asked by force, and is as dead as before
+            return Dead(account=account)
+        if self._clients.rejected(request.client, account.key, self._clock.time()):
+            return self._fault(
+                pool,
+                request,
+                f"several accounts of one client are rejected at once ({reason}): suspect the client; "
+                "no further account is disabled until one of them is accepted",
+            )
+        return await self._ledger.condemn(account, reason, held, lost=lost)
+
+    def _follow(self, current: Account | None) -> Outcome:
+        """The credential became another one meanwhile: ours decides nothing any more."""
+        if current is None:
+            return Gone(detail="the account was removed")
+        if current.disabled:
+            return Dead(account=current)
+        if current.token.live(self._clock.time(), ADOPT_MARGIN_SECONDS):
+            return Ready(account=current, posted=False)
+        return Unavailable(detail="the credential was replaced meanwhile", cause="account", retry_after_seconds=0)
+
+    # --- clients ----------------------------------------------------------------------------------------------
+
+    def _fault(self, pool: PoolConfig, request: GrantRequest, detail: str) -> Misconfigured:
+        detail = clip_reason(detail)
+        if self._clients.blame(request.client, pool.name, detail, self._clock.time()):
+            logger.error("Pool %s: %s", pool.name, detail)
+        return Misconfigured(detail=detail)
+
+
+def _without_secrets(reason: str, account: Account, pool: PoolConfig) -> str:
+    """Take out what was sent, in case the provider's description repeats it."""
+    client = client_of(pool, account)
+    sent = [account.token.access_token, account.token.refresh_token, client.client_secret if client else None]
+    for secret in sorted(filter(None, sent), key=len, reverse=True):
+        reason = reason.replace(secret, "[redacted]")
+    return reason

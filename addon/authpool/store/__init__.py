@@ -1,0 +1,52 @@
+"""Where accounts are kept, as the rest of authpool sees it: read, lock, change, follow.
+
+The folder (`authpool.store.folder`) is the store of today. Everything that reads or writes an account goes through
+this interface, so that a lock may be a file's or a database row's.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from authpool.account import Account, AccountKey, BrokenAccount
+
+type Record = Account | BrokenAccount
+type Change = Callable[[Account | None], Account | None]
+"""From the account as it is stored now (None: there is none) to what it shall be (None: remove it).
+
+Returning the very object it was given writes nothing. It may be called more than once, and must be pure.
+"""
+
+
+class Store(Protocol):
+    """Accounts that outlive the process and are shared with others.
+
+    Every method may raise StoreUnavailableError.
+    """
+
+    async def load(self, pools: Collection[str]) -> Mapping[AccountKey, Record]:
+        """Read every account of these pools; from here on `changes` tells what differs."""
+
+    async def changes(self) -> Mapping[AccountKey, Record | None]:
+        """Tell what changed, by anybody's hand, since the last `load` or `changes`; None means gone."""
+
+    async def read(self, key: AccountKey) -> Account:
+        """Read one account as it is stored now. Raises UnknownAccountError, BrokenAccountError."""
+
+    def lock(self, key: AccountKey) -> AbstractAsyncContextManager[None]:
+        """Hold the account against every other process and task that would present its refresh token.
+
+        Waits without blocking the event loop, has no time limit, and ends with the process.
+        The account need not exist yet.
+        """
+
+    async def update(self, key: AccountKey, change: Change, *, replace_broken: bool = False) -> Account | None:
+        """Read, change and write one account durably, as one step that no other `update` comes between.
+
+        Compare-and-set: when somebody's editor changed the record meanwhile, `change` is called again on what is
+        there then, so nobody's edit is undone. Returns what is stored afterwards. Short: it does not wait for
+        `lock`, and whoever needs that one takes it first.
+
+        Raises BrokenAccountError when the record can't be read; with `replace_broken` the change starts from None
+        instead, and the unreadable record is kept aside.
+        """

@@ -1,0 +1,124 @@
+"""Change one account's file, unless somebody else did meanwhile: then start over from what is there."""
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from authpool.account import Account, AccountKey, BrokenAccount
+from authpool.errors import BrokenAccountError, RefusedError, StoreUnavailableError
+from authpool.store import Change
+from authpool.store.account_file import dump_account, parse_account
+from authpool.store.account_name import check_name, decode_name
+from authpool.store.atomic_file import FileOperations, Identity, replace_file, unavailable
+from authpool.store.pool_folder import SUFFIX, PoolFolder, Seen, account_file_name, record_account
+
+TRIES = 20
+_PAUSE_SECONDS = 0.01
+
+
+class _ChangedMeanwhileError(Exception):
+    """The file is no longer what the change started from."""
+
+
+def change_account(
+    folder: PoolFolder, files: FileOperations, key: AccountKey, change: Change, *, replace_broken: bool
+) -> Account | None:
+    """Carry out `Store.update` in a worker thread, under the lock of the pool folder.
+
+    Raises BrokenAccountError, RefusedError (a name that can't be one), StoreUnavailableError.
+    """
+    for _ in range(TRIES):
+        with suppress(_ChangedMeanwhileError):
+            return _Attempt(folder, files, key, replace_broken=replace_broken).make(change)
+        time.sleep(_PAUSE_SECONDS)
+    raise StoreUnavailableError(f"{folder.path}: the file of {key} changes faster than it can be written")
+
+
+class _Attempt:
+    """One pass of read, change, compare and write."""
+
+    def __init__(self, folder: PoolFolder, files: FileOperations, key: AccountKey, *, replace_broken: bool) -> None:
+        self._folder = folder
+        self._files = files
+        self._key = key
+        with unavailable(folder.path):
+            self._name = folder.file_of(key)
+            self._stored = folder.look(self._name) if self._name else None
+        self._broken = self._stored is not None and isinstance(self._stored.record, BrokenAccount)
+        if self._stored and self._broken and not replace_broken:
+            if self._stored.racy:  # likely an editor half-way through saving in place
+                raise _ChangedMeanwhileError
+            record_account(self._stored.record)
+
+    def make(self, change: Change) -> Account | None:
+        before = None if self._stored is None or self._broken else record_account(self._stored.record)
+        after = change(before)
+        if after is before and not self._broken:
+            return before
+        if after is None:
+            self._remove()
+            return None
+        if after.key != self._key:
+            raise ValueError(f"a change of {self._key} returned {after.key}")
+        return self._write(self._spelled(after, before))
+
+    def _spelled(self, after: Account, before: Account | None) -> Account:
+        """Keep the spelling first seen."""
+        return replace(after, name=before.name) if before else after
+
+    def _write(self, account: Account) -> Account:
+        check_name(account.name)
+        name = self._name or account_file_name(account.name)
+        path = self._folder.path / name
+        data = dump_account(account)
+        stored = self._read_back(path, data)
+        with unavailable(path):
+            replace_file(self._files, path, data, self._check)
+            identity = Identity.of(path.lstat())
+        # Racy: between rename and lstat it may have been replaced, so the next sweep reads it once more.
+        self._folder.note(name, Seen(identity=identity, record=stored, racy=True))
+        return stored
+
+    def _read_back(self, path: Path, data: bytes) -> Account:
+        """Make sure that what is written can be read again, before the old content is given up."""
+        try:
+            name = decode_name(path.name.removesuffix(SUFFIX))
+        except ValueError as error:
+            raise RefusedError(f"{path}: {error}; rename or remove it") from None
+        try:
+            return parse_account(self._folder.pool, name, data)
+        except BrokenAccountError as error:
+            raise ValueError(f"account {self._key} can't be stored: {error}") from error
+
+    def _remove(self) -> None:
+        if self._name is None:
+            return
+        path = self._folder.path / self._name
+        with unavailable(path):
+            self._check()
+            self._files.unlink(path)
+            self._files.fsync_folder(path.parent)
+        self._folder.note(self._name, None)
+
+    def _check(self) -> None:
+        """Compare with what is there now, content and all, and set an unreadable record aside."""
+        now = self._folder.look(self._name) if self._name else None
+        if now is None and self._stored is None and self._folder.file_of(self._key) is None:
+            return
+        if now is None or self._stored is None or _differ(now, self._stored):
+            raise _ChangedMeanwhileError
+        if self._name and self._broken:
+            self._set_aside(self._folder.path / self._name)
+
+    def _set_aside(self, path: Path) -> None:
+        for attempt in range(1, 100):
+            aside = path.with_suffix(".broken" if attempt == 1 else f".broken-{attempt}")
+            with suppress(FileExistsError):
+                self._files.link(path, aside)
+                return
+        raise StoreUnavailableError(f"{path}: too many broken records beside it; clear away {path.stem}.broken*")
+
+
+def _differ(now: Seen, before: Seen) -> bool:
+    return now.identity != before.identity or now.content != before.content

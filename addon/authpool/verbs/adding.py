@@ -1,0 +1,294 @@
+"""Adding an account, and re-adding one: proved first, named by the provider, written under its lock."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+from authpool.account import Account, AccountKey, OAuthClient, Token, fingerprint
+from authpool.config import PoolConfig
+from authpool.config.discovery import Endpoints
+from authpool.errors import AuthpoolError, BrokenAccountError, RefusedError, StoreError, UnknownAccountError
+from authpool.events import AccountEvent
+from authpool.report import timestamp
+from authpool.service import Service
+from authpool.store.account_name import check_name
+from authpool.verbs.holdings import Holdings
+from authpool.verbs.identity import provider_name
+from authpool.verbs.proof import Proof, Prover
+from authpool.verbs.reviving import Reviving
+from authpool.verbs.sources import Credential
+from authpool.verbs.unclaimed import Unclaimed
+
+logger = logging.getLogger(__name__)
+
+ADDED_FROM = "added_from"
+"""Key in an account's file: the fingerprint of the refresh token that was exchanged when the account was added.
+
+Adding the same file twice would present a spent token, and a provider that punishes reuse would end the grant.
+"""
+LABEL = "label"
+
+
+class Adding:
+    """The verb `add`, for pools of every type."""
+
+    def __init__(self, service: Service, holdings: Holdings, reviving: Reviving, unclaimed: Unclaimed) -> None:
+        self._service = service
+        self._holdings = holdings
+        self._reviving = reviving
+        self._unclaimed = unclaimed
+        self._prover = Prover(refresher=service.refresher, clock=service.clock, keep=unclaimed.keep)
+
+    async def add(self, pool_name: str, credential: Credential, name: str | None) -> str:
+        """Prove, name and write; answer with a sentence for the operator.
+
+        Raises RefusedError, StoreError, ConfigurationError, DiscoveryError.
+        """
+        pool = self._holdings.pool(pool_name)
+        expected = _expected_name(credential, name)
+        if pool.type == "static":
+            return await self._add_static(pool, credential, expected)
+        if pool.type == "client_credentials":
+            return await self._add_client(pool, credential, expected)
+        async with self._holdings.patiently(self._unclaimed.alone(), "another `add` is under way in a process"):
+            return await self._add_grant(pool, credential, expected)
+
+    # --- the three types --------------------------------------------------------------------------------------
+
+    async def _add_static(self, pool: PoolConfig, credential: Credential, expected: str | None) -> str:
+        secret = credential.secret or credential.access_token
+        if secret is None:
+            raise RefusedError("the source holds no secret: for a static pool it is one line, or `access_token`")
+        if expected is None:
+            raise RefusedError("a static secret tells no name; add it as: authpool add POOL SOURCE NAME")
+        account = self._provisional(pool, credential, expected, Token(access_token=secret))
+        async with self._holdings.held(account.key):
+            return await self._write(pool, account)
+
+    async def _add_client(self, pool: PoolConfig, credential: Credential, expected: str | None) -> str:
+        client = credential.client
+        if client is None and credential.secret is not None and pool.client is not None:
+            client = OAuthClient(client_id=pool.client.client_id, client_secret=credential.secret)
+        if client is None:
+            raise RefusedError('the source holds no client: write it as JSON with "client_id" and "client_secret"')
+        name = expected or client.client_id
+        check_name(name)
+        account = self._provisional(pool, replace(credential, client=client), name, Token())
+        endpoints = await self._service.resolver.resolve(pool)
+        async with self._holdings.held(account.key):
+            proof = await self._prover.prove(pool, endpoints, account, credential)
+            async with self._safely(pool, proof, credential):
+                return await self._write(pool, replace(account, token=replace(proof.token, refresh_token=None)))
+
+    async def _add_grant(self, pool: PoolConfig, credential: Credential, expected: str | None) -> str:
+        refresh_token = credential.refresh_token or credential.secret
+        if refresh_token is None:
+            raise RefusedError("the source holds no refresh token; sign in so that the provider issues one")
+        twin = await self._twin(pool, refresh_token)
+        if twin is not None:
+            return await self._add_again(twin, credential, expected)
+        endpoints = await self._service.resolver.resolve(pool)
+        # Any name will do until the provider tells the true one.
+        account = self._provisional(pool, credential, expected or "unnamed", Token(refresh_token=refresh_token))
+        async with AsyncExitStack() as held:
+            if expected is not None:
+                await held.enter_async_context(self._holdings.held(account.key))
+                await self._refuse_twin(account)
+            proof = await self._prover.prove(pool, endpoints, account, credential)
+            async with self._safely(pool, proof, credential):
+                name = await self._learn_name(endpoints, proof, expected)
+                if expected is None:
+                    await held.enter_async_context(self._holdings.held(AccountKey.of(pool.name, name)))
+                origin = {ADDED_FROM: fingerprint(refresh_token)} if proof.rotated else {}
+                named = replace(account, name=name, token=proof.token, extra={**account.extra, **origin})
+                return await self._write(pool, named)
+
+    # --- a refresh token that is here already -----------------------------------------------------------------
+
+    async def _twin(self, pool: PoolConfig, refresh_token: str) -> Account | None:
+        """Find the account that holds this refresh token, or that lives on what it was exchanged for.
+
+        To present it beside that account's own refreshes would be a reuse, which ends the grant for good.
+        """
+        await self._holdings.follow()
+        origin = fingerprint(refresh_token)
+        for member in await self._holdings.members([pool.name]):
+            record = member.record
+            if isinstance(record, Account) and (
+                record.token.refresh_token == refresh_token
+                or (not record.disabled and record.extra.get(ADDED_FROM) == origin)
+            ):
+                return record
+        return None
+
+    async def _add_again(self, twin: Account, credential: Credential, expected: str | None) -> str:
+        """The same credential once more: a refresh of the account it belongs to decides, under its own lock."""
+        if expected is not None and AccountKey.of(twin.pool, expected) != twin.key:
+            raise RefusedError(f"that refresh token is the one of {twin.address}, not of {expected}")
+        if twin.disabled:
+            stored = await self._reviving.revive(twin)
+            verdict = "works again: it is enabled"
+        else:
+            stored = (await self._reviving.refresh(twin)).account
+            verdict = "has this credential already, and it works"
+        await asyncio.to_thread(self._unclaimed.drop, credential.path)
+        return f"{stored.address} {verdict}{paused_note(stored)}"
+
+    async def _refuse_twin(self, account: Account) -> None:
+        """Under the lock: what was not there a moment ago must not be presented twice either."""
+        try:
+            stored = await self._service.store.read(account.key)
+        except (UnknownAccountError, BrokenAccountError):
+            return
+        if stored.token.refresh_token == account.token.refresh_token:
+            raise RefusedError(f"{stored.address} was changed by somebody else meanwhile; try again")
+
+    # --- after the proof --------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _safely(self, pool: PoolConfig, proof: Proof, credential: Credential) -> AsyncIterator[None]:
+        """Whatever fails from here on, a rotated refresh token stays on disk, and the error says where."""
+        try:
+            yield
+        except (AuthpoolError, OSError) as error:
+            if not proof.rotated:
+                raise
+            if proof.kept is not None and credential.path != proof.kept:
+                await asyncio.to_thread(self._unclaimed.drop, credential.path)  # spent
+            kind = StoreError if isinstance(error, StoreError) else RefusedError
+            raise kind(f"{error}. {_how_to_go_on(pool, proof)}") from error
+        except BaseException:
+            if proof.rotated:
+                logger.error("Adding to %s was cut off. %s", pool.name, _how_to_go_on(pool, proof))
+            raise
+        for path in (proof.kept, credential.path):
+            await asyncio.to_thread(self._unclaimed.drop, path)
+
+    async def _learn_name(self, endpoints: Endpoints, proof: Proof, expected: str | None) -> str:
+        told = await provider_name(self._service.endpoint, endpoints.userinfo_url, proof.granted)
+        if told is None and expected is None:
+            raise RefusedError("the provider tells no name for this credential; say it yourself, after SOURCE")
+        if told is not None and expected is not None and told.casefold() != expected.casefold():
+            raise RefusedError(f"the provider says that this credential is {told}'s, not {expected}'s")
+        name = told or expected or ""
+        check_name(name)
+        return name
+
+    def _provisional(self, pool: PoolConfig, credential: Credential, name: str, token: Token) -> Account:
+        """The account as it would be if it were new."""
+        return Account(
+            pool=pool.name,
+            name=name,
+            generation=1,
+            created_at=int(self._service.clock.time()),
+            proxy_disabled=credential.proxy_disabled,
+            proxy_disabled_at=credential.proxy_disabled_at,
+            proxy_disabled_reason=credential.proxy_disabled_reason,
+            token=token,
+            client=_own_client(pool, credential.client),
+            extra={LABEL: credential.label} if credential.label is not None else {},
+        )
+
+    async def _write(self, pool: PoolConfig, fresh: Account) -> str:
+        """Write under the account's lock, which the caller holds."""
+        change = _TakeOver(pool, fresh)
+        stored = await self._service.store.update(fresh.key, change, replace_broken=True)
+        if stored is None:
+            raise TypeError("a change that never removes has removed")
+        before = change.before
+        if stored is before:
+            return _unchanged(stored)
+        self._service.plugins.notify(AccountEvent(kind="added" if before is None else "readded", account=stored))
+        await self._holdings.follow()
+        return _sentence(before, stored)
+
+
+class _TakeOver:
+    """The change that puts a proved credential in place; remembers what it was put in place of."""
+
+    def __init__(self, pool: PoolConfig, fresh: Account) -> None:
+        self._pool = pool
+        self._fresh = fresh
+        self.before: Account | None = None
+
+    def __call__(self, current: Account | None) -> Account | None:
+        self.before = current
+        fresh = self._fresh
+        if current is None:
+            return fresh
+        changed = _credential(self._pool, fresh) != _credential(self._pool, current)
+        if self._pool.type == "static" and not changed:
+            return current
+        extra = {**fresh.extra, **current.extra, ADDED_FROM: fresh.extra.get(ADDED_FROM)}
+        account = replace(
+            current, client=fresh.client, extra={key: value for key, value in extra.items() if value is not None}
+        ).with_token(replace(fresh.token, extra=current.token.extra))
+        return account.with_enabled() if changed else account
+
+
+def _credential(pool: PoolConfig, account: Account) -> object:
+    """What an account of the pool stands or falls with: `disabled` is cleared when this changes."""
+    match pool.type:
+        case "static":
+            return account.token.access_token
+        case "client_credentials":
+            return account.client
+        case _:
+            return account.token.refresh_token
+
+
+def _expected_name(credential: Credential, name: str | None) -> str | None:
+    """The name that the provider must confirm: the operator's, and the source's own where it has one."""
+    if name is not None and credential.name is not None and name.casefold() != credential.name.casefold():
+        raise RefusedError(f"the source says that this credential is {credential.name}'s, not {name}'s")
+    expected = name or credential.name
+    if expected is not None:
+        check_name(expected)
+    return expected
+
+
+def _own_client(pool: PoolConfig, client: OAuthClient | None) -> OAuthClient | None:
+    """The client to write beside an account: none where it is the pool's."""
+    if client is None or pool.client is None:
+        return client
+    known = pool.client
+    same_secret = client.client_secret in {None, known.client_secret}
+    return None if client.client_id == known.client_id and same_secret else client
+
+
+def _how_to_go_on(pool: PoolConfig, proof: Proof) -> str:
+    if proof.kept is None:
+        return "Its refresh token was exchanged for a new one, which could not be kept anywhere: sign in again"
+    return (
+        f"Its refresh token was exchanged for a new one, which is kept in {proof.kept}; "
+        f"go on with: authpool add {pool.name} @{proof.kept} NAME"
+    )
+
+
+def _unchanged(stored: Account) -> str:
+    if stored.disabled:
+        reason = stored.disabled_reason or "no reason given"
+        raise RefusedError(f"{stored.address} stays disabled ({reason}): this is the same secret as before")
+    return f"{stored.address} has this secret already{paused_note(stored)}"
+
+
+def _sentence(before: Account | None, stored: Account) -> str:
+    if before is None:
+        return f"Added {stored.address}{paused_note(stored)}"
+    note = ""
+    if before.disabled and not stored.disabled:
+        note = f"; it was disabled ({before.disabled_reason or 'no reason given'}) and is enabled again"
+    elif stored.disabled:
+        note = f"; it stays disabled ({stored.disabled_reason}): `authpool enable {stored.address}`"
+    return f"Re-added {stored.address} with a new credential{note}{paused_note(stored)}"
+
+
+def paused_note(account: Account) -> str:
+    """What to add to a sentence when the operator's own switch still holds the account back."""
+    if not account.proxy_disabled:
+        return ""
+    since = f" since {timestamp(account.proxy_disabled_at)}" if account.proxy_disabled_at is not None else ""
+    reason = f" ({account.proxy_disabled_reason})" if account.proxy_disabled_reason else ""
+    return f"; it is still paused{since}{reason} and serves nothing until: authpool resume {account.address}"

@@ -1,0 +1,74 @@
+"""Who an account is, in the provider's own words: the userinfo endpoint's, else the id_token's."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from authpool.errors import RefusedError
+from authpool.refresh.token_client import TokenEndpoint
+from authpool.refresh.verdict import TRANSIENT_STATUSES, Granted, Reply
+
+_OK = 200
+_SERVER_ERRORS = 500
+_JWT_PARTS = 3
+
+
+async def provider_name(endpoint: TokenEndpoint, userinfo_url: str | None, granted: Granted) -> str | None:
+    """The account's name: `email`, else `sub`; None when the provider tells none.
+
+    Raises RefusedError when the provider can't be asked now, for its other answer might be another name.
+    """
+    told = id_token_claims(granted.id_token)
+    claims = await _userinfo(endpoint, userinfo_url, granted.access_token) if userinfo_url is not None else {}
+    if _differ(claims.get("sub"), told.get("sub")):
+        # OpenID Connect Core 1.0 §5.3.2: userinfo of another subject must not be used.
+        raise RefusedError("the provider's userinfo speaks of another account than its id_token")
+    return name_in(claims) or name_in(told)
+
+
+def name_in(claims: Mapping[str, Any]) -> str | None:
+    """The name that claims give an account (OpenID Connect Core 1.0 §5.1): `email`, else `sub`."""
+    for claim in ("email", "sub"):
+        value = claims.get(claim)
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+    return None
+
+
+def id_token_claims(id_token: str | None) -> Mapping[str, Any]:
+    """What an id_token says; empty when there is none to read.
+
+    Its signature is not checked: it came straight from the token endpoint over TLS, which OpenID Connect
+    Core 1.0 §3.1.3.7 (6) accepts in its place.
+    """
+    parts = (id_token or "").split(".")
+    if len(parts) != _JWT_PARTS:
+        return {}
+    payload = parts[1]
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+async def _userinfo(endpoint: TokenEndpoint, url: str, access_token: str) -> Mapping[str, Any]:
+    """Ask as OpenID Connect Core 1.0 §5.3.1 says; empty when the endpoint has nothing for this token."""
+    answer = await endpoint.get(url, {"Authorization": f"Bearer {access_token}"})
+    if not isinstance(answer, Reply):
+        raise RefusedError(f"the provider's userinfo endpoint can't be asked for the name: {answer.detail}")
+    if answer.status in TRANSIENT_STATUSES or answer.status >= _SERVER_ERRORS:
+        raise RefusedError(f"the provider's userinfo endpoint can't be asked for the name: HTTP {answer.status}")
+    if answer.status != _OK:  # most often 401 or 403: the grant lacks the scope `openid`
+        return {}
+    try:
+        claims = json.loads(answer.body)
+    except (ValueError, RecursionError):  # a signed one, §5.3.2, or no userinfo at all
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def _differ(first: object, second: object) -> bool:
+    return isinstance(first, str) and isinstance(second, str) and first != second

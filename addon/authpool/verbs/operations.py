@@ -1,0 +1,186 @@
+"""The verbs of the contract, the same for mitmproxy's prompt, mitmweb's command bar and the command line."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from authpool.account import Account
+from authpool.errors import BrokenAccountError, RefusedError
+from authpool.events import AccountEvent
+from authpool.pool import Member, State
+from authpool.refresh.refresher import Refresher
+from authpool.report import timestamp
+from authpool.service import Service
+from authpool.verbs.adding import Adding, paused_note
+from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
+from authpool.verbs.reviving import Reviving
+from authpool.verbs.sources import Credential
+from authpool.verbs.unclaimed import Unclaimed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRow:
+    """One account as it is shown. Times are Unix seconds, None where unknown or meaningless.
+
+    `since`: disabled or paused since; `until`: cooling until. `served` is None where no gateway counts.
+    """
+
+    pool: str
+    name: str
+    state: State
+    reason: str
+    since: int | None
+    until: int | None
+    expires_at: int | None
+    served: int | None
+
+
+class Operations:
+    """What an operator can do to accounts, with a gateway running in this process or without.
+
+    Each verb but `accounts` answers with a sentence for the operator. They raise RefusedError (understood, and
+    refused: the message says why and what to do), StoreError, ConfigurationError and DiscoveryError.
+    """
+
+    def __init__(self, service: Service, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        """`patience_seconds`: how long a verb waits for an account that another process holds."""
+        self._service = service
+        self._holdings = Holdings(service, patience_seconds=patience_seconds)
+        unclaimed = Unclaimed(service.home, run=asyncio.to_thread)
+        self._reviving = Reviving(service, self._holdings, unclaimed)
+        self._adding = Adding(service, self._holdings, self._reviving, unclaimed)
+
+    async def add(self, pool: str, credential: Credential, name: str | None = None) -> str:
+        """Add an account, or give the one of that name a new credential, once it was proved to work."""
+        return await self._adding.add(pool, credential, name or None)
+
+    def pools(self) -> list[str]:
+        """The configured pools, by name."""
+        return sorted(self._service.snapshot.config.pools)
+
+    async def accounts(self) -> list[AccountRow]:
+        """Every account, by pool and name."""
+        now = self._service.clock.time()
+        members = await self._holdings.members(self._service.snapshot.config.pools.keys())
+        refresher, live = self._service.refresher, self._holdings.live
+        return _sorted(_row(member, refresher, now, live=live) for member in members)
+
+    async def pause(self, address: str) -> str:
+        """Set `proxy_disabled`: the account serves nothing, and its token is kept alive."""
+        now = self._service.clock.time()
+        return await self._switch(address, lambda account: account.with_paused(now), paused=True)
+
+    async def resume(self, address: str) -> str:
+        """Clear `proxy_disabled`."""
+        return await self._switch(address, Account.with_resumed, paused=False)
+
+    async def enable(self, address: str) -> str:
+        """Clear `disabled` once a refresh has succeeded."""
+        account = await self._holdings.read(address)
+        if not account.disabled:
+            raise RefusedError(f"{account.address} is not disabled{paused_note(account)}")
+        return f"Enabled {account.address}: a refresh succeeded{paused_note(await self._reviving.revive(account))}"
+
+    async def refresh(self, address: str) -> str:
+        """Fetch a new access token now, whatever is left of the old one."""
+        account = await self._holdings.read(address)
+        if self._holdings.pool(account.pool).type == "static":
+            raise RefusedError(f"{account.address} is a static secret: there is nothing to refresh")
+        if account.disabled:
+            reason = account.disabled_reason or "no reason given"
+            raise RefusedError(
+                f"{account.address} is disabled ({reason}): use enable, or add it again with a new refresh token"
+            )
+        ready = await self._reviving.refresh(account)
+        expires_at = ready.account.token.expires_at
+        until = f"; the token lives until {timestamp(expires_at)}" if expires_at is not None else ""
+        done = "Refreshed" if ready.posted else "Somebody else had just refreshed"
+        return f"{done} {ready.account.address}{until}"
+
+    async def remove(self, address: str) -> str:
+        """Remove the account and its credential from the store; at the provider nothing is revoked."""
+        key = self._holdings.key(address)
+        account: Account | None
+        try:
+            account = await self._holdings.read(address)
+        except BrokenAccountError:
+            account = None  # as good a reason as any to remove it
+        async with self._holdings.held(key):
+            await self._service.store.update(key, lambda current: None, replace_broken=True)
+        if account is not None:
+            self._service.plugins.notify(AccountEvent(kind="removed", account=account))
+        await self._holdings.follow()
+        return f"Removed {account.address if account is not None else key}"
+
+    async def _switch(self, address: str, switch: Callable[[Account], Account], *, paused: bool) -> str:
+        before: Account | None = None
+
+        def change(current: Account | None) -> Account | None:
+            nonlocal before
+            before = current
+            return current if current is None or current.proxy_disabled == paused else switch(current)
+
+        stored = await self._holdings.update(address, change)
+        still = _disabled_note(stored)
+        if stored is before:
+            already = f"is paused already{_since(stored.proxy_disabled_at)}" if paused else "is not paused"
+            return f"{stored.address} {already}{still}"
+        self._service.plugins.notify(AccountEvent(kind="paused" if paused else "resumed", account=stored))
+        return f"{'Paused' if paused else 'Resumed'} {stored.address}{still}"
+
+
+def live_rows(service: Service) -> list[AccountRow]:
+    """The accounts that a running gateway serves, by pool and name."""
+    now = service.clock.time()
+    members = (member for pool in service.snapshot.pools.values() for member in pool)
+    return _sorted(_row(member, service.refresher, now, live=True) for member in members)
+
+
+def _sorted(rows: Iterable[AccountRow]) -> list[AccountRow]:
+    return sorted(rows, key=lambda row: (row.pool, row.name.casefold()))
+
+
+def _row(member: Member, refresher: Refresher, now: float, *, live: bool) -> AccountRow:
+    record = member.record
+    state = member.state(now)
+    if state is State.READY and refresher.refreshing(member.key):
+        state = State.REFRESHING
+    account = record if isinstance(record, Account) else None
+    reason, since = _standing(member, state)
+    return AccountRow(
+        pool=record.pool,
+        name=record.name,
+        state=state,
+        reason=reason,
+        since=since,
+        until=int(member.cooling_until) if state is State.COOLING else None,
+        expires_at=account.token.expires_at if account is not None else None,
+        served=member.served if live else None,
+    )
+
+
+def _standing(member: Member, state: State) -> tuple[str, int | None]:
+    """Why an account is in its state, and since when, as far as anybody knows."""
+    record = member.record
+    if not isinstance(record, Account):
+        return record.reason, None
+    match state:
+        case State.DISABLED:
+            return record.disabled_reason or "", record.disabled_at
+        case State.PAUSED:
+            return record.proxy_disabled_reason or "", record.proxy_disabled_at
+        case State.COOLING:
+            return member.cooling_reason, None
+        case _:
+            return "", None
+
+
+def _disabled_note(account: Account) -> str:
+    if not account.disabled:
+        return ""
+    reason = account.disabled_reason or "no reason given"
+    return f"; it is also disabled ({reason}{_since(account.disabled_at)}): add it again with a new refresh token"
+
+
+def _since(at: int | None) -> str:
+    return "" if at is None else f", since {timestamp(at)}"

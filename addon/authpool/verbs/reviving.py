@@ -1,0 +1,93 @@
+"""Asking the token endpoint for one account because an operator says so, and taking a disabled one back."""
+
+import asyncio
+
+from authpool.account import Account
+from authpool.errors import RefusedError, StoreError, StoreUnavailableError
+from authpool.events import AccountEvent
+from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
+from authpool.report import timestamp
+from authpool.service import Service
+from authpool.verbs.holdings import Holdings
+from authpool.verbs.sources import Credential
+from authpool.verbs.unclaimed import Unclaimed
+
+
+class Reviving:
+    """Forced refreshes, whose failures are told in words for the operator."""
+
+    def __init__(self, service: Service, holdings: Holdings, unclaimed: Unclaimed) -> None:
+        self._service = service
+        self._holdings = holdings
+        self._unclaimed = unclaimed
+
+    async def refresh(self, account: Account) -> Ready:
+        """Refresh an account, disabled or not. Raises RefusedError saying what stands against it, StoreError."""
+        outcome = await self._force(account)
+        if not isinstance(outcome, Ready):
+            raise RefusedError(f"{account.address}: {explain(outcome, was_disabled=account.disabled)}")
+        await self._make_sure(outcome.account)
+        await self._holdings.follow()
+        return outcome
+
+    async def revive(self, account: Account) -> Account:
+        """Clear `disabled` once a refresh has succeeded. Raises RefusedError, StoreError."""
+        proved = (await self.refresh(account)).account
+
+        def enable(current: Account | None) -> Account | None:
+            same = current is not None and current.token.refresh_token == proved.token.refresh_token
+            return current.with_enabled() if current is not None and same else current
+
+        stored = await self._holdings.update(account.address, enable)
+        if stored.disabled:
+            raise RefusedError(f"{account.address} was changed by somebody else meanwhile; try again")
+        self._service.plugins.notify(AccountEvent(kind="enabled", account=stored))
+        return stored
+
+    async def _force(self, account: Account) -> Outcome:
+        refresher = self._service.refresher
+        try:
+            async with asyncio.timeout(self._holdings.patience_seconds):
+                if refresher.refreshing(account.key):
+                    await refresher.refresh(account)  # a flight not forced would be shared: let it land first
+                return await refresher.refresh(account, force=True)
+        except TimeoutError:
+            return Unavailable(detail="another process holds it and does not move on", cause="account")
+
+    async def _make_sure(self, account: Account) -> None:
+        """A gateway keeps trying to write a new pair; a command line ends, and must not take it along."""
+        if self._holdings.live:
+            return
+        try:
+            stored = await self._service.store.read(account.key)
+            if stored.generation >= account.generation:
+                return
+        except StoreError:
+            pass
+        fresh = Credential(
+            refresh_token=account.token.refresh_token,
+            access_token=account.token.access_token,
+            client=account.client,
+        )
+        kept = await asyncio.to_thread(self._unclaimed.keep, account.pool, fresh)
+        where = f"it is kept in {kept}; make room, then: authpool add {account.pool} @{kept}" if kept else "it is lost"
+        raise StoreUnavailableError(f"the new token of {account.address} can't be written: {where}")
+
+
+def explain(outcome: Outcome, *, was_disabled: bool) -> str:
+    """Why a forced refresh gave no token, and what to do."""
+    match outcome:
+        case Dead():
+            since = outcome.account.disabled_at
+            state = "it stays disabled" if was_disabled else "it is disabled now"
+            when = f", since {timestamp(since)}" if since is not None else ""
+            reason = outcome.account.disabled_reason or "the refresh token is dead"
+            return f"{state} ({reason}{when}). Sign in again and add the new refresh token with `authpool add`"
+        case Unavailable():
+            return f"no token now ({outcome.detail}). Nothing was decided about the account: try again"
+        case Misconfigured():
+            return f"{outcome.detail}. Mend the pool in authpool.toml"
+        case Gone():
+            return outcome.detail
+        case Ready():
+            return "it has a token"

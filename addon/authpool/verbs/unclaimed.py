@@ -1,0 +1,94 @@
+"""Refresh tokens that reached us and are not in an account yet: kept on disk, so that none is ever lost.
+
+Proving a credential may rotate its refresh token. From then on the new one exists here only, while the account's
+name is still to be learned and the account to be written, and any of that may fail.
+"""
+
+import json
+import logging
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from authpool.account import fingerprint
+from authpool.errors import RefusedError
+from authpool.home import secure_folder
+from authpool.store.atomic_file import FileOperations, replace_file
+from authpool.store.kernel_lock import Run, hold
+from authpool.verbs.sources import Credential, credential_document
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "unclaimed"
+
+_NAME = re.compile(r"[a-z0-9_-]+-[0-9a-f]{8}\.json")
+
+
+class Unclaimed:
+    """The folder `unclaimed` of a home: ``<pool>-<fingerprint of the refresh token>.json``, a source of its own.
+
+    The methods but `alone` block for a moment, and are meant for a worker thread.
+    """
+
+    def __init__(self, home: Path, *, run: Run, files: FileOperations | None = None) -> None:
+        self._folder = home / FOLDER
+        self._run = run
+        self._files = files or FileOperations()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Let one credential at a time be proved on a home: two that present one token would kill it.
+
+        Raises RefusedError or StoreUnavailableError when nothing could be kept here, before anything was spent.
+        """
+        await self._run(secure_folder, self._folder)
+        async with hold(self._folder / ".lock", self._run):
+            yield
+
+    def keep(self, pool: str, credential: Credential) -> Path | None:
+        """Write a credential durably, and tell where: in the home, else among the machine's temporary files.
+
+        None when neither takes it. The name that its source claimed is left out: it may be what was wrong with it.
+        """
+        data = json.dumps(credential_document(credential), indent=2).encode() + b"\n"
+        name = f"{pool}-{fingerprint(credential.refresh_token or '')}.json"
+        try:
+            secure_folder(self._folder)
+            return self._write(self._folder / name, data)
+        except (OSError, RefusedError) as error:
+            logger.error("A new refresh token can't be kept in %s: %s", self._folder, error)
+        try:
+            return self._keep_elsewhere(name, data)
+        except OSError as error:
+            logger.error("Nor can it be kept in %s: %s", tempfile.gettempdir(), error)
+        return None
+
+    def drop(self, path: Path | None) -> None:
+        """Remove what `keep` wrote, now or in an earlier run; a file that lies elsewhere is left alone."""
+        if path is None or not self._is_ours(path := Path(os.path.abspath(path))):
+            return
+        with suppress(OSError):
+            self._files.unlink(path)
+            if path.parent != self._folder:
+                path.parent.rmdir()
+
+    def _is_ours(self, path: Path) -> bool:
+        if path.parent == self._folder:
+            return True
+        temporary = path.parent.parent == Path(tempfile.gettempdir()) and path.parent.name.startswith("authpool-")
+        return temporary and _NAME.fullmatch(path.name) is not None
+
+    def _keep_elsewhere(self, name: str, data: bytes) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="authpool-"))
+        try:
+            return self._write(folder / name, data)
+        except OSError:
+            folder.rmdir()
+            raise
+
+    def _write(self, path: Path, data: bytes) -> Path:
+        replace_file(self._files, path, data, lambda: None)
+        return path
