@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3.13 python3 python3.12; do \
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo run test test-oldest check format bench clean
+.PHONY: demo run test test-oldest soak check format bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -28,6 +28,11 @@ test: $(VENV)/.ready
 # What touches mitmproxy, on the oldest release that is supported.
 test-oldest: $(OLDEST)/.ready
 	$(OLDEST)/bin/python -m pytest -m mitmproxy $(ARGS)
+
+# The model of the world, for as many worlds as SOAK says.
+SOAK ?= 2000
+soak: $(VENV)/.ready
+	HYPOTHESIS_PROFILE=soak WORLD_SOAK_EXAMPLES=$(SOAK) $(VENV)/bin/python -m pytest -s --timeout 0 tests/test_world.py $(ARGS)
 
 check: $(VENV)/.ready
 	$(VENV)/bin/ruff format --check .
