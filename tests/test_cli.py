@@ -63,6 +63,25 @@ async def on(desk: Desk, *arguments: str, stdin: str = "", env: Mapping[str, str
 # --- the real process ------------------------------------------------------------------------------------------------
 
 
+async def test_history_on_the_command_line(tmp_path: Path) -> None:
+    """What the command line did, newest last, for people and for scripts; also when the configuration is broken."""
+    async with open_desk(tmp_path) as desk:
+        assert (await on(desk, "history")).out.startswith("Nothing has happened yet")
+        await desk.operations.add("google", desk.signed_in("alice@example.com"))
+        assert (await on(desk, "pause", ALICE)).status == 0
+        (desk.home / "authpool.toml").write_text("[")
+        header, *lines = [line.split() for line in (await on(desk, "history", ALICE)).out.splitlines()]
+        assert header[:2] == ["TIME", "EVENT"]
+        assert [line[1:3] for line in lines] == [["added", ALICE], ["paused", ALICE]]
+        entries = (await on(desk, "history", "--json")).json
+        assert isinstance(entries, list)
+        assert [(entry["event"], entry["process"]["kind"], entry["reason"]) for entry in entries] == [
+            ("added", "gateway", ""),
+            ("paused", "command line", "manual"),
+        ]
+        assert (await on(desk, "history", "google/nobody", "--json")).json == []
+
+
 async def test_life_of_an_account_on_the_command_line(tmp_path: Path) -> None:
     """Add from a file, look, pause, resume, refresh, die, come back, remove: answers, exit status and files agree."""
     async with open_desk(tmp_path) as desk:
@@ -293,6 +312,7 @@ def test_home_goes_to_the_tool_only_when_it_was_given(tmp_path: Path) -> None:
         ["refresh"],
         ["remove"],
         ["remove", "a/b", "c/d"],
+        ["history", "a/b", "c/d"],
         ["reload", "now"],
         ["init", "here"],
     ),
@@ -311,6 +331,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
         (["add", "google", "1//the-secret"], "SOURCE must be @FILE or env:NAME, or - for"),
         (["add", "google", "@/nowhere"], "/nowhere can't be read"),
         (["pause", "alice"], "POOL/NAME"),
+        (["history", "alice"], "POOL/NAME"),
         (["remove", "google/alice"], "say --yes"),
     ),
 )
@@ -333,5 +354,5 @@ def test_version_and_help() -> None:
     """Both answer, and every verb of the contract is listed."""
     assert CliRunner().invoke(cli, ["--version"]).stdout == f"authpool, version {authpool.__version__}\n"
     listed = CliRunner().invoke(cli, ["--help"]).stdout
-    verbs = "accounts add enable init mitmdump mitmproxy mitmweb pause refresh reload remove resume"
+    verbs = "accounts add enable history init mitmdump mitmproxy mitmweb pause refresh reload remove resume"
     assert all(f"  {verb} " in listed for verb in verbs.split())

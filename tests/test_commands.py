@@ -1,6 +1,7 @@
 """The operator's verbs inside a running mitmproxy."""
 
 import json
+import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
 
-VERBS = {"add", "accounts", "reload", "pause", "resume", "enable", "refresh", "remove"}
+VERBS = {"add", "accounts", "history", "reload", "pause", "resume", "enable", "refresh", "remove"}
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,23 @@ async def test_pause_and_resume(gateway: RunningGateway, home: Path) -> None:
     run(gateway, "authpool.resume p/alice")
     await gateway.wait_until(lambda: states(gateway)["alice"] == "ready")
     assert read_account(home, "p/alice")["proxy_disabled"] is False
+
+
+async def test_history_tells_what_the_gateway_did(gateway: RunningGateway) -> None:
+    """As a table, of all accounts or of one; a word that is no POOL/NAME is refused."""
+    for verb in ("pause p/alice", "pause p/bob", "resume p/alice"):
+        run(gateway, f"authpool.{verb}")
+        await told(gateway, f"{verb.partition(' ')[0].capitalize()}d {verb.partition(' ')[2]}")
+    shown = run(gateway, "authpool.history p/alice")
+    assert isinstance(shown, list)
+    header, *rows = shown
+    assert header[:4] == ["TIME", "EVENT", "ACCOUNT", "PROCESS"]
+    assert [row[1:4] for row in rows] == [[word, "p/alice", f"gateway {os.getpid()}"] for word in ("paused", "resumed")]
+    everything = run(gateway, "authpool.history")
+    assert isinstance(everything, list)
+    assert len(everything) == 4
+    with pytest.raises(exceptions.CommandError, match="POOL/NAME"):
+        run(gateway, "authpool.history alice")
 
 
 async def test_adding_again_revives_a_dead_account(

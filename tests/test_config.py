@@ -95,9 +95,12 @@ def test_every_key_of_the_contract_is_read(tmp_path: Path) -> None:
     client_keys = "required"
     max_accounts = 20
     fast_dispatch = false
+    health_path = "/authpool/health"
     """
     config = load(tmp_path, text, {"SECRET": "s3cret"})
-    assert config.gateway == GatewayConfig(client_keys="required", max_accounts=20, fast_dispatch=False)
+    assert config.gateway == GatewayConfig(
+        client_keys="required", max_accounts=20, fast_dispatch=False, health_path="/authpool/health"
+    )
     pool = config.pools["google"]
     assert pool == PoolConfig(
         name="google",
@@ -233,6 +236,15 @@ MISTAKES = [
         "gateway.max_accounts",
         "is out of range: 1 to 20.",
         "Write `max_accounts = 3` for the default.",
+    ),
+    *(
+        (
+            f"[gateway]\nhealth_path = '{path}'",
+            "gateway.health_path",
+            'is not a path that begins with "/", without a query.',
+            'Write it as "/authpool/health", or remove the line.',
+        )
+        for path in ("health", "http://x/health", "/a?b", "/a b", "/é")
     ),
     ("[gateway]\nmax_accounts = 21", "gateway.max_accounts", "is out of range: 1 to 20.", None),
     (

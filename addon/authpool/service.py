@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from authpool.account import Account, AccountKey
+from authpool.audit import AuditTrail, ProcessKind
 from authpool.broker import Broker
 from authpool.clock import Clock, SystemClock
 from authpool.config import CONFIG_NAME, Config, PoolConfig, load_config
 from authpool.config.discovery import EndpointResolver
 from authpool.config.routing import Router
 from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError
+from authpool.events import AccountEvent
 from authpool.keeper import Keeper
 from authpool.plugins import Plugins
 from authpool.pool import Pool, State
@@ -55,14 +57,19 @@ class Service:
         endpoint: TokenEndpoint | None = None,
         store: Store | None = None,
         accept: Callable[[Config], None] = lambda config: None,
+        process: ProcessKind = "gateway",
     ) -> None:
-        """`accept` may raise ConfigurationError for a configuration that does not fit where the gateway runs."""
+        """`accept` may raise ConfigurationError for a configuration that does not fit where the gateway runs.
+
+        `process` is what the audit trail calls this process.
+        """
         self.home = home
         self._accept = accept
         self._environ = environ
         self.clock = clock or SystemClock()
         config = load_config(home, environ)
         self.plugins = Plugins(home / "plugins")
+        self._audit = AuditTrail(home, self.clock, process)
         for pool in config.pools.values():
             self.plugins.rotation(pool)
         self._snapshot = Snapshot(config=config, router=Router(config.pools.values()))
@@ -76,7 +83,7 @@ class Service:
             resolver=self.resolver,
             pools=self._configured_pools,
             clock=self.clock,
-            notify=self.plugins.notify,
+            notify=self.notify,
             settled=self._settle,
         )
         self.broker = Broker(self._pools, self.refresher, self.clock)
@@ -121,6 +128,11 @@ class Service:
             self.refresher.forget_faults()
             self.resolver.forget()
             await self._build(config)
+
+    def notify(self, event: AccountEvent) -> None:
+        """Tell of a change in an account's life, after it was written: the audit trail first, then the plugins."""
+        self._audit.record(event)
+        self.plugins.notify(event)
 
     # --- building and swapping --------------------------------------------------------------------------------
 

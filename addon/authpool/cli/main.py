@@ -19,6 +19,9 @@ from authpool.pool import State
 from authpool.report import reload_line
 from authpool.service import RELOAD_MARKER
 from authpool.verbs.account_table import HEADER, account_cells
+from authpool.verbs.history import HEADER as HISTORY_HEADER
+from authpool.verbs.history import history as read_history
+from authpool.verbs.history import history_cells
 from authpool.verbs.operations import Operations
 from authpool.verbs.sources import read_source
 
@@ -81,6 +84,22 @@ def accounts(session: Session, as_json: bool) -> None:  # noqa: FBT001
             click.echo("No accounts yet; add one with: authpool add POOL SOURCE")
         else:
             click.echo(table(HEADER, [account_cells(row) for row in rows]))
+
+
+@cli.command()
+@click.argument("account", metavar="[POOL/NAME]", required=False)
+@_json_option
+@click.pass_obj
+def history(session: Session, account: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """Show what happened to every account, or to one, newest last."""
+    with failures_told(as_json=as_json):
+        entries = read_history(session.home, account)
+        if as_json:
+            click.echo(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
+        elif not entries:
+            click.echo("Nothing has happened yet, or nothing that was written down")
+        else:
+            click.echo(table(HISTORY_HEADER, [history_cells(entry) for entry in entries]))
 
 
 @cli.command()

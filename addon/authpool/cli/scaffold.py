@@ -56,6 +56,7 @@ CONFIG_TEMPLATE = """\
 # client_keys = "auto"     # auto: required unless every listener is loopback | required | off
 # max_accounts = 3         # accounts one request may be tried on
 # fast_dispatch = true     # skip addons without the hook at hand: mitmproxy itself gets faster
+# health_path = "/authpool/health"    # in reverse mode; as a proxy it is http://authpool.internal/health
 """
 
 

@@ -33,7 +33,7 @@ class Session:
         return asyncio.run(self._run(operation))
 
     async def _run[T](self, operation: Callable[[Operations], Awaitable[T]]) -> T:
-        service = Service(self.home, os.environ)
+        service = Service(self.home, os.environ, process="command line")
         try:
             return await operation(Operations(service))
         finally:

@@ -45,16 +45,21 @@ __all__ = [
 
 type ClientKeys = Literal["auto", "required", "off"]
 
+_PLAIN_PATH = re.compile(r"/[^\x00-\x20?#\x7f-\U0010ffff]*")
 _SYNTAX_PLACE = re.compile(r" \(at (?P<place>[^()]*)\)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
-    """``[gateway]``: `client_keys` are asked for always, never, or (auto) unless all listeners are local."""
+    """``[gateway]``: `client_keys` are asked for always, never, or (auto) unless all listeners are local.
+
+    `health_path` is the path that answers the gateway's health in reverse mode; None: there is none.
+    """
 
     client_keys: ClientKeys = "auto"
     max_accounts: int = 3
     fast_dispatch: bool = True
+    health_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +145,23 @@ def _refuse_ties(pools: Mapping[str, PoolConfig]) -> None:
 
 
 def _gateway(top: ConfigTable) -> GatewayConfig:
-    table = ConfigTable(top.take_table("gateway"), ("gateway",), ("client_keys", "max_accounts", "fast_dispatch"))
+    known = ("client_keys", "max_accounts", "fast_dispatch", "health_path")
+    table = ConfigTable(top.take_table("gateway"), ("gateway",), known)
     client_keys = table.take_choice("client_keys", get_args(ClientKeys.__value__), "auto")
     return GatewayConfig(
         client_keys=cast("ClientKeys", client_keys),
         max_accounts=table.take_whole("max_accounts", default=3, low=1, high=20),
         fast_dispatch=table.take("fast_dispatch", bool, default=True),
+        health_path=_health_path(table),
     )
+
+
+def _health_path(table: ConfigTable) -> str | None:
+    path = table.take_string("health_path")
+    if path is not None and not _PLAIN_PATH.fullmatch(path):
+        raise mistake(
+            table.at("health_path"),
+            'is not a path that begins with "/", without a query.',
+            'Write it as "/authpool/health", or remove the line.',
+        )
+    return path

@@ -35,6 +35,7 @@ class Gateway:
         self._started: asyncio.Future[bool] | None = None
         self._home = ""
         self._configured = False
+        self._stopping = False
 
     def load(self, loader: Loader) -> None:
         wire.close(gateway_error)  # whatever fails from here on, nothing goes out without a gate
@@ -73,6 +74,7 @@ class Gateway:
         return self._started
 
     def done(self) -> asyncio.Future[None]:
+        self._stopping = True
         if self._traffic is not None:
             wire.remove(self._traffic)
         return asyncio.ensure_future(self._stop())
@@ -80,6 +82,9 @@ class Gateway:
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
         if not flow.live or flow.response is not None or flow.error is not None or self._traffic is None:
             return  # loaded from a file, or answered already; without a gateway the wire refuses
+        if self._stopping:  # mitmproxy goes on listening; a refresh begun now would be cut off, and its rotation lost
+            self._traffic.refuse(flow)
+            return
         try:
             if self._started is not None:
                 await asyncio.shield(self._started)
@@ -93,7 +98,7 @@ class Gateway:
             self._traffic.answer_headers(flow)
 
     async def authpool_upstream_answer(self, flow: http.HTTPFlow) -> None:
-        if self._traffic is not None:
+        if self._traffic is not None and not self._stopping:
             await self._traffic.answered(flow)
 
     async def response(self, flow: http.HTTPFlow) -> None:

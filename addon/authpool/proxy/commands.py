@@ -11,10 +11,15 @@ from authpool.errors import AuthpoolError
 from authpool.proxy.addon import Gateway
 from authpool.service import Service
 from authpool.verbs.account_table import HEADER, account_cells
+from authpool.verbs.history import HEADER as HISTORY_HEADER
+from authpool.verbs.history import history, history_cells
 from authpool.verbs.operations import Operations, live_rows
 from authpool.verbs.sources import read_source
 
 logger = logging.getLogger(__name__)
+
+HISTORY_ENTRIES = 2000
+"""So far back `authpool.history` looks: all requests wait while it does. The command line looks at everything."""
 
 
 class Commands:
@@ -38,6 +43,15 @@ class Commands:
     def accounts(self) -> types.Data:
         """Every account: pool, name, state, reason, since, token expiry, requests served."""
         return [list(HEADER), *(list(account_cells(row)) for row in live_rows(self._service()))]  # type: ignore[return-value]
+
+    @command.command("authpool.history")
+    def history(self, account: str = "") -> types.Data:
+        """What happened lately to every account, or to POOL/NAME, newest last: time, event, process, reason."""
+        try:
+            entries = history(self._service().home, account or None, HISTORY_ENTRIES)
+        except AuthpoolError as error:
+            raise exceptions.CommandError(str(error)) from error
+        return [list(HISTORY_HEADER), *(list(history_cells(entry)) for entry in entries)]  # type: ignore[return-value]
 
     @command.command("authpool.reload")
     def reload(self) -> None:

@@ -7,10 +7,13 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 from mitmproxy.connection import Server
+from mitmproxy.proxy.mode_specs import ReverseMode
 
+from authpool import health
 from authpool.answers import CLIENT_NOT_ALLOWED, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
 from authpool.broker import Decision, Lease
 from authpool.config.endpoint_url import is_loopback
+from authpool.config.host_pattern import canonical_host
 from authpool.config.pool_config import PoolConfig
 from authpool.config.routing import Destination
 from authpool.proxy.credential import strip_credentials, with_credential
@@ -70,6 +73,9 @@ class Traffic:
         request = flow.request
         self._tickets.pop(flow, None)  # a replay of the same flow is decided about anew
         snapshot = self._service.snapshot
+        if canonical_host(request.host) == health.HOST or _asks_health(flow, snapshot.config.gateway.health_path):
+            self._answer_health(flow)
+            return
         ticket = Ticket(destination=destination_of(request))
         pool = snapshot.router.match(*ticket.destination, request.method, request.path)
         if pool is not None:
@@ -197,11 +203,30 @@ class Traffic:
             ticket.resend = False
         return decided
 
+    def _answer_health(self, flow: http.HTTPFlow) -> None:
+        request, snapshot = flow.request, self._service.snapshot
+        there = {name: snapshot.pools.get(name) for name in snapshot.config.pools}
+        answer = health.health({name: {} if pool is None else pool.counts() for name, pool in there.items()})
+        named = canonical_host(request.host) == health.HOST
+        if named and (request.scheme, request.path.partition("?")[0]) != ("http", health.PATH):
+            answer = health.NOT_FOUND
+        request.stream = False
+        body = b"" if request.method == "HEAD" else answer.body()
+        flow.response = http.Response.make(answer.status, body, dict(health.HEADERS))
+        flow.comment = "authpool: outcome=health"
+
     def _answer(self, flow: http.HTTPFlow, refusal: Refusal, comment: str) -> None:
         # A response beside a request that streams would crash the stream, and log the body.
         flow.request.stream = False
         flow.response = response_of(refusal)
         flow.comment = comment
+
+
+def _asks_health(flow: http.HTTPFlow, path: str | None) -> bool:
+    """Whether a client of reverse mode, which can name no host, asks for the gateway's health."""
+    if path is None or flow.request.path.partition("?")[0] != path:
+        return False
+    return isinstance(flow.client_conn.proxy_mode, ReverseMode)
 
 
 def _is_stranger(flow: http.HTTPFlow) -> bool:

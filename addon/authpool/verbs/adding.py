@@ -200,7 +200,7 @@ class Adding:
         before = change.before
         if stored is before:
             return _unchanged(stored)
-        self._service.plugins.notify(AccountEvent(kind="added" if before is None else "readded", account=stored))
+        self._service.notify(AccountEvent(kind="added" if before is None else "readded", account=stored))
         await self._holdings.follow()
         return _sentence(before, stored)
 

@@ -9,6 +9,7 @@ from authpool.errors import BrokenAccountError, RefusedError
 from authpool.events import AccountEvent
 from authpool.pool import Member, State
 from authpool.refresh.refresher import Refresher
+from authpool.refresh.storm import WAY_OUT
 from authpool.report import timestamp
 from authpool.service import Service
 from authpool.verbs.adding import Adding, paused_note
@@ -107,10 +108,12 @@ class Operations:
             account = None  # as good a reason as any to remove it
         async with self._holdings.held(key):
             await self._service.store.update(key, lambda current: None, replace_broken=True)
-        if account is not None:
-            self._service.plugins.notify(AccountEvent(kind="removed", account=account))
+        removed = account or Account(pool=key.pool, name=key.name)
+        self._service.notify(
+            AccountEvent(kind="removed", account=removed, reason="" if account is not None else "it was broken")
+        )
         await self._holdings.follow()
-        return f"Removed {account.address if account is not None else key}"
+        return f"Removed {removed.address}"
 
     async def _switch(self, address: str, switch: Callable[[Account], Account], *, paused: bool) -> str:
         before: Account | None = None
@@ -125,7 +128,8 @@ class Operations:
         if stored is before:
             already = f"is paused already{_since(stored.proxy_disabled_at)}" if paused else "is not paused"
             return f"{stored.address} {already}{still}"
-        self._service.plugins.notify(AccountEvent(kind="paused" if paused else "resumed", account=stored))
+        reason = stored.proxy_disabled_reason or ""
+        self._service.notify(AccountEvent(kind="paused" if paused else "resumed", account=stored, reason=reason))
         return f"{'Paused' if paused else 'Resumed'} {stored.address}{still}"
 
 
@@ -146,7 +150,7 @@ def _row(member: Member, refresher: Refresher, now: float, *, live: bool) -> Acc
     if state is State.READY and refresher.refreshing(member.key):
         state = State.REFRESHING
     account = record if isinstance(record, Account) else None
-    reason, since = _standing(member, state)
+    reason, since = _standing(member, state, refresher.fault(record.pool))
     return AccountRow(
         pool=record.pool,
         name=record.name,
@@ -159,8 +163,8 @@ def _row(member: Member, refresher: Refresher, now: float, *, live: bool) -> Acc
     )
 
 
-def _standing(member: Member, state: State) -> tuple[str, int | None]:
-    """Why an account is in its state, and since when, as far as anybody knows."""
+def _standing(member: Member, state: State, fault: str | None) -> tuple[str, int | None]:
+    """Why an account is in its state, and since when, as far as anybody knows; `fault` is of its pool's client."""
     record = member.record
     if not isinstance(record, Account):
         return record.reason, None
@@ -169,6 +173,8 @@ def _standing(member: Member, state: State) -> tuple[str, int | None]:
             return record.disabled_reason or "", record.disabled_at
         case State.PAUSED:
             return record.proxy_disabled_reason or "", record.proxy_disabled_at
+        case _ if fault is not None:
+            return f"{fault}; {WAY_OUT}", None
         case State.COOLING:
             return member.cooling_reason, None
         case _:

@@ -41,7 +41,7 @@ class Reviving:
         stored = await self._holdings.update(account.address, enable)
         if stored.disabled:
             raise RefusedError(f"{account.address} was changed by somebody else meanwhile; try again")
-        self._service.plugins.notify(AccountEvent(kind="enabled", account=stored))
+        self._service.notify(AccountEvent(kind="enabled", account=stored))
         return stored
 
     async def _force(self, account: Account) -> Outcome:

@@ -1,0 +1,213 @@
+"""The audit trail: ``audit.jsonl`` in the home, one JSON object a line for each change of an account's life.
+
+Several processes append to it without waiting for each other, and none loses or mixes a line: a line is one write to
+a file opened for appending. A file that is full is renamed (``.1`` is the newest of those) under a kernel lock on the
+file itself; who has it open still writes into it under its new name.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import stat
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from authpool.account import Account, fingerprint
+from authpool.clock import Clock
+from authpool.events import AccountEvent, EventKind
+
+logger = logging.getLogger(__name__)
+
+NAME = "audit.jsonl"
+ROTATE_BYTES = 1 << 20
+KEPT = 3
+"""So many full files are kept beside the current one."""
+
+type ProcessKind = Literal["gateway", "command line"]
+
+_WORDS: Mapping[EventKind, str] = {"readded": "re-added", "rotated": "refreshed"}
+_LOST = "rotation_lost:"
+_SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # non-blocking: a FIFO must not hang us
+_APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | _SAFELY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """Who made a change."""
+
+    pid: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line. `time` is in Unix seconds, `account` is POOL/NAME, `fingerprint` tells the credential after it.
+
+    `event`: added, re-added, refreshed (the refresh token rotated), disabled, lost, enabled, paused, resumed, removed.
+    """
+
+    time: int
+    event: str
+    account: str
+    reason: str
+    process: Process
+    fingerprint: str | None
+    generation: int
+
+    def line(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+
+def entry_of(event: AccountEvent, *, now: float, process: Process) -> Entry | None:
+    """Tell an event as it is written down; None for one that is not: a refresh that changed no refresh token."""
+    if event.kind == "refreshed":
+        return None
+    lost = event.kind == "disabled" and event.reason.startswith(_LOST)
+    return Entry(
+        time=int(now),
+        event="lost" if lost else _WORDS.get(event.kind, event.kind),
+        account=event.account.address,
+        reason=event.reason,
+        process=process,
+        fingerprint=_fingerprint(event.account),
+        generation=event.account.generation,
+    )
+
+
+def _fingerprint(account: Account) -> str | None:
+    secret = account.token.refresh_token or account.token.access_token
+    return None if secret is None else fingerprint(secret)
+
+
+class AuditTrail:
+    """Appends to the trail of one home, for one process. A write that fails is logged, once, and harms nothing."""
+
+    def __init__(self, home: Path, clock: Clock, kind: ProcessKind, *, rotate_bytes: int = ROTATE_BYTES) -> None:
+        self._path = home / NAME
+        self._clock = clock
+        self._kind = kind
+        self._rotate_bytes = rotate_bytes
+        self._failing = False
+        self._doubtful = True
+        """Whether the file may end with a part of a line: left by an earlier process, or by a write that failed."""
+
+    def record(self, event: AccountEvent) -> None:
+        """Write an event down. Blocks for as long as one small write takes; nothing is synced to the disk."""
+        entry = entry_of(event, now=self._clock.time(), process=Process(pid=os.getpid(), kind=self._kind))
+        if entry is None:
+            return
+        try:
+            self._append(entry.line())
+            self._failing = False
+        except OSError as error:
+            if not self._failing:  # once, until it works again
+                self._failing = True
+                logger.error("The audit trail %s can't be written: %s. Nothing else stops", self._path, error.strerror)
+
+    def _append(self, line: bytes) -> None:
+        descriptor = self._open(len(line))
+        try:
+            if self._doubtful and not _ends_whole(descriptor):
+                line = b"\n" + line
+            self._doubtful = True
+            if os.write(descriptor, line) < len(line):
+                raise OSError(0, "only a part of a line could be written")
+            self._doubtful = False
+        finally:
+            os.close(descriptor)
+
+    def _open(self, room: int) -> int:
+        """Open the file that takes the next line, once the one before is out of the way if it is full."""
+        descriptor = _open_regular(self._path, _APPEND)
+        if os.fstat(descriptor).st_size + room <= self._rotate_bytes:
+            return descriptor
+        try:
+            rotated = self._rotate(descriptor)
+        except OSError:
+            rotated = False  # a longer file is better than a missing line
+        if not rotated:
+            return descriptor
+        os.close(descriptor)
+        return _open_regular(self._path, _APPEND)
+
+    def _rotate(self, descriptor: int) -> bool:
+        """Rename the full file, unless somebody does or did. Only who locked what the name stands for may."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False  # it is being renamed right now: this line still belongs to its end
+        if not os.path.samestat(os.fstat(descriptor), os.lstat(self._path)):
+            return True
+        numbers = range(1, KEPT + 1)
+        free = next((n for n in numbers if not os.path.lexists(rotated_path(self._path, n))), KEPT)
+        for number in range(free, 0, -1):
+            os.rename(rotated_path(self._path, number - 1), rotated_path(self._path, number))
+        return True
+
+
+def rotated_path(path: Path, number: int) -> Path:
+    """The `number`-th youngest full file; 0 is the current one."""
+    return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def _open_regular(path: Path, flags: int) -> int:
+    descriptor = os.open(path, flags, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "it is not a regular file", str(path))
+    return descriptor
+
+
+def _ends_whole(descriptor: int) -> bool:
+    """Whether the file ends with a whole line. A write that is under way may look like a part of one: look again."""
+    for pause in (0.001, 0.001, 0):
+        size = os.fstat(descriptor).st_size
+        if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
+            return True
+        time.sleep(pause)
+    return False
+
+
+def read_trail(home: Path, newest: int | None = None) -> list[Entry]:
+    """Every entry there is, or the `newest` so many, oldest first; a line that is no entry is left out.
+
+    Raises OSError.
+    """
+    path = home / NAME
+    contents: list[bytes] = []
+    seen: set[tuple[int, int]] = set()
+    for number in range(KEPT + 1):  # from the youngest: what is renamed meanwhile is met again, not missed
+        with suppress(FileNotFoundError):
+            status, content = _read(rotated_path(path, number))
+            if (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                contents.append(content)
+    lines = [line for content in reversed(contents) for line in content.split(b"\n") if line]
+    entries = map(_parse, lines if newest is None else lines[-newest:])
+    return [entry for entry in entries if entry is not None]
+
+
+def _read(path: Path) -> tuple[os.stat_result, bytes]:
+    with os.fdopen(_open_regular(path, os.O_RDONLY | _SAFELY), "rb") as file:
+        return os.fstat(file.fileno()), file.read()
+
+
+def _parse(line: bytes) -> Entry | None:
+    try:
+        document = json.loads(line)
+        return Entry(
+            time=int(document["time"]),
+            event=str(document["event"]),
+            account=str(document["account"]),
+            reason=str(document["reason"]),
+            process=Process(pid=int(document["process"]["pid"]), kind=str(document["process"]["kind"])),
+            fingerprint=None if document["fingerprint"] is None else str(document["fingerprint"]),
+            generation=int(document["generation"]),
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None

@@ -1,0 +1,44 @@
+"""The verb `history`: what the audit trail tells of all accounts, or of one. Needs no configuration."""
+
+from pathlib import Path
+
+from authpool.account import AccountKey
+from authpool.audit import Entry, read_trail
+from authpool.errors import RefusedError
+from authpool.report import timestamp
+
+HEADER = ("TIME", "EVENT", "ACCOUNT", "PROCESS", "FINGERPRINT", "GENERATION", "REASON")
+
+
+def history(home: Path, address: str | None = None, newest: int | None = None) -> list[Entry]:
+    """Every entry of the trail, newest last; only those of POOL/NAME where one is given.
+
+    `newest`: look at so many of the last entries only.
+
+    An account that was removed has a history too. Raises RefusedError.
+    """
+    wanted = None if address is None else _key(address)
+    try:
+        entries = read_trail(home, newest)
+    except OSError as error:
+        raise RefusedError(f"{error.filename or home} can't be read: {error.strerror}") from error
+    return [entry for entry in entries if wanted is None or AccountKey.of(*_parts(entry.account)) == wanted]
+
+
+def history_cells(entry: Entry) -> tuple[str, ...]:
+    """One entry's line under HEADER; an empty cell is what has no meaning."""
+    process = f"{entry.process.kind} {entry.process.pid}"
+    secret = entry.fingerprint or ""
+    return timestamp(entry.time), entry.event, entry.account, process, secret, str(entry.generation), entry.reason
+
+
+def _parts(address: str) -> tuple[str, str]:
+    pool, _, name = address.partition("/")
+    return pool, name
+
+
+def _key(address: str) -> AccountKey:
+    try:
+        return AccountKey.parse(address)
+    except ValueError:
+        raise RefusedError("write the account as POOL/NAME; `authpool accounts` lists them") from None
