@@ -29,8 +29,13 @@ class ScriptedRefresher:
         self.gate: asyncio.Event | None = None
         self.under_way = 0
         self.most_under_way = 0
+        self.down = False
 
-    async def refresh(self, account: Account) -> Outcome:
+    def endpoint_down(self, url: str) -> bool:
+        return self.down
+
+    async def refresh(self, account: Account, *, probe: bool = False) -> Outcome:
+        assert probe
         self.asked.append((self.clock.time(), account.name))
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
@@ -183,3 +188,37 @@ async def test_few_flights_at_a_time(clock: FakeClock, worlds: list[World]) -> N
         await clock.settle()
     assert {name for _, name in world.refresher.asked} == {f"a{number}" for number in range(100)}
     assert world.refresher.most_under_way == BACKGROUND_FLIGHTS
+
+
+async def test_those_who_wait_for_a_token_endpoint_cool_and_are_woken_when_it_is_back(
+    clock: FakeClock, worlds: list[World]
+) -> None:
+    """No one's own backoff counts: the first success lets all of them come, within a second for so few."""
+    world = World(clock, *(account(clock, f"a{number}", lifetime=-10) for number in range(20)))
+    worlds.append(world)
+    world.refresher.down = True
+    world.refresher.outcome = Unavailable(detail="down", retry_after_seconds=100, endpoint="url", asked=False)
+    await clock.advance(1)
+    assert [world.state(f"a{number}") for number in range(20)] == [State.COOLING] * 20
+    asked = len(world.refresher.asked)
+    assert asked == 20
+    world.refresher.down, world.refresher.outcome = False, None
+    alice = account(clock, "a0")
+    world.keeper.settle(alice.key, Ready(account=alice, posted=True))
+    assert [world.state(f"a{number}") for number in range(20)] == [State.READY] * 20
+    await clock.advance(1)
+    assert {name for _, name in world.refresher.asked[asked:]} == {f"a{number}" for number in range(1, 20)}
+
+
+async def test_who_failed_alone_keeps_to_its_own_backoff(clock: FakeClock, worlds: list[World]) -> None:
+    """The others' successes do not set it going again: it may be in trouble of its own."""
+    world = World(clock, account(clock, lifetime=-10), account(clock, "bob"))
+    worlds.append(world)
+    world.refresher.outcome = Unavailable(detail="HTTP 500", endpoint="url")
+    await clock.advance(60)
+    asked = len(world.refresher.asked)
+    bob = account(clock, "bob")
+    for _ in range(60):
+        world.keeper.settle(bob.key, Ready(account=bob, posted=True))
+        await clock.advance(1)
+    assert 3 <= len(world.refresher.asked) - asked <= 9

@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
 """So long a request may wait for refreshes altogether before it is answered."""
+LIVE_PATIENCE_SECONDS = 3.0
+"""And so long while its account's token still lives: then that one serves, to its last second."""
+RETRY_SECONDS = 5.0
+"""When nothing tells how long the token endpoint will be down: come again after this."""
 UNCURED_SECONDS = 60.0
 """A fresh token was refused as well: so long a 401 of that account is not worth another refresh."""
 
@@ -50,6 +54,7 @@ class Lease:
     trail: list[str] = field(default_factory=list)
     refusal: Refusal | None = None
     endpoint_failures: int = 0
+    endpoint_down: bool = False
     misconfigured: bool = False
 
     def comment(self, outcome: str) -> str:
@@ -173,7 +178,7 @@ class Broker:
             return Ready(account=account, posted=False)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                return await self._refresher.refresh(account, rejected=rejected)
+                return await self._refresher.refresh(account, rejected=rejected, probe=True)
         except TimeoutError:
             return Unavailable(detail="the refresh takes too long", cause="account")
 
@@ -181,11 +186,14 @@ class Broker:
         """Refresh an account whose token is at its end; True when the lease has it now."""
         account = member.account
         now = self._clock.time()
-        if now < member.retry_at:
-            outcome: Outcome = Unavailable(detail="its last refresh failed just now")
+        if member.failures:  # the keeper goes on trying; no request waits for what just failed
+            outcome: Outcome = Unavailable(detail="its last refresh failed", asked=False)
         else:
+            patience = max(0.1, deadline - self._clock.monotonic())
+            if account.token.live(now) and account.token.expires_at is not None:
+                patience = min(patience, LIVE_PATIENCE_SECONDS, (account.token.expires_at - now) / 2)
             try:
-                async with asyncio.timeout(max(0.1, deadline - self._clock.monotonic())):
+                async with asyncio.timeout(patience):
                     outcome = await self._refresher.refresh(account)
             except TimeoutError:
                 outcome = Unavailable(detail="the refresh takes too long", cause="account")
@@ -211,8 +219,15 @@ class Broker:
             case Misconfigured():
                 lease.misconfigured = True
                 reason = "client rejected"
+            case Unavailable(asked=False):  # nobody waited for it: no reason to give up, and one line is enough
+                if not lease.endpoint_down:
+                    lease.trail.append(f"{name}: {outcome.detail}")
+                lease.endpoint_down = True
+                return
             case Unavailable():
-                lease.endpoint_failures += outcome.cause == "endpoint"
+                if outcome.cause == "endpoint":
+                    lease.endpoint_failures += 1
+                    lease.endpoint_down = True
                 reason = outcome.detail
             case Ready():
                 reason = "the token endpoint gave the refused token again"
@@ -236,8 +251,8 @@ class Broker:
         if lease.misconfigured or self._refresher.fault(pool.config.name) is not None:
             return POOL_MISCONFIGURED
         counts = pool.counts()
-        if lease.endpoint_failures or (counts.get(State.COOLING) and self._endpoint_is_down(pool)):
-            return token_endpoint_unavailable(wait)
+        if lease.endpoint_down or (counts.get(State.COOLING) and self._endpoint_is_down(pool)):
+            return token_endpoint_unavailable(RETRY_SECONDS if wait is None else wait)
         return pool_exhausted(counts, wait)
 
     def _endpoint_is_down(self, pool: Pool) -> bool:

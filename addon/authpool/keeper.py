@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from authpool.account import Account, AccountKey
 from authpool.clock import Clock
@@ -14,10 +14,17 @@ from authpool.refresh.refresher import Refresher
 
 logger = logging.getLogger(__name__)
 
-BACKGROUND_FLIGHTS = 4
+BACKGROUND_FLIGHTS = 8
+"""Half of what one token endpoint is asked at a time at most: requests find room beside them."""
 JITTER = 0.2
 """An account is taken up to this share of its lead earlier, so that accounts added together do not stay together."""
-BACKOFF_SECONDS = (1.0, 30.0)
+BACKOFF_SECONDS = (1.0, 15.0)
+"""Of one account, doubled each time; a token endpoint that is down for all is held back by its own watch."""
+FAULT_BACKOFF_SECONDS = (1.0, 30.0)
+LOOKS_PER_SECOND = 10.0
+"""While a token endpoint is down, those who wait look at this rate, all together, whether one of them may probe it."""
+WAKES_PER_SECOND = 50.0
+"""When a token endpoint is back, those who waited come at this rate, the first to expire first."""
 HOPELESS_BACKOFF_SECONDS = 300.0
 
 
@@ -40,6 +47,8 @@ class Keeper:
         self._woken = asyncio.Event()
         self._slots = asyncio.Semaphore(BACKGROUND_FLIGHTS)
         self._flights: set[asyncio.Task[None]] = set()
+        self._waiting: dict[str, set[AccountKey]] = {}
+        """Who waits for which token endpoint (by URL) to come back."""
 
     async def run(self) -> None:
         """Refresh what is due, for ever; ends by cancellation."""
@@ -57,13 +66,14 @@ class Keeper:
                 flight.cancel()
             await asyncio.gather(*self._flights, return_exceptions=True)
 
-    def plan(self, member: Member) -> None:
-        """Note when a member is due next, now that something about it changed."""
+    def plan(self, member: Member, *, earliest: float = 0.0) -> None:
+        """Note when a member is due next, now that something about it changed; not before `earliest` (Unix seconds)."""
         record = member.record
         due = self._due_at(member) if isinstance(record, Account) else None
         if due is None:
             self._planned.pop(member.key, None)
             return
+        due = max(due, earliest)
         self._planned[member.key] = due
         heapq.heappush(self._due, (due, member.key))
         self._woken.set()
@@ -84,6 +94,7 @@ class Keeper:
                 self._postpone(pool, key, outcome)
             case Gone():
                 pass  # whoever follows the store sees it go
+        self._wake()
         after = pool.get(key)
         if after is not None:
             self.plan(after)
@@ -93,19 +104,51 @@ class Keeper:
         if member is None or not isinstance(member.record, Account):
             return
         now = self._clock.time()
-        member.failures += 1
-        shortest, longest = BACKOFF_SECONDS
-        wait = min(longest, shortest * 2 ** min(member.failures - 1, 10)) * self._rng.uniform(0.5, 1.0)
-        if isinstance(outcome, Unavailable):
-            if outcome.retry_after_seconds is not None:
-                wait = max(outcome.retry_after_seconds, wait if outcome.retry_after_seconds else 0.0)
-            if outcome.cause == "account" and outcome.retry_after_seconds is None:
-                wait = HOPELESS_BACKOFF_SECONDS
+        if isinstance(outcome, Unavailable) and not outcome.asked:
+            member.failures = max(1, member.failures)
+            spread = 1.0 + len(self._waiting.get(outcome.endpoint or "", ())) / LOOKS_PER_SECOND
+            wait = (outcome.retry_after_seconds or 0.0) + self._rng.uniform(0, spread)
+        else:
+            member.failures += 1
+            wait = self._backoff(member.failures, outcome)
+            if member.failures == 1:
+                logger.warning("Refreshing %s did not work: %s", member.record.address, outcome.detail)
         member.retry_at = now + wait
         if not member.record.token.live(now):
             pool.cool(key, member.retry_at, outcome.detail)
-        if member.failures == 1:
-            logger.warning("Refreshing %s did not work: %s", member.record.address, outcome.detail)
+        self._note_waiting(key, outcome)
+
+    def _backoff(self, failures: int, outcome: Unavailable | Misconfigured) -> float:
+        """How long one account waits after so many failures of its own, in seconds."""
+        shortest, longest = FAULT_BACKOFF_SECONDS if isinstance(outcome, Misconfigured) else BACKOFF_SECONDS
+        wait = min(longest, shortest * 2.0 ** min(failures - 1, 10)) * self._rng.uniform(0.5, 1.0)
+        if isinstance(outcome, Misconfigured):
+            return wait
+        if outcome.retry_after_seconds is not None:
+            return max(outcome.retry_after_seconds, wait if outcome.retry_after_seconds else 0.0)
+        return HOPELESS_BACKOFF_SECONDS if outcome.cause == "account" else wait
+
+    def _note_waiting(self, key: AccountKey, outcome: Unavailable | Misconfigured) -> None:
+        if isinstance(outcome, Misconfigured) or outcome.endpoint is None:
+            return
+        told_when = outcome.asked and outcome.retry_after_seconds  # that one was told itself: it keeps to it
+        if not told_when and self._refresher.endpoint_down(outcome.endpoint):
+            self._waiting.setdefault(outcome.endpoint, set()).add(key)
+
+    def _wake(self) -> None:
+        """Let those come whose token endpoint is back: soon, and not all at once."""
+        for url in [url for url in self._waiting if not self._refresher.endpoint_down(url)]:
+            now = self._clock.time()
+            for position, member in enumerate(self._by_expiry(self._waiting.pop(url))):
+                member.failures, member.retry_at = 0, 0.0
+                self._pools()[member.key.pool].warm(member.key)
+                self.plan(member, earliest=now + (position + self._rng.uniform(0, 1)) / WAKES_PER_SECOND)
+
+    def _by_expiry(self, keys: Iterable[AccountKey]) -> list[Member]:
+        pools = self._pools()
+        found = (pools[key.pool].get(key) for key in keys if key.pool in pools)
+        members = [member for member in found if member is not None and isinstance(member.record, Account)]
+        return sorted(members, key=lambda member: member.account.token.expires_at or 0)
 
     def _due_at(self, member: Member) -> float | None:
         """When (Unix seconds) a member is to be refreshed; None when there is nothing to refresh or to hope for."""
@@ -150,6 +193,6 @@ class Keeper:
             pool = self._pools().get(key.pool)
             member = pool.get(key) if pool is not None else None
             if member is not None and isinstance(member.record, Account):
-                await self._refresher.refresh(member.record)
+                await self._refresher.refresh(member.record, probe=True)
         finally:
             self._slots.release()

@@ -1,12 +1,17 @@
 """Presenting one refresh token: again, and the same one, while its answer was lost and may still be had."""
 
+import logging
 import random
+from urllib.parse import urlsplit
 
 from authpool.clock import Clock
 from authpool.config import PoolConfig
+from authpool.refresh.endpoint_watch import EndpointWatch, blames_endpoint, presenter
 from authpool.refresh.grant_request import GrantRequest
 from authpool.refresh.token_client import TokenEndpoint
-from authpool.refresh.verdict import ReplyLost, TryLater, Verdict, judge
+from authpool.refresh.verdict import Answer, ReplyLost, TryLater, Verdict, judge
+
+logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 10.0
 """A token whose answer was lost is presented again only so long after the first time (published grace windows)."""
@@ -14,10 +19,11 @@ TRIES = 3
 
 
 class Asker:
-    """Asks token endpoints, one POST at a time."""
+    """Asks token endpoints, one POST at a time, and tells `watch` which of them answer."""
 
-    def __init__(self, endpoint: TokenEndpoint, clock: Clock, rng: random.Random) -> None:
+    def __init__(self, endpoint: TokenEndpoint, watch: EndpointWatch, clock: Clock, rng: random.Random) -> None:
         self._endpoint = endpoint
+        self._watch = watch
         self._clock = clock
         self._rng = rng
 
@@ -33,9 +39,25 @@ class Asker:
             attempt += 1
             answer = await self._endpoint.post(request.url, request.form, request.headers)
             verdict = judge(answer, now=self._clock.time(), codes=pool.codes)
+            self._note(request, answer, verdict)
             lost = lost or (isinstance(verdict, TryLater) and verdict.ambiguous)
             pause = self._rng.uniform(0.1, 0.5) * attempt
             too_late = self._clock.monotonic() + pause - first_sent > GRACE_SECONDS
             if not isinstance(answer, ReplyLost) or attempt == TRIES or too_late:
                 return verdict, lost
             await self._clock.sleep(pause)
+
+    def _note(self, request: GrantRequest, answer: Answer, verdict: Verdict) -> None:
+        host = urlsplit(request.url).hostname
+        if not (isinstance(verdict, TryLater) and blames_endpoint(answer, verdict)):
+            if self._watch.answered(request.url):
+                logger.warning("The token endpoint at %s answers again", host)
+            return
+        wait = verdict.retry_after_seconds
+        if self._watch.failed(request.url, presenter(request), self._clock.monotonic(), wait):
+            logger.error(
+                "The token endpoint at %s is down (%s): its accounts serve while their tokens live, and one probe "
+                "at a time asks it",
+                host,
+                verdict.detail,
+            )

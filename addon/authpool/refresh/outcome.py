@@ -24,11 +24,16 @@ class Dead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
-    """Not now. `cause` says whose fault it is; nothing was decided about the account."""
+    """Not now. `cause` says whose fault it is; nothing was decided about the account.
+
+    `endpoint` is the token URL that failed. `asked` is False where it was not even asked, being known to be down.
+    """
 
     detail: str
     cause: Literal["endpoint", "store", "account"] = "endpoint"
     retry_after_seconds: float | None = None
+    endpoint: str | None = None
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from typing import Literal
 
 from authpool.account import Account, AccountKey, clip_reason
 from authpool.clock import Clock
@@ -18,11 +19,12 @@ from authpool.config.discovery import DiscoveryError, EndpointResolver
 from authpool.errors import BrokenAccountError, StoreError, UnknownAccountError
 from authpool.events import Notify
 from authpool.refresh.asking import Asker
+from authpool.refresh.endpoint_watch import EndpointWatch, presenter
 from authpool.refresh.grant_request import GrantRequest, client_of, grant_request
 from authpool.refresh.late_writer import LateWriter
 from authpool.refresh.ledger import Ledger
 from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
-from authpool.refresh.storm import ClientWatch
+from authpool.refresh.storm import WAY_OUT, ClientWatch
 from authpool.refresh.succession import SupersededError
 from authpool.refresh.token_client import TokenEndpoint
 from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, SignInRequired, TryLater, Verdict
@@ -34,6 +36,9 @@ FLIGHTS_PER_ENDPOINT = 16
 LOCK_SECONDS = 30.0
 """A flight waits so long for the account, so that those whose holder hangs do not take up every slot."""
 ADOPT_MARGIN_SECONDS = 1.0
+
+type _Mode = Literal["request", "probe", "force"]
+"""How far a flight may go: what is known to be down is asked by a probe when it is due, and by force at any time."""
 
 
 class Refresher:
@@ -58,26 +63,31 @@ class Refresher:
         self._settled = settled
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._flights: dict[AccountKey, asyncio.Task[Outcome]] = {}
-        self._asker = Asker(endpoint, clock, self._rng)
+        self._endpoints = EndpointWatch(self._rng)
+        self._asker = Asker(endpoint, self._endpoints, clock, self._rng)
         self._late = LateWriter(store, clock, self._rng)
         self._ledger = Ledger(store, self._late, clock, notify)
         self._clients = ClientWatch()
         self._slots: dict[str, asyncio.Semaphore] = {}
 
-    async def refresh(self, account: Account, *, rejected: str | None = None, force: bool = False) -> Outcome:
+    async def refresh(
+        self, account: Account, *, rejected: str | None = None, force: bool = False, probe: bool = False
+    ) -> Outcome:
         """Get a live access token for `account`, given as the caller last saw it.
 
         Callers that come while a flight is under way share it, and may leave without ending it. `rejected` is an
         access token that an upstream refused: it will not be handed back. `force` asks the token endpoint whatever
-        is stored, disabled or held back. `settled` hears of each flight once, before its callers. Raises nothing:
-        what went wrong is in the outcome.
+        is stored, disabled or held back. `probe`: this one may find out whether an endpoint that is down is back;
+        others are answered at once. `settled` hears of each flight once, before its callers. Raises nothing: what went
+        wrong is in the outcome.
         """
         flight = self._flights.get(account.key)
         if force and flight is not None:  # that one may answer from what is stored: let it land, then ask
             await asyncio.shield(flight)
             flight = None
         if flight is None:
-            flight = asyncio.create_task(self._fly(account, rejected, force=force), name=f"refresh {account.address}")
+            mode: _Mode = "force" if force else "probe" if probe else "request"
+            flight = asyncio.create_task(self._fly(account, rejected, mode), name=f"refresh {account.address}")
             if not flight.done():  # an eager task factory may have run it to its end already
                 self._flights[account.key] = flight
                 flight.add_done_callback(lambda landed: self._forget(account.key, landed))
@@ -93,6 +103,9 @@ class Refresher:
     def fault(self, pool: str) -> str | None:
         """Why the refreshes of a pool's client are held back, for people; None when they are not."""
         return self._clients.fault_of(pool)
+
+    def endpoint_down(self, url: str) -> bool:
+        return self._endpoints.down(url)
 
     def forget_faults(self) -> None:
         """Somebody changed the configuration: ask the clients again."""
@@ -110,17 +123,17 @@ class Refresher:
 
     # --- one flight -------------------------------------------------------------------------------------------
 
-    async def _fly(self, seen: Account, rejected: str | None, *, force: bool) -> Outcome:
-        outcome = await self._outcome(seen, rejected, force=force)
+    async def _fly(self, seen: Account, rejected: str | None, mode: _Mode) -> Outcome:
+        outcome = await self._outcome(seen, rejected, mode)
         try:
             self._settled(seen.key, outcome)
         except Exception:
             logger.exception("What came of refreshing %s could not be applied", seen.address)
         return outcome
 
-    async def _outcome(self, seen: Account, rejected: str | None, *, force: bool) -> Outcome:
+    async def _outcome(self, seen: Account, rejected: str | None, mode: _Mode) -> Outcome:
         try:
-            return await self._refresh(seen, rejected, force=force)
+            return await self._refresh(seen, rejected, mode)
         except (UnknownAccountError, BrokenAccountError):
             return Gone(detail="the account is gone or broken")
         except StoreError as error:
@@ -129,7 +142,7 @@ class Refresher:
             logger.exception("Refreshing %s failed unexpectedly", seen.address)
             return Unavailable(detail="unexpected error", cause="account")
 
-    async def _refresh(self, seen: Account, rejected: str | None, *, force: bool) -> Outcome:
+    async def _refresh(self, seen: Account, rejected: str | None, mode: _Mode) -> Outcome:
         unwritten = self._late.get(seen.key)
         if unwritten is not None:
             return self._from_memory(unwritten, rejected)
@@ -144,6 +157,8 @@ class Refresher:
             return Unavailable(detail=str(error)) if error.transient else Misconfigured(detail=str(error))
         if url is None:
             return Misconfigured(detail="no token_url is configured or discovered")
+        if (held_back := self._held_back(url, mode)) is not None:
+            return held_back
         slots = self._slots.setdefault(url, asyncio.Semaphore(FLIGHTS_PER_ENDPOINT))
         async with slots, AsyncExitStack() as held:
             try:
@@ -152,24 +167,34 @@ class Refresher:
             except TimeoutError:
                 return Unavailable(detail="another process holds the account and does not move on", cause="store")
             if self._pools().get(seen.pool) == pool:
-                return await self._refresh_held(seen, rejected, pool, url, held, force=force)
-        return await self._refresh(seen, rejected, force=force)  # reconfigured while we waited
+                return await self._refresh_held(seen, rejected, pool, url, held, mode)
+        return await self._refresh(seen, rejected, mode)  # reconfigured while we waited
 
     async def _refresh_held(
-        self, seen: Account, rejected: str | None, pool: PoolConfig, url: str, held: AsyncExitStack, *, force: bool
+        self, seen: Account, rejected: str | None, pool: PoolConfig, url: str, held: AsyncExitStack, mode: _Mode
     ) -> Outcome:
         account = await self._ledger.read(seen.key)
-        if account.disabled and not force:
+        if account.disabled and mode != "force":
             return Dead(account=account)
-        if not force and self._already_refreshed(account, seen, rejected):
+        if mode != "force" and self._already_refreshed(account, seen, rejected):
             return Ready(account=account, posted=False)
         if pool.type == "refresh_token" and account.token.refresh_token is None:
             return Unavailable(detail="the account has no refresh token: re-add it", cause="account")
         request = grant_request(pool, url, account)
         fault = self._clients.held_back(request.client, self._clock.time())
-        if fault is not None and not force:
+        if fault is not None and mode != "force":
             return Misconfigured(detail=fault.detail)
-        return await self._spend(account, pool, request, held)
+        if (held_back := self._held_back(url, mode)) is not None:
+            return held_back
+        self._endpoints.begin(url, presenter(request))
+        try:
+            return await self._spend(account, pool, request, held)
+        finally:
+            self._endpoints.end(url, presenter(request))
+
+    def _held_back(self, url: str, mode: _Mode) -> Unavailable | None:
+        now = self._clock.monotonic()
+        return None if mode == "force" else self._endpoints.held_back(url, now, probe=mode == "probe")
 
     def _from_memory(self, unwritten: Account, rejected: str | None) -> Outcome:
         """Answer for an account whose record can't be written yet; its refresh token on disk must not be used."""
@@ -197,7 +222,8 @@ class Refresher:
                 case Granted():
                     return await self._ledger.keep(account, verdict, asked_at, held)
                 case TryLater():
-                    outcome = Unavailable(detail=verdict.detail, retry_after_seconds=verdict.retry_after_seconds)
+                    wait = verdict.retry_after_seconds
+                    outcome = Unavailable(detail=verdict.detail, retry_after_seconds=wait, endpoint=request.url)
                 case _ if self._pools().get(account.pool) != pool:
                     outcome = Unavailable(detail="the pool's configuration changed meanwhile", retry_after_seconds=1)
                 case ClientRejected():
@@ -258,7 +284,7 @@ class Refresher:
     def _fault(self, pool: PoolConfig, request: GrantRequest, detail: str) -> Misconfigured:
         detail = clip_reason(detail)
         if self._clients.blame(request.client, pool.name, detail, self._clock.time()):
-            logger.error("Pool %s: %s", pool.name, detail)
+            logger.error("Pool %s: %s; %s", pool.name, detail, WAY_OUT)
         return Misconfigured(detail=detail)
 
 

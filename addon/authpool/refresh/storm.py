@@ -10,6 +10,8 @@ ACCOUNTS = 4
 FAULT_SECONDS = 60.0
 """So long a client that is at fault is not asked again, unless somebody says so."""
 
+WAY_OUT = "mend the client's settings, or add an account again: the first success ends this"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
