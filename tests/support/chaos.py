@@ -1,0 +1,253 @@
+"""Several gateways and a command line on one home, while processes are killed and answers get lost."""
+
+import asyncio
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from authpool.account import fingerprint
+from authpool.errors import RefusedError
+from authpool.service import Service
+from authpool.verbs.operations import Operations
+from support.chaos_record import Call, Loss, Outage, Record
+from support.home import Document, make_home, read_account, token_table
+from support.mitmdump import Mitmdump
+from support.provider import OidcProvider
+from support.tcp_shim import Fate, TcpShim
+
+_ROOT = Path(__file__).parents[2]
+_SCRIPT = str(_ROOT / "addon" / "gateway.py")
+POOL = "team"
+PAUSABLE = 2
+"""The operator pauses so many of the accounts at most: the others must carry the traffic."""
+REQUESTS_PER_SECOND = 8.0
+
+
+class Chaos:
+    """The rig: `run` it for a while, then `settle`, and ask what was `wrong`.
+
+    `rates` is what the shim does to token answers.
+    """
+
+    def __init__(self, provider: OidcProvider, home: Path, shim: TcpShim, names: list[str], seed: int) -> None:
+        self.record = Record()
+        self.shim = shim
+        self.gateways: list[Mitmdump] = []
+        self._provider = provider
+        self._home = home
+        self._names = names
+        self._random = random.Random(seed)
+
+    @classmethod
+    @asynccontextmanager
+    async def of(
+        cls,
+        provider: OidcProvider,
+        folder: Path,
+        confdir: Path,
+        names: list[str],
+        *,
+        gateways: int = 4,
+        rates: Mapping[Fate, float] | None = None,
+        seed: int = 1,
+    ) -> AsyncIterator[Self]:
+        """Build it and start its gateways."""
+        async with AsyncExitStack() as running:
+            shim = await running.enter_async_context(
+                TcpShim(provider.host, provider.port, rates=rates or {}, seed=seed)
+            )
+            home = make_home(
+                folder,
+                pools={POOL: provider.pool() | {"token_url": f"http://127.0.0.1:{shim.port}/token"}},
+                accounts={f"{POOL}/{name}": {"token": token_table(await provider.grant(name))} for name in names},
+                gateway={"max_accounts": len(names)},
+            )
+            chaos = cls(provider, home, shim, names, seed)
+            started = [
+                Mitmdump("-s", _SCRIPT, "--mode", f"reverse:{provider.issuer}", home=home, confdir=confdir)
+                for _ in range(gateways)
+            ]
+            await running.enter_async_context(started[0])  # alone: it makes the CA the others share
+            await asyncio.gather(*(running.enter_async_context(gateway) for gateway in started[1:]))
+            chaos.gateways = started
+            yield chaos
+
+    async def run(self, seconds: float, *, restarts: bool = False, kill_share: float = 0.0) -> None:
+        """Let everything happen at once for so long, and let what is under way come to its end.
+
+        Of the gateways' restarts `kill_share` begin with SIGKILL, the others with SIGTERM.
+        """
+        over = asyncio.Event()
+        loops: list[Coroutine[Any, Any, None]] = [
+            *(self._send_requests(number, over) for number in range(len(self.gateways))),
+            self._watch(over),
+            self._operate(over),
+        ]
+        if restarts:
+            loops.append(self._restart_gateways(over, kill_share))
+        async with asyncio.TaskGroup() as tasks:
+            for loop in loops:
+                tasks.create_task(loop)
+            await asyncio.sleep(seconds)
+            over.set()
+
+    async def settle(self) -> None:
+        """End the gateways, let every answer pass, and refresh each account once more."""
+        self.shim.be_honest()
+        await asyncio.gather(*(gateway.stop() for gateway in self.gateways))
+        for name in self._names:
+            self._note_loss(name)
+            if self._read(name).get("disabled"):
+                continue
+            service = Service(self._home, {})  # one each: a process remembers what a client was refused
+            try:
+                await Operations(service).refresh(f"{POOL}/{name}")
+                self.record.still_refresh.add(name)
+            except RefusedError as refused:
+                self.record.refusals.append(f"at the end: {refused}")
+            finally:
+                await service.stop()
+            self._note_loss(name)
+
+    # --- what happens at once -----------------------------------------------------------------------------------
+
+    async def _send_requests(self, number: int, over: asyncio.Event) -> None:
+        limits = httpx.Limits(max_keepalive_connections=0)  # a kept one may lead to a gateway that is gone
+        url = f"{self.gateways[number].url}/me"
+        async with httpx.AsyncClient(trust_env=False, timeout=45, limits=limits) as client:
+            while not over.is_set():
+                self.record.calls.append(await _call(client, url, number))
+                await asyncio.sleep(1 / REQUESTS_PER_SECOND)
+
+    async def _restart_gateways(self, over: asyncio.Event, kill_share: float) -> None:
+        while not over.is_set():
+            await _first_of(over.wait(), asyncio.sleep(self._random.uniform(0.3, 1.5)))
+            await _first_of(over.wait(), self.shim.next_exchange(), asyncio.sleep(2))
+            await asyncio.sleep(self._random.uniform(0, 0.05))
+            if over.is_set():
+                return
+            number = self._random.randrange(len(self.gateways))
+            gateway = self.gateways[number]
+            first = kill_share > 0 and not self.record.outages
+            killed = first or self._random.random() < kill_share
+            outage = Outage(gateway=number, killed=killed, begun_at=time.monotonic())
+            self.record.outages.append(outage)
+            await (gateway.kill() if outage.killed else gateway.stop())
+            await gateway.start()
+            outage.ended_at = time.monotonic()
+
+    async def _operate(self, over: asyncio.Event) -> None:
+        paused: set[str] = set()
+        while not over.is_set():
+            disabled = [name for name in self._names if self._read(name).get("disabled")]
+            for name in disabled:
+                self._note_loss(name)
+            name = self._random.choice(self._names[:PAUSABLE])
+            if disabled:
+                await self._add_again(disabled[0])
+            else:
+                await self._authpool("resume" if name in paused else "pause", f"{POOL}/{name}")
+                paused ^= {name}
+                await self._authpool("refresh", f"{POOL}/{self._random.choice(self._names)}")
+                await self._add_again(self._random.choice(self._names))
+            await _first_of(over.wait(), asyncio.sleep(0.3))
+
+    async def _add_again(self, name: str) -> None:
+        grant = await self._provider.grant(name)
+        await self._authpool("add", POOL, "-", name, stdin=grant["refresh_token"])
+
+    async def _authpool(self, verb: str, *arguments: str, stdin: str = "") -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "authpool", "--home", str(self._home), verb, *arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd=_ROOT / "addon",
+        )
+        output, _ = await process.communicate(stdin.encode())
+        self.record.verbs[verb] += 1
+        if process.returncode != 0:
+            self.record.refusals.append(f"{verb} {' '.join(arguments)}: {output.decode()}")
+
+    async def _watch(self, over: asyncio.Event) -> None:
+        """See what an onlooker sees: which accounts could serve, and which were lost."""
+        while not over.is_set():
+            now = time.time()
+            documents = {name: self._read(name) for name in self._names}
+            ready = frozenset(name for name, document in documents.items() if _is_ready(document, now))
+            self.record.ready.append((time.monotonic(), ready))
+            for name in self._names:
+                self._note_loss(name)
+            await asyncio.sleep(0.1)
+
+    def _read(self, name: str) -> Document:
+        return read_account(self._home, f"{POOL}/{name}")
+
+    def _note_loss(self, name: str) -> None:
+        document = self._read(name)
+        if document.get("disabled"):
+            token = fingerprint(document["token"]["refresh_token"])
+            self.record.losses.add(Loss(account=name, reason=document["disabled_reason"], token=token))
+
+    def wrong(self) -> list[str]:
+        """Everything that must not happen under any losses and kills, in words."""
+        found = self.record.wrong(self.shim.exchanges)
+        for name in self._names:
+            if name not in self.record.still_refresh and not self._read(name).get("disabled"):
+                found.append(f"{name} is not disabled and does not refresh")
+        printed = [line for gateway in self.gateways for line in gateway.output]
+        return found + [line for line in printed if "Traceback" in line or "nexpected" in line]
+
+    def figures(self) -> dict[str, object]:
+        """Tell what a run amounted to."""
+        return {
+            "requests": dict(Counter(call.code or str(call.status or call.detail) for call in self.record.calls)),
+            "outages": len(self.record.outages),
+            "kills": self.record.kills,
+            "verbs": dict(self.record.verbs),
+            "refused verbs": len(self.record.refusals),
+            "losses": len(self.record.losses),
+            "tokens spent": sum(exchange.spent for exchange in self.shim.exchanges),
+            "shim": dict(self.shim.counts),
+        }
+
+
+async def _call(client: httpx.AsyncClient, url: str, number: int) -> Call:
+    begun_at = time.monotonic()
+    try:
+        answer = await client.get(url)
+    except httpx.TransportError as error:
+        return Call(
+            gateway=number, begun_at=begun_at, ended_at=time.monotonic(), status=None, detail=type(error).__name__
+        )
+    return Call(
+        gateway=number,
+        begun_at=begun_at,
+        ended_at=time.monotonic(),
+        status=answer.status_code,
+        code=answer.headers.get("Authpool-Error"),
+        detail="" if answer.status_code == 200 else answer.text,
+    )
+
+
+def _is_ready(document: Document, now: float) -> bool:
+    held_back = document.get("disabled") or document.get("proxy_disabled")
+    return not held_back and bool(document["token"]["expires_at"] > now + 0.2)
+
+
+async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
