@@ -266,6 +266,27 @@ class TestWriteThenPublish:
         await rig.refresher.aclose()
         assert rig.stored().token == outcome.account.token
 
+    async def test_nothing_begins_once_the_end_has_begun(self, rig: Rig) -> None:
+        """A refresh that starts while the gateway stops would be cut off between the POST and the write."""
+        account = await rig.add()
+        await rig.refresher.aclose()
+        assert isinstance(await rig.refresher.refresh(account), Unavailable)
+        assert rig.transport.posts == []
+
+    async def test_a_spent_token_that_an_editor_brings_back_is_not_presented(
+        self, rig: Rig, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The file was loaded before a rotation and saved after it: its other edits stay, its old token goes."""
+        account = await rig.add()
+        first = await rig.refresher.refresh(account)
+        assert isinstance(first, Ready)
+        saved = replace(account, proxy_disabled=True)
+        await rig.operator.update(account.key, lambda _: saved)
+        assert isinstance(await rig.refresher.refresh(saved, force=True), Ready)
+        assert rig.transport.presented == [account.token.refresh_token, first.account.token.refresh_token]
+        assert rig.stored().proxy_disabled
+        assert "held a spent refresh token again" in caplog.text
+
     async def test_a_pair_that_is_lost_at_the_end_is_said_so(self, rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
         """Nothing could be done, but the operator knows."""
         account = await rig.add()

@@ -63,6 +63,7 @@ class Refresher:
         self._settled = settled
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._flights: dict[AccountKey, asyncio.Task[Outcome]] = {}
+        self._closing = False
         self._endpoints = EndpointWatch(self._rng)
         self._asker = Asker(endpoint, self._endpoints, clock, self._rng)
         self._late = LateWriter(store, clock, self._rng)
@@ -85,6 +86,8 @@ class Refresher:
         if force and flight is not None:  # that one may answer from what is stored: let it land, then ask
             await asyncio.shield(flight)
             flight = None
+        if flight is None and self._closing:
+            return Unavailable(detail="the gateway is stopping", cause="account")
         if flight is None:
             mode: _Mode = "force" if force else "probe" if probe else "request"
             flight = asyncio.create_task(self._fly(account, rejected, mode), name=f"refresh {account.address}")
@@ -113,6 +116,7 @@ class Refresher:
 
     async def aclose(self, patience_seconds: float = 15.0) -> None:
         """Let flights land, so that no rotation is orphaned, and write what is left to write."""
+        self._closing = True  # who asks from here on joins a flight under way, or none
         flights = list(self._flights.values())
         if flights:
             await asyncio.wait(flights, timeout=patience_seconds)
