@@ -1,5 +1,6 @@
 """The parts every test may ask for. What each of them is: `support`."""
 
+import faulthandler
 import itertools
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,6 +15,15 @@ from support.provider import OidcProvider
 from support.rotating_provider import RotatingProvider
 from support.token_endpoint import ScriptedTokenEndpoint
 from support.upstream import Upstream
+
+
+_EXIT_SECONDS = 30.0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """A thread that never ends must not keep the run from ending: it is named, and the run fails."""
+    faulthandler.dump_traceback_later(_EXIT_SECONDS, exit=True)
 
 
 @pytest.fixture

@@ -32,14 +32,17 @@ def node_is_required() -> bool:
 
 @functools.cache
 def node() -> str:
-    """Find the Node.js to run. Raises NodeMissingError."""
+    """Find the Node.js to run: the program itself, for a wrapper script would pass no signal on.
+
+    Raises NodeMissingError.
+    """
     path = shutil.which("node")
     if path is None:
         raise NodeMissingError("there is no `node` on the PATH")
     version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     if int(version.removeprefix("v").split(".")[0]) < _OLDEST:
         raise NodeMissingError(f"`node` is {version}")
-    return path
+    return subprocess.run([path, "-p", "process.execPath"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def install_provider(folder: Path = PROVIDER_FOLDER) -> None:

@@ -97,6 +97,8 @@ class OidcProvider:
         process, self._process = self._process, None
         if process is None:
             return
+        if process.stdin is not None:
+            process.stdin.close()
         process.terminate()
         try:
             process.wait(_STOP_SECONDS)
@@ -104,10 +106,9 @@ class OidcProvider:
             process.kill()
             process.wait()
         if self._collecting is not None:
-            self._collecting.join()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+            self._collecting.join(_STOP_SECONDS)
+        if process.stdout is not None:
+            process.stdout.close()
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self.start)
