@@ -16,7 +16,6 @@ from support.rotating_provider import RotatingProvider
 from support.token_endpoint import ScriptedTokenEndpoint
 from support.upstream import Upstream
 
-
 _EXIT_SECONDS = 30.0
 
 
