@@ -9,10 +9,11 @@ from collections.abc import Collection
 
 from authpool import hookimpl
 from authpool.account import AccountKey
-from authpool.rotation import RotationFactory, RotationRequest
+from authpool.config import PoolConfig
+from authpool.rotation import Rotation, RotationFactory, RotationRequest, rotation_options
 
 
-class RoundRobin:
+class RoundRobin(Rotation):
     """A queue: who serves goes to its end, and so does who comes back."""
 
     def __init__(self) -> None:
@@ -33,6 +34,11 @@ class RoundRobin:
         return None
 
 
+def _make(pool: PoolConfig) -> Rotation:
+    rotation_options(pool)
+    return RoundRobin()
+
+
 @hookimpl
 def authpool_rotation(name: str) -> RotationFactory | None:
-    return (lambda pool: RoundRobin()) if name == "round_robin" else None
+    return _make if name == "round_robin" else None

@@ -69,6 +69,10 @@ class ConfigTable:
     def at(self, key: str) -> KeyPath:
         return (*self.path, key)
 
+    def kind_of(self, key: str) -> type | None:
+        """The type of a value, where several are allowed; None when the key is absent."""
+        return type(self._document[key]) if key in self._document else None
+
     def take[T](self, key: str, kind: type[T], default: T) -> T:
         value = self._document.get(key, default)
         if key in self._document and type(value) is not kind:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from authpool.config.host_pattern import HostPattern
 
@@ -45,6 +45,7 @@ class QueryInjection:
 class PoolConfig:
     """One ``[pools.NAME]``. Empty `paths` or `methods` don't narrow; an absent endpoint may be discovered.
 
+    `rotation_options` is what stands beside the rotation's name, for the plugin that provides it.
     `codes` maps this provider's error codes to the standard ones they stand for.
     """
 
@@ -63,6 +64,7 @@ class PoolConfig:
     scopes: tuple[str, ...] = ()
     inject: HeaderInjection | QueryInjection = field(default_factory=HeaderInjection)
     rotation: str = "round_robin"
+    rotation_options: Mapping[str, Any] = field(default_factory=dict)
     allow_plaintext: bool = False
     codes: Mapping[str, str] = field(default_factory=dict)
     preset: str | None = None

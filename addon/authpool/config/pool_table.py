@@ -55,6 +55,7 @@ def read_pool(name: str, document: object, home: Path, environ: Mapping[str, str
     if pool_type != "static" and issuer is None and endpoints["token_url"] is None:
         problem = "is missing, and there is no `issuer` to discover it from."
         raise mistake(table.at("token_url"), problem, "Add `token_url`, `issuer` or `preset`.")
+    rotation, rotation_options = _rotation(table)
     return PoolConfig(
         name=name,
         type=pool_type,
@@ -66,11 +67,23 @@ def read_pool(name: str, document: object, home: Path, environ: Mapping[str, str
         **endpoints,
         scopes=_checked_strings(table, "scopes", _check_scope, "Write one scope per string."),
         inject=read_injection(table),
-        rotation=table.take_string("rotation") or "round_robin",
+        rotation=rotation,
+        rotation_options=rotation_options,
         allow_plaintext=table.take("allow_plaintext", bool, default=False),
         codes=_codes(table, preset),
         preset=preset_name,
     )
+
+
+def _rotation(table: ConfigTable) -> tuple[str, dict[str, object]]:
+    """Read ``"weighted"``, or ``{ name = "weighted", weights = { ... } }``: the options are the plugin's to read."""
+    if table.kind_of("rotation") is not dict:
+        return table.take_string("rotation") or "round_robin", {}
+    options = table.take_table("rotation")
+    name = ConfigTable(options, table.at("rotation"), options).take_string("name")
+    if name is None:
+        raise mistake((*table.at("rotation"), "name"), "is missing.", 'Write { name = "round_robin" }, or another one.')
+    return name, {key: value for key, value in options.items() if key != "name"}
 
 
 def _refuse_oauth_keys(table: ConfigTable) -> None:

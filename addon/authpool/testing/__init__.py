@@ -1,0 +1,5 @@
+"""What a plugin must pass: a conformance kit for pytest, for rotations, token sources and stores.
+
+Subclass the class for what the plugin provides, and give it what to test; each module shows how. It needs the extra
+``authpool[testing]``.
+"""
