@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from authpool.account import AccountKey
-from authpool.broker import UNCURED_SECONDS, Decision, Lease
+from authpool.failover import UNCURED_SECONDS, Decision
+from authpool.lease import Lease
 from authpool.pool import Member
 from authpool.rotation import RotationRequest
 from authpool.service import Service
@@ -89,8 +90,8 @@ async def test_a_thousand_refusals_of_one_token_cause_one_post(rig: Rig, service
     rig.home("alice")
     service = await start(rig, services)
     requests = [await served(service) for _ in range(1000)]
-    decisions = await asyncio.gather(*(service.broker.unauthorized(r, resend=True) for r in requests[:500]))
-    decisions += [await service.broker.unauthorized(r, resend=True) for r in requests[500:]]
+    decisions = await asyncio.gather(*(service.failover.decide(r, "bad_token", resend=True) for r in requests[:500]))
+    decisions += [await service.failover.decide(r, "bad_token", resend=True) for r in requests[500:]]
 
     assert set(decisions) == {Decision.RESEND}
     assert rig.posts == 1
@@ -117,12 +118,12 @@ async def test_an_account_that_refuses_even_fresh_tokens_is_left_alone_for_a_whi
     service = await start(rig, services, clock)
     for _ in range(3):
         request = await served(service)
-        while await service.broker.unauthorized(request, resend=True) is Decision.RESEND:
+        while await service.failover.decide(request, "bad_token", resend=True) is Decision.RESEND:
             service.broker.sent(request)
     assert rig.posts == 1
 
     clock.jump(UNCURED_SECONDS + 1)
-    await service.broker.unauthorized(await served(service), resend=True)
+    await service.failover.decide(await served(service), "bad_token", resend=True)
     assert rig.posts == 2
 
 
@@ -169,7 +170,9 @@ async def test_a_pool_that_is_gone_from_the_configuration_serves_nobody(rig: Rig
     assert unknown.refusal is not None
     assert unknown.refusal.code == "pool_exhausted"
     assert service.broker.current(lease(pool="gone", key=request.key)) is None
-    assert await service.broker.unauthorized(lease(pool="gone", key=request.key), resend=True) is Decision.PASS_ON
+    assert (
+        await service.failover.decide(lease(pool="gone", key=request.key), "bad_token", resend=True) is Decision.PASS_ON
+    )
 
 
 async def test_a_token_endpoint_that_repeats_the_refused_token_is_not_a_cure(rig: Rig, services: list[Service]) -> None:
@@ -180,7 +183,7 @@ async def test_a_token_endpoint_that_repeats_the_refused_token_is_not_a_cure(rig
     same = {"access_token": request.access_token, "token_type": "Bearer", "expires_in": 3600}
     rig.endpoint.script = lambda _number, _form: JSON(200, same)
 
-    assert await service.broker.unauthorized(request, resend=True) is Decision.PASS_ON
+    assert await service.failover.decide(request, "bad_token", resend=True) is Decision.PASS_ON
     assert "gave the refused token again" in request.comment("401")
 
 

@@ -54,7 +54,7 @@ class World:
 
     def __init__(self, clock: FakeClock, *accounts: Account) -> None:
         self.clock = clock
-        self.pool = Pool(CONFIG, RoundRobin(), clock, accounts)
+        self.pool = Pool(CONFIG, RoundRobin, clock, accounts)
         self.refresher = ScriptedRefresher(clock)
         self.keeper = Keeper(lambda: {"p": self.pool}, self.refresher, clock, random.Random(1))  # type: ignore[arg-type]
         self.refresher.keeper = self.keeper

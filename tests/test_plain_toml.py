@@ -8,7 +8,8 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.account import Account, Token, document_from_account
+from authpool.account import Account, Token
+from authpool.account_document import document_from_account
 from authpool.store.plain_toml import parse_plain
 
 _WORDS = st.text("ab1-_", min_size=1, max_size=3)

@@ -25,7 +25,7 @@ def account(name: str = "alice", **changes: Any) -> Account:
 
 
 def pool_of(clock: FakeClock, *records: Account | BrokenAccount) -> Pool:
-    return Pool(CONFIG, RoundRobin(), clock, records)
+    return Pool(CONFIG, RoundRobin, clock, records)
 
 
 def state_of(pool: Pool, name: str, clock: FakeClock) -> State:
@@ -68,7 +68,7 @@ def test_a_cooldown_ends_by_itself(clock: FakeClock) -> None:
     pool.cool(AccountKey.of("p", "alice"), clock.time() + 10, "its refresh failed")
     assert state_of(pool, "alice", clock) is State.COOLING
     assert chosen(pool) == {"bob"}
-    assert pool.earliest_thaw() == clock.time() + 10
+    assert pool.next_return() == clock.time() + 10
     clock.jump(10)
     assert chosen(pool) == {"alice", "bob"}
 

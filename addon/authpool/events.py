@@ -7,7 +7,7 @@ from typing import Literal
 from authpool.account import Account
 
 type EventKind = Literal[
-    "added", "readded", "refreshed", "rotated", "disabled", "enabled", "paused", "resumed", "removed"
+    "added", "readded", "refreshed", "rotated", "disabled", "enabled", "paused", "resumed", "cooled", "removed"
 ]
 
 

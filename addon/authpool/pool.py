@@ -4,15 +4,21 @@ Everything here runs on one thread and never waits, so each method is one step t
 """
 
 import heapq
+import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from enum import StrEnum
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from authpool.account import Account, AccountKey, fingerprint
+from authpool.account import Account, AccountKey
 from authpool.clock import Clock
 from authpool.config import PoolConfig
+from authpool.lane import Throttle
+from authpool.lanes import ALL, Lanes
+from authpool.member import Member, State, credential_fingerprint, stored_throttle
+from authpool.quota import Quota
 from authpool.rotation import Rotation, RotationRequest
 from authpool.store import Record
+
+__all__ = ["Member", "Pool", "State", "credential_fingerprint"]
 
 ADVISORY_SECONDS = 300.0
 ADVISORY_SHARE = 0.2
@@ -21,84 +27,26 @@ MANDATORY_SECONDS = 30.0
 """So shortly before the end a request waits for the refresh rather than use what is left."""
 
 
-class State(StrEnum):
-    """The states of an account, in the words used everywhere. `disabled` is judged before `paused`.
-
-    `refreshing` is for people: it is `ready` while a refresh is under way, and serves like it.
-    """
-
-    READY = "ready"
-    REFRESHING = "refreshing"
-    COOLING = "cooling"
-    PAUSED = "paused"
-    DISABLED = "disabled"
-    BROKEN = "broken"
-
-
-class Member:
-    """One account in the pool: its record, and what only this process knows of it."""
-
-    __slots__ = (
-        "advisory_seconds",
-        "condemned",
-        "cooling_reason",
-        "cooling_until",
-        "failures",
-        "in_rotation",
-        "mandatory_seconds",
-        "record",
-        "retry_at",
-        "served",
-        "uncured_until",
-    )
-
-    def __init__(self, record: Record) -> None:
-        self.record = record
-        self.served = 0
-        self.cooling_until = 0.0
-        self.cooling_reason = ""
-        self.condemned: str | None = None
-        """Fingerprint of a credential found dead, while the store has not taken that verdict."""
-        self.failures = 0
-        self.retry_at = 0.0
-        """After refreshes that failed: not to be tried again before (Unix seconds)."""
-        self.uncured_until = 0.0
-        """An upstream refused even a fresh token: until then its 401 is not worth a refresh (Unix seconds)."""
-        self.advisory_seconds = 0.0
-        self.mandatory_seconds = 0.0
-        self.in_rotation = False
-
-    @property
-    def key(self) -> AccountKey:
-        return self.record.key
-
-    @property
-    def account(self) -> Account:
-        """The account; only to be asked of a member that is not broken."""
-        if not isinstance(self.record, Account):
-            raise TypeError(f"{self.record.address} is broken")
-        return self.record
-
-    def state(self, now: float) -> State:
-        record = self.record
-        if not isinstance(record, Account):
-            return State.BROKEN
-        if record.disabled or (self.condemned is not None and self.condemned == credential_fingerprint(record)):
-            return State.DISABLED
-        if record.proxy_disabled:
-            return State.PAUSED
-        return State.COOLING if self.cooling_until > now else State.READY
-
-
 class Pool:
-    """The accounts of one pool, and a rotation that always holds exactly those that can serve."""
+    """The accounts of one pool; `rotation` makes one that then always holds exactly those that can serve."""
 
-    def __init__(self, config: PoolConfig, rotation: Rotation, clock: Clock, records: Iterable[Record] = ()) -> None:
+    def __init__(
+        self,
+        config: PoolConfig,
+        rotation: Callable[[], Rotation],
+        clock: Clock,
+        records: Iterable[Record] = (),
+        rng: random.Random | None = None,
+    ) -> None:
         self.config = config
-        self._rotation = rotation
         self._clock = clock
         self._members: dict[AccountKey, Member] = {}
-        self._thawing: list[tuple[float, AccountKey]] = []
+        self._counts: Counter[State] = Counter()
+        self._lanes = Lanes(rotation, rng or random.Random())  # noqa: S311 - spreads cooldowns, guards nothing
+        self._unrefreshed: set[AccountKey] = set()
+        self._turns: list[tuple[float, AccountKey]] = []
+        """When an account's own state changes by itself: the end of a failed refresh's cooldown, or of its sparing."""
+        self._turned: set[AccountKey] = set()
         for record in records:
             self.put(record)
 
@@ -111,16 +59,40 @@ class Pool:
     def get(self, key: AccountKey) -> Member | None:
         return self._members.get(key)
 
-    def choose(self, request: RotationRequest, tried: Collection[AccountKey] = ()) -> Member | None:
+    @property
+    def needs_body(self) -> bool:
+        """Whether the account is chosen by the request's body."""
+        return self._lanes.needs_body
+
+    # --- choosing ---------------------------------------------------------------------------------------------
+
+    def choose(self, request: RotationRequest, tried: Collection[AccountKey] = (), lane: str = ALL) -> Member | None:
         """Pick the account for a request, other than those it was tried on; None when no account can serve."""
-        if self._thawing:
-            self._thaw()
-        key = self._rotation.choose(request, tried)
+        self._thaw()
+        key = self._lanes.choose(request, tried, lane)
         return None if key is None else self._members[key]
+
+    def began(self, key: AccountKey, holder: object, lane: str = ALL) -> None:
+        """The request of `holder` has the account; `ended` follows."""
+        if key in self._members and self._lanes.began(key, holder, lane, self._clock.time()):
+            self._note_cooldown(key)
+
+    def ended(self, key: AccountKey, holder: object, lane: str = ALL) -> None:
+        """The request of `holder` is over, or went on to another account."""
+        if key in self._members and self._lanes.ended(key, holder, lane, self._clock.time()):
+            self._note_cooldown(key)
+
+    def observe(self, key: AccountKey, quota: Quota) -> None:
+        """An upstream told what is left of an account's quota."""
+        if key in self._members:
+            self._lanes.observe(key, quota)
+
+    # --- accounts come, change and go -------------------------------------------------------------------------
 
     def put(self, record: Record) -> Member:
         """Take in an account, or what became of it. What only this process knows of it is kept."""
         member = self._members.get(record.key)
+        before: Record | None = None
         if member is None:
             member = self._members[record.key] = Member(record)
             self._set_leads(member)
@@ -134,13 +106,18 @@ class Pool:
                 self._set_leads(member)
         if isinstance(record, Account) and record.disabled:
             member.condemned = None  # the store knows; from here on its word counts, also when it is taken back
+        if isinstance(record, Account) and record.spared() and record.proxy_disabled_until is not None:
+            heapq.heappush(self._turns, (float(record.proxy_disabled_until), member.key))
+        self._follow_cooldowns(member, before)
         self._settle(member)
         return member
 
     def remove(self, key: AccountKey) -> None:
         member = self._members.pop(key, None)
-        if member is not None and member.in_rotation:
-            self._rotation.remove(key)
+        if member is None:
+            return
+        self._lanes.forget(key, self._clock.time())
+        self._count(member, None)
 
     def inherit(self, former: "Pool") -> None:
         """Carry over what only this process knows: counts, cooldowns, verdicts not yet written."""
@@ -156,22 +133,9 @@ class Pool:
                 if before.cooling_until:
                     self.cool(member.key, before.cooling_until, before.cooling_reason)
             self._settle(member)
-
-    def cool(self, key: AccountKey, until: float, reason: str) -> None:
-        """Leave an account out until a time (Unix seconds); an earlier end of a cooldown changes nothing."""
-        member = self._members.get(key)
-        if member is None or until <= member.cooling_until:
-            return
-        member.cooling_until = until
-        member.cooling_reason = reason
-        heapq.heappush(self._thawing, (until, key))
-        self._settle(member)
-
-    def warm(self, key: AccountKey) -> None:
-        """End a cooldown: the account has just been seen to work."""
-        member = self._members.get(key)
-        if member is not None and member.cooling_until:
-            member.cooling_until = 0.0
+        kinds = former.config.cooldown_by == self.config.cooldown_by
+        self._lanes.inherit(former._lanes, self._members.keys(), self._clock.time(), kinds=kinds)  # noqa: SLF001
+        for member in self._members.values():
             self._settle(member)
 
     def condemn(self, account: Account, *, stored: bool) -> None:
@@ -180,24 +144,106 @@ class Pool:
         member.condemned = None if stored else credential_fingerprint(account)
         self._settle(member)
 
+    # --- cooldowns --------------------------------------------------------------------------------------------
+
+    def cool(self, key: AccountKey, until: float, reason: str) -> None:
+        """A refresh failed, and no live token is left: leave the account out until then (Unix seconds)."""
+        member = self._members.get(key)
+        if member is None or until <= member.cooling_until:
+            return
+        member.cooling_until = until
+        member.cooling_reason = reason
+        self._unrefreshed.add(key)
+        heapq.heappush(self._turns, (until, key))
+        self._settle(member)
+
+    def warm(self, key: AccountKey) -> None:
+        """The account has a live token again."""
+        member = self._members.get(key)
+        if member is not None and member.cooling_until:
+            member.cooling_until = 0.0
+            self._settle(member)
+
+    def take_spared(self) -> list[Member]:
+        """Those that were spared for their quota and are so no more; each is told once."""
+        self._thaw()
+        now = self._clock.time()
+        members = [self._members[key] for key in self._turned if key in self._members]
+        self._turned.clear()
+        return [
+            m for m in members if isinstance(m.record, Account) and m.account.spared() and not m.account.paused(now)
+        ]
+
+    def unrefreshed(self) -> Iterator[Member]:
+        """Those that are cooling because a refresh failed."""
+        now = self._clock.time()
+        members = {key: self._members.get(key) for key in self._unrefreshed}
+        found = [m for m in members.values() if m is not None and m.standing(now) is State.COOLING]
+        self._unrefreshed = {member.key for member in found}
+        return iter(found)
+
+    def throttle(
+        self, key: AccountKey, until: float | None, reason: str, *, lane: str = ALL, sent_at: float
+    ) -> Throttle | None:
+        """An upstream told the account to pause for requests of a lane; see `Lane.cool`. None: there is no account."""
+        member = self._members.get(key)
+        if member is None:
+            return None
+        throttle = self._lanes.cool(key, until, reason, lane=lane, sent_at=sent_at, now=self._clock.time())
+        self._settle(member)
+        return throttle
+
+    def proved(self, key: AccountKey, *, lane: str = ALL, sent_at: float) -> bool:
+        """An upstream served the account; whether that ended a cooldown."""
+        ended = self._lanes.proved(key, lane=lane, sent_at=sent_at, now=self._clock.time())
+        if ended:
+            self._note_cooldown(key)
+        return ended
+
+    def _follow_cooldowns(self, member: Member, before: Record | None) -> None:
+        """Take over the cooldowns in the record, and give up those that somebody took out of it."""
+        now = self._clock.time()
+        ours = member.record.cooldowns if isinstance(member.record, Account) else ()
+        theirs = before.cooldowns if isinstance(before, Account) else ()
+        for cooldown in theirs:
+            if cooldown.until > now and cooldown not in ours and cooldown.key not in {one.key for one in ours}:
+                self._lanes.lift(member.key, cooldown.key, now)
+        for cooldown in ours:
+            throttle = stored_throttle(member.record, cooldown.key)
+            if throttle is not None and throttle.until > now:
+                self._lanes.restore(member.key, throttle, cooldown.key, now)
+
+    # --- how it stands ----------------------------------------------------------------------------------------
+
     def counts(self) -> Mapping[State, int]:
         """How many accounts are in which state now."""
-        now = self._clock.time()
-        return Counter(member.state(now) for member in self._members.values())
+        self._thaw()
+        return +self._counts
 
-    def earliest_thaw(self) -> float | None:
-        """When the next cooldown ends (Unix seconds); None when no account is cooling."""
-        now = self._clock.time()
-        ends = [m.cooling_until for m in self._members.values() if m.state(now) is State.COOLING]
+    def next_return(self, lane: str = ALL) -> float | None:
+        """When the next account may come back by itself (Unix seconds); None when no time tells."""
+        self._thaw()
+        ends = [end for end in (self._lanes.next_end(lane),) if end is not None]
+        while self._turns:
+            at, key = self._turns[0]
+            member = self._members.get(key)
+            if member is not None and member.standing(self._clock.time()) in {State.COOLING, State.PAUSED}:
+                ends.append(at)
+                break
+            heapq.heappop(self._turns)
         return min(ends, default=None)
 
     def _thaw(self) -> None:
+        """Let what is over be over."""
         now = self._clock.time()
-        while self._thawing and self._thawing[0][0] <= now:
-            _, key = heapq.heappop(self._thawing)
-            member = self._members.get(key)
-            if member is not None:
-                self._settle(member)
+        while self._turns and self._turns[0][0] <= now:
+            _, key = heapq.heappop(self._turns)
+            if key in self._members:
+                self._settle(self._members[key])
+                self._turned.add(key)
+        for key in self._lanes.thaw(now):
+            if key in self._members:
+                self._settle(self._members[key])
 
     def _set_leads(self, member: Member) -> None:
         """How long before its expiry the access token is to be refreshed, from the lifetime first seen of it."""
@@ -208,19 +254,23 @@ class Pool:
             member.mandatory_seconds = min(MANDATORY_SECONDS, member.advisory_seconds / 2)
 
     def _settle(self, member: Member) -> None:
-        """Make the rotation hold the member exactly while it can serve."""
-        serving = member.state(self._clock.time()) is State.READY
-        if serving and not member.in_rotation:
-            member.in_rotation = True
-            self._rotation.add(member.key)
-        elif not serving and member.in_rotation:
-            member.in_rotation = False
-            self._rotation.remove(member.key)
+        """Make every lane's rotation hold the member exactly while it can serve there, and count it anew."""
+        now = self._clock.time()
+        self._lanes.settle(member.key, now, able=member.standing(now) is State.READY)
+        self._note_cooldown(member.key)
 
+    def _note_cooldown(self, key: AccountKey) -> None:
+        member = self._members[key]
+        member.throttle = self._lanes.throttle(key)
+        self._count(member, member.state(self._clock.time()))
 
-def credential_fingerprint(account: Account) -> str:
-    """What an account stands or falls with: its refresh token, or the access token where it has no other."""
-    return fingerprint(account.token.refresh_token or account.token.access_token or "")
+    def _count(self, member: Member, state: State | None) -> None:
+        if member.settled is not state:
+            if member.settled is not None:
+                self._counts[member.settled] -= 1
+            if state is not None:
+                self._counts[state] += 1
+            member.settled = state
 
 
 def _access_token(record: Record) -> str | None:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from authpool.account import Account, AccountKey
@@ -16,7 +17,9 @@ from authpool.config.discovery import EndpointResolver
 from authpool.config.routing import Router
 from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError
 from authpool.events import AccountEvent
+from authpool.failover import Failover
 from authpool.keeper import Keeper
+from authpool.limits import Limits
 from authpool.plugins import Plugins
 from authpool.pool import Pool, State
 from authpool.refresh.outcome import Outcome
@@ -86,7 +89,9 @@ class Service:
             notify=self.notify,
             settled=self._settle,
         )
+        self._limits = Limits(self.store, self.clock, self.notify)
         self.broker = Broker(self._pools, self.refresher, self.clock)
+        self.failover = Failover(self._pools, self.broker, self.refresher, self._limits, self.clock)
         self._keeper = Keeper(self._pools, self.refresher, self.clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._marks: tuple[object, ...] = ()
@@ -112,6 +117,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.refresher.aclose()
+        await self._limits.aclose()
         await self.resolver.aclose()
         if self._own_client is not None:
             await self._own_client.aclose()
@@ -137,8 +143,8 @@ class Service:
     # --- building and swapping --------------------------------------------------------------------------------
 
     async def _build(self, config: Config) -> None:
-        # Before the store is read: what it tells as changed it tells once.
-        rotations = {name: self.plugins.rotation(pool_config) for name, pool_config in config.pools.items()}
+        for pool_config in config.pools.values():  # before the store is read: what it tells as changed it tells once
+            self.plugins.rotation(pool_config)
         former = self._snapshot.pools
         known = {member.key: member.record for pool in former.values() for member in pool}
         records = dict(await self.store.load(config.pools.keys()))
@@ -149,7 +155,7 @@ class Service:
         pools = {
             name: Pool(
                 pool_config,
-                rotations[name],
+                partial(self.plugins.rotation, pool_config),
                 self.clock,
                 (record for key, record in records.items() if key.pool == name),
             )
@@ -190,6 +196,7 @@ class Service:
                     await self.reload()
                 else:
                     await self.catch_up()
+                self._limits.take_back(self._pools().values())
                 self._store_trouble = ""
             except StoreUnavailableError as error:
                 if str(error) != self._store_trouble:  # once, not every time

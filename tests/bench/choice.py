@@ -30,7 +30,7 @@ def chooser(accounts: int) -> Callable[[], object]:
         )
         for number in range(accounts)
     )
-    pool = Pool(config, Plugins(None).rotation(config), clock, records)
+    pool = Pool(config, lambda: Plugins(None).rotation(config), clock, records)
     request = RotationRequest(method="GET", host="127.0.0.1", path="/")
     return lambda: pool.choose(request)
 

@@ -10,12 +10,13 @@ from typing import Literal
 
 from authpool.account import Account, AccountKey, Token
 from authpool.answers import Refusal
-from authpool.broker import Broker, Lease
+from authpool.broker import Broker
 from authpool.config.discovery import EndpointResolver
 from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import ClientConfig, PoolConfig
 from authpool.errors import UnknownAccountError
 from authpool.keeper import Keeper
+from authpool.lease import Lease
 from authpool.pool import Pool
 from authpool.refresh.refresher import Refresher
 from authpool.refresh.verdict import Answer, NotSent, Reply, ReplyLost
@@ -152,7 +153,7 @@ class Outage:
         accounts = [self._account(number, rng) for number in range(self.accounts)]
         configs = {name: _pool_config(name) for name in ("early", "late")}
         self._pools = {
-            name: Pool(config, RoundRobin(), self._clock, [a for a in accounts if a.pool == name])
+            name: Pool(config, RoundRobin, self._clock, [a for a in accounts if a.pool == name])
             for name, config in configs.items()
         }
         for pool in self._pools.values():

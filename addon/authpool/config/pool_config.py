@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from authpool.config.answer_rule import AnswerRule
 from authpool.config.host_pattern import HostPattern
+from authpool.config.selector import Selector
 
 type PoolType = Literal["refresh_token", "client_credentials", "static"]
 type ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
@@ -42,10 +44,20 @@ class QueryInjection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaReserve:
+    """What of an account's quota is not to be used: so many requests, or such a share of the whole."""
+
+    requests: int = 0
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolConfig:
     """One ``[pools.NAME]``. Empty `paths` or `methods` don't narrow; an absent endpoint may be discovered.
 
     `rotation_options` is what stands beside the rotation's name, for the plugin that provides it.
+    What an upstream's rate limits do: `cooldown_by` tells which requests share an account's cooldown, `wait_seconds`
+    how long a request may wait for the first account to come back, `quota_reserve` what is spared.
     `codes` maps this provider's error codes to the standard ones they stand for.
     """
 
@@ -65,6 +77,10 @@ class PoolConfig:
     inject: HeaderInjection | QueryInjection = field(default_factory=HeaderInjection)
     rotation: str = "round_robin"
     rotation_options: Mapping[str, Any] = field(default_factory=dict)
+    cooldown_by: Selector = field(default_factory=Selector)
+    wait_seconds: int = 0
+    quota_reserve: QuotaReserve | None = None
+    answers: tuple[AnswerRule, ...] = ()
     allow_plaintext: bool = False
     codes: Mapping[str, str] = field(default_factory=dict)
     preset: str | None = None

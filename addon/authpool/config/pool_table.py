@@ -5,14 +5,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast, get_args
 
+from authpool.config.answer_rule import read_answer_rules
 from authpool.config.client_secret import resolve_secret
 from authpool.config.config_table import ConfigTable, KeyPath, did_you_mean, mistake
 from authpool.config.endpoint_url import check_endpoint, check_issuer
 from authpool.config.host_pattern import HostPattern
 from authpool.config.injection import read_injection
 from authpool.config.path_pattern import PathPattern
-from authpool.config.pool_config import ClientAuth, ClientConfig, PoolConfig, PoolType
+from authpool.config.pool_config import ClientAuth, ClientConfig, PoolConfig, PoolType, QuotaReserve
 from authpool.config.presets import PRESETS, Preset
+from authpool.config.selector import Selector, parse_selector
 from authpool.refresh.verdict import CLIENT_CODES, SIGN_IN_CODES, TRANSIENT_CODES
 
 STANDARD_CODES = frozenset({"invalid_grant"}) | CLIENT_CODES | SIGN_IN_CODES | TRANSIENT_CODES
@@ -29,12 +31,25 @@ _OAUTH_KEYS = (
     "scopes",
     "codes",
 )
-_COMMON_KEYS = ("type", "hosts", "paths", "methods", "inject", "rotation", "allow_plaintext")
+_COMMON_KEYS = (
+    "type",
+    "hosts",
+    "paths",
+    "methods",
+    "inject",
+    "rotation",
+    "cooldown_by",
+    "wait_seconds",
+    "quota_reserve",
+    "answers",
+    "allow_plaintext",
+)
 
 _POOL_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _METHOD = re.compile(r"[A-Za-z][A-Za-z-]*")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 _CLIENT_ID = re.compile(r"[\x20-\x7e]+")  # RFC 6749 A.1
+_PERCENT = re.compile(r"(\d{1,2}(?:\.\d+)?)\s*%")
 _HTTPS = "Use https://; http:// is for loopback only."
 
 
@@ -69,6 +84,10 @@ def read_pool(name: str, document: object, home: Path, environ: Mapping[str, str
         inject=read_injection(table),
         rotation=rotation,
         rotation_options=rotation_options,
+        cooldown_by=_cooldown_by(table),
+        wait_seconds=table.take_whole("wait_seconds", default=0, low=0, high=300),
+        quota_reserve=_quota_reserve(table),
+        answers=read_answer_rules(table),
         allow_plaintext=table.take("allow_plaintext", bool, default=False),
         codes=_codes(table, preset),
         preset=preset_name,
@@ -84,6 +103,23 @@ def _rotation(table: ConfigTable) -> tuple[str, dict[str, object]]:
     if name is None:
         raise mistake((*table.at("rotation"), "name"), "is missing.", 'Write { name = "round_robin" }, or another one.')
     return name, {key: value for key, value in options.items() if key != "name"}
+
+
+def _cooldown_by(table: ConfigTable) -> Selector:
+    text = table.take_string("cooldown_by") or "account"
+    return parse_selector(text, table.at("cooldown_by"), "account", "path", "header", "json")
+
+
+def _quota_reserve(table: ConfigTable) -> QuotaReserve | None:
+    """Read so many requests, or a share of the whole as ``"5%"``."""
+    if table.kind_of("quota_reserve") is not str:
+        requests = table.take_whole("quota_reserve", default=0, low=0, high=1_000_000_000)
+        return QuotaReserve(requests=requests) if requests else None
+    percent = _PERCENT.fullmatch(table.take_string("quota_reserve") or "")
+    if percent is None or not 0 < float(percent[1]) < 100:
+        remedy = 'Write so many requests, as 50, or a share, as "5%".'
+        raise mistake(table.at("quota_reserve"), "is neither a number of requests nor a share of the quota.", remedy)
+    return QuotaReserve(share=float(percent[1]) / 100)
 
 
 def _refuse_oauth_keys(table: ConfigTable) -> None:

@@ -48,6 +48,8 @@ class Gateway:
 
     def configure(self, updated: AbstractSet[str]) -> None:
         self._configured = True
+        if self._stopping:
+            return
         try:
             if ctx.options.proxy_debug:
                 raise exceptions.OptionsError(
@@ -93,6 +95,15 @@ class Gateway:
             logger.exception("authpool failed; the request is refused")
             self._traffic.refuse(flow)
 
+    async def request(self, flow: http.HTTPFlow) -> None:
+        if self._traffic is None or flow.response is not None:
+            return
+        try:
+            await self._traffic.take_whole(flow)
+        except Exception:
+            logger.exception("authpool failed; the request is refused")
+            self._traffic.refuse(flow)
+
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         if flow.live and self._traffic is not None:
             self._traffic.answer_headers(flow)
@@ -118,7 +129,7 @@ class Gateway:
         home = home_folder(self._home or None, os.environ)
         if home.is_dir():  # a mistyped home is an error, not a new folder
             secure_folder(home)
-        self.service = Service(home, os.environ, accept=self._check_listeners)
+        self.service = Service(home, os.environ, accept=self._accept)
         self._traffic = Traffic(self.service)
         wire.install(self._traffic, gateway_error, fast_dispatch=self.service.snapshot.config.gateway.fast_dispatch)
 
@@ -135,6 +146,10 @@ class Gateway:
 
     async def _stop(self) -> None:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+        if ctx.master.should_exit.is_set():
+            ctx.options.update(server=False)  # whoever comes now finds nobody listening, rather than an error
+        else:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the script is being replaced: no reason to die meanwhile
         if self.service is not None:
             await self.service.stop()
 
@@ -149,6 +164,10 @@ class Gateway:
             await self.service.reload()
         except AuthpoolError as error:
             logger.error("authpool: %s The old configuration stays in force.", error)
+
+    def _accept(self, config: Config) -> None:
+        self._check_listeners(config)
+        wire.dispatch(fast=config.gateway.fast_dispatch)
 
     def _check_listeners(self, config: Config) -> None:
         """Until gateway keys exist, nobody but this machine may reach a gateway that holds credentials."""

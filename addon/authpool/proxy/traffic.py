@@ -11,11 +11,13 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 
 from authpool import health
 from authpool.answers import CLIENT_NOT_ALLOWED, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
-from authpool.broker import Decision, Lease
+from authpool.config.answer_rule import Meaning
 from authpool.config.endpoint_url import is_loopback
 from authpool.config.host_pattern import canonical_host
 from authpool.config.pool_config import PoolConfig
 from authpool.config.routing import Destination
+from authpool.failover import Decision
+from authpool.lease import Lease
 from authpool.proxy.credential import strip_credentials, with_credential
 from authpool.proxy.destination import (
     asks_for_another_host,
@@ -24,8 +26,10 @@ from authpool.proxy.destination import (
     names_another_host,
     shows_to_a_proxy,
 )
-from authpool.rotation import RotationRequest
+from authpool.proxy.message import answer_of, is_grpc, is_stream, rotation_request, telling_fields
+from authpool.selection import selected
 from authpool.service import Service
+from authpool.upstream_answer import UpstreamAnswer, meaning_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,26 +38,22 @@ OWN_TRAFFIC_MODES = frozenset({"local", "tun"})
 UNAUTHORIZED = 401
 REPLACE_SECONDS = 5.0
 """So long the end of a streamed refusal waits for its token to be replaced, for the client's next request."""
-GRPC_UNAUTHENTICATED = "16"
-STREAMED_TYPES = (
-    "text/event-stream",
-    "application/grpc",
-    "application/x-ndjson",
-    "application/ndjson",
-    "application/jsonl",
-    "application/jsonlines",
-    "application/json-seq",
-    "application/stream+json",
-)
 
 
 @dataclass(slots=True, kw_only=True)
 class Ticket:
-    """What was decided about a flow, for the destination it had then; without a lease it is none of our business."""
+    """What was decided about a flow, for the destination it had then; without a lease it is none of our business.
+
+    `awaits_body`: no account is chosen yet. `meaning`: of the upstream's answer; None while only its body can tell.
+    """
 
     destination: Destination
+    shape: tuple[str, str] = ("", "")
+    """Method and path, which a pool may be chosen by as well."""
     lease: Lease | None = None
     pool: PoolConfig | None = None
+    awaits_body: bool = False
+    meaning: Meaning | None = "ok"
     resend: bool = False
 
 
@@ -71,7 +71,7 @@ class Traffic:
     async def take(self, flow: http.HTTPFlow) -> None:
         """Decide about a request before anything of it goes upstream."""
         request = flow.request
-        self._tickets.pop(flow, None)  # a replay of the same flow is decided about anew
+        self._give_up(flow)  # a replay of the same flow is decided about anew
         snapshot = self._service.snapshot
         if canonical_host(request.host) == health.HOST or _asks_health(flow, snapshot.config.gateway.health_path):
             self._answer_health(flow)
@@ -80,7 +80,7 @@ class Traffic:
         pool = snapshot.router.match(*ticket.destination, request.method, request.path)
         if pool is not None:
             strip_credentials(request, pool)
-            if _has_grpc(request.headers):
+            if is_grpc(request.headers):
                 request.stream = True  # both ways at once; so it can't be sent twice
             if request.scheme == "http" and not (pool.allow_plaintext or is_loopback(request.host)):
                 self._answer(flow, PLAINTEXT_REFUSED, "authpool: outcome=plaintext_refused")
@@ -93,38 +93,64 @@ class Traffic:
                 self.refuse(flow)
                 return
             ticket.pool = pool
-            ticket.lease = lease = Lease(
+            ticket.shape = request.method, request.path
+            ticket.lease = Lease(
                 pool=pool.name,
                 rotation=pool.rotation,
-                request=RotationRequest(
-                    method=request.method,
-                    host=request.host,
-                    path=request.path,
-                    client=str(flow.client_conn.peername[0]),
-                ),
+                request=rotation_request(flow),
                 max_accounts=snapshot.config.gateway.max_accounts,
             )
-            await self._service.broker.acquire(lease)
-            if lease.refusal is not None:
-                self._answer(flow, lease.refusal, lease.comment(lease.refusal.code))
-                return
+            ticket.awaits_body = not request.stream and self._service.broker.needs_body(pool)
         self._tickets[flow] = ticket
+        if pool is not None and not ticket.awaits_body:
+            await self._acquire(flow, ticket)
+
+    async def take_whole(self, flow: http.HTTPFlow) -> None:
+        """The request has arrived whole: choose the account, where that is done by the body."""
+        ticket = self._tickets.get(flow)
+        if ticket is not None and ticket.awaits_body:
+            await self._acquire(flow, ticket)
+
+    async def _acquire(self, flow: http.HTTPFlow, ticket: Ticket) -> None:
+        lease, pool, ticket.awaits_body = ticket.lease, ticket.pool, False
+        if lease is None or pool is None:
+            return
+        lease.lane = selected(pool.cooldown_by, lease.request) or ""
+        await self._service.broker.acquire(lease)
+        if lease.refusal is not None:
+            self._tickets.pop(flow, None)
+            self._answer(flow, lease.refusal, lease.comment(lease.refusal.code))
 
     def answer_headers(self, flow: http.HTTPFlow) -> None:
-        """Let streams flow through as they come, unless the answer may yet lead to sending the request again."""
-        response = flow.response
-        if response is None or self.may_resend(flow):
+        """Hear what an upstream says; let streams through as they come, unless the request may yet be sent again."""
+        response, ticket = flow.response, self._tickets.get(flow)
+        if response is None:
             return
-        if _content_type(response.headers).startswith(STREAMED_TYPES):
+        fields = telling_fields(response.headers)
+        if ticket is not None:
+            self._hear(ticket, answer_of(response, fields))
+            if self.may_resend(flow):
+                return
+        if is_stream(fields):
             response.stream = True
 
+    def _hear(self, ticket: Ticket, answer: UpstreamAnswer) -> None:
+        if ticket.lease is None or ticket.pool is None:
+            return
+        ticket.meaning = meaning_of(answer, ticket.pool.answers)
+        if ticket.meaning is not None:
+            self._service.failover.heard(ticket.lease, answer, ticket.meaning)
+
     async def answered(self, flow: http.HTTPFlow) -> None:
-        """An upstream refused the token: get another, and say whether to send the request again."""
+        """An answer that speaks against the account has arrived whole: say whether to send the request again."""
         ticket = self._tickets.get(flow)
-        if ticket is None or ticket.lease is None:
+        if ticket is None or ticket.lease is None or flow.response is None:
             return
         lease = ticket.lease
-        decision = await self._service.broker.unauthorized(lease, resend=True)
+        if ticket.meaning is None:
+            body = flow.response.get_content(strict=False) or b""
+            self._hear(ticket, answer_of(flow.response, telling_fields(flow.response.headers), body))
+        decision = await self._service.failover.decide(lease, ticket.meaning or "ok", resend=True)
         ticket.resend = decision is Decision.RESEND
         if lease.refusal is not None:
             flow.response = response_of(lease.refusal)
@@ -135,26 +161,34 @@ class Traffic:
         ticket = self._tickets.get(flow)
         if ticket is None or ticket.lease is None:
             return
-        lease = ticket.lease
+        lease, response = ticket.lease, flow.response
         flow.comment = lease.comment(_outcome(flow))
-        streamed = flow.request.stream or (flow.response is not None and flow.response.stream)
-        if _says_unauthenticated(flow.response) or (streamed and lease.sends == 1 and _refuses_token(flow.response)):
+        if response is not None and response.trailers is not None and "grpc-status" in response.trailers:
+            self._hear(ticket, answer_of(response, telling_fields(response.trailers)))
+        streamed = flow.request.stream or (response is not None and response.stream)
+        if ticket.meaning == "bad_token" and lease.sends == 1 and streamed:
             # It could not be sent again; but the next request shall not meet the same bad token.
             task = asyncio.create_task(self._replace_token(lease), name=f"replace the token of {lease.address}")
             self._replacing.add(task)
             task.add_done_callback(self._replacing.discard)
             await asyncio.wait({task}, timeout=REPLACE_SECONDS)
+        self._service.broker.release(lease)
 
     async def _replace_token(self, lease: Lease) -> None:
         try:
-            await self._service.broker.unauthorized(lease, resend=False)
+            await self._service.failover.decide(lease, "bad_token", resend=False)
         except Exception:
             logger.exception("Replacing the token of %s failed", lease.address)
 
     def refuse(self, flow: http.HTTPFlow) -> None:
         """Something went wrong in a hook: the request must not go on."""
-        self._tickets.pop(flow, None)
+        self._give_up(flow)
         self._answer(flow, GATEWAY_ERROR, "authpool: outcome=gateway_error")
+
+    def _give_up(self, flow: http.HTTPFlow) -> None:
+        ticket = self._tickets.pop(flow, None)
+        if ticket is not None and ticket.lease is not None:
+            self._service.broker.release(ticket.lease)
 
     # --- the gate ---------------------------------------------------------------------------------------------
 
@@ -178,11 +212,17 @@ class Traffic:
                 destination if destination != ticket.destination else reached,
             )
             return response_of(GATEWAY_ERROR)
+        if (request.method, request.path) != ticket.shape and not self._still_matches(ticket, request):
+            logger.error("A request for pool %s became one that is not for that pool; refused", ticket.pool.name)
+            return response_of(GATEWAY_ERROR)
         if asks_for_another_host(server):
             logger.error("A request for pool %s asks %s for another host by TLS; refused", ticket.pool.name, reached)
             return response_of(GATEWAY_ERROR)
         if shows_to_a_proxy(server) and not ticket.pool.allow_plaintext:
             return response_of(PLAINTEXT_REFUSED)
+        if ticket.awaits_body:  # it streams after all, so there is no body to choose by
+            ticket.awaits_body = False
+            self._service.broker.acquire_now(ticket.lease)
         access_token = self._service.broker.current(ticket.lease)
         if access_token is None:
             logger.warning("The account of a request for pool %s left the pool meanwhile", ticket.pool.name)
@@ -190,11 +230,13 @@ class Traffic:
         self._service.broker.sent(ticket.lease)
         return with_credential(request, ticket.pool, access_token)
 
+    def _still_matches(self, ticket: Ticket, request: http.Request) -> bool:
+        pool = self._service.snapshot.router.match(*ticket.destination, request.method, request.path)
+        return pool is not None and ticket.pool is not None and pool.name == ticket.pool.name
+
     def may_resend(self, flow: http.HTTPFlow) -> bool:
-        if not _refuses_token(flow.response):
-            return False
         ticket = self._tickets.get(flow)
-        return ticket is not None and ticket.lease is not None and ticket.lease.sends > 0
+        return ticket is not None and ticket.meaning != "ok" and ticket.lease is not None and ticket.lease.sends > 0
 
     def resend(self, flow: http.HTTPFlow) -> bool:
         ticket = self._tickets.get(flow)
@@ -244,29 +286,6 @@ def response_of(refusal: Refusal) -> http.Response:
 def gateway_error() -> http.Response:
     """What the wire answers when there is no gate to ask."""
     return response_of(GATEWAY_ERROR)
-
-
-def _refuses_token(response: http.Response | None) -> bool:
-    return response is not None and response.status_code == UNAUTHORIZED
-
-
-def _says_unauthenticated(response: http.Response | None) -> bool:
-    """Whether gRPC refuses the token: by 200 and a status of its own, in the headers or the trailers."""
-    if response is None or not _has_grpc(response.headers):
-        return False
-    parts = [part for part in (response.headers, response.trailers) if part is not None]
-    return any(part.get("grpc-status") == GRPC_UNAUTHENTICATED for part in parts)
-
-
-def _has_grpc(headers: http.Headers) -> bool:
-    return _content_type(headers).startswith("application/grpc")
-
-
-def _content_type(headers: http.Headers) -> str:
-    for name, value in headers.fields:  # asked of every message: a fifth of what `headers.get` costs
-        if name.lower() == b"content-type":
-            return value.partition(b";")[0].strip().lower().decode("latin-1")
-    return ""
 
 
 def _outcome(flow: http.HTTPFlow) -> str:

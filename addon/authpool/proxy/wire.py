@@ -192,8 +192,13 @@ def install(gate: Gate, refusal: Callable[[], http.Response], *, fast_dispatch: 
     verify()
     close(refusal)
     _Installed.gate = gate
+    dispatch(fast=fast_dispatch)
+
+
+def dispatch(*, fast: bool) -> None:
+    """Have mitmproxy call its addons in our way, or in its own."""
     addonmanager.AddonManager.trigger_event = (  # type: ignore[method-assign]
-        fast_trigger_event if fast_dispatch else _stock_trigger_event
+        fast_trigger_event if fast else _stock_trigger_event
     )
 
 
@@ -201,14 +206,14 @@ def remove(gate: Gate) -> None:
     """Take this gate away; the stream stays, and refuses everything until another gate comes."""
     if _Installed.gate is gate:
         _Installed.gate = None
-        addonmanager.AddonManager.trigger_event = _stock_trigger_event  # type: ignore[method-assign]
+        dispatch(fast=False)
 
 
 def uninstall() -> None:
     """Leave mitmproxy as it was. For tests: a gateway never does this, for mitmproxy alone fails open."""
     _Installed.gate = _Installed.refusal = None
     http_layer.HttpStream = HttpStream  # type: ignore[misc]
-    addonmanager.AddonManager.trigger_event = _stock_trigger_event  # type: ignore[method-assign]
+    dispatch(fast=False)
 
 
 _stock_trigger_event = addonmanager.AddonManager.trigger_event

@@ -5,7 +5,8 @@ import tomllib
 
 import tomli_w
 
-from authpool.account import Account, Document, account_from_document, document_from_account
+from authpool.account import Account
+from authpool.account_document import Document, account_from_document, document_from_account
 from authpool.errors import BrokenAccountError, RefusedError
 from authpool.store.plain_toml import parse_plain
 

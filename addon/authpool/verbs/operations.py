@@ -1,6 +1,7 @@
 """The verbs of the contract, the same for mitmproxy's prompt, mitmweb's command bar and the command line."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -23,7 +24,8 @@ from authpool.verbs.unclaimed import Unclaimed
 class AccountRow:
     """One account as it is shown. Times are Unix seconds, None where unknown or meaningless.
 
-    `since`: disabled or paused since; `until`: cooling until. `served` is None where no gateway counts.
+    `since`: disabled or paused since; `until`: cooling, or spared for its quota, until.
+    `served` is None where no gateway counts.
     """
 
     pool: str
@@ -150,20 +152,27 @@ def _row(member: Member, refresher: Refresher, now: float, *, live: bool) -> Acc
     if state is State.READY and refresher.refreshing(member.key):
         state = State.REFRESHING
     account = record if isinstance(record, Account) else None
-    reason, since = _standing(member, state, refresher.fault(record.pool))
+    reason, since = _standing(member, state, refresher.fault(record.pool), now)
     return AccountRow(
         pool=record.pool,
         name=record.name,
         state=state,
         reason=reason,
         since=since,
-        until=int(member.cooling_until) if state is State.COOLING else None,
+        until=_until(member, state, now),
         expires_at=account.token.expires_at if account is not None else None,
         served=member.served if live else None,
     )
 
 
-def _standing(member: Member, state: State, fault: str | None) -> tuple[str, int | None]:
+def _until(member: Member, state: State, now: float) -> int | None:
+    """When (Unix seconds) an account comes back by itself."""
+    if state is State.COOLING:
+        return math.ceil(member.cooling(now)[0])
+    return member.account.proxy_disabled_until if state is State.PAUSED else None
+
+
+def _standing(member: Member, state: State, fault: str | None, now: float) -> tuple[str, int | None]:
     """Why an account is in its state, and since when, as far as anybody knows; `fault` is of its pool's client."""
     record = member.record
     if not isinstance(record, Account):
@@ -176,7 +185,7 @@ def _standing(member: Member, state: State, fault: str | None) -> tuple[str, int
         case _ if fault is not None:
             return f"{fault}; {WAY_OUT}", None
         case State.COOLING:
-            return member.cooling_reason, None
+            return member.cooling(now)[1], None
         case _:
             return "", None
 

@@ -1,0 +1,145 @@
+"""What an upstream's answer does to the account it was asked with, and whether the request goes on with another."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+
+from authpool.account import Account
+from authpool.broker import PATIENCE_SECONDS, Broker
+from authpool.clock import Clock
+from authpool.config.answer_rule import Meaning
+from authpool.lease import Lease
+from authpool.limits import Limits
+from authpool.pool import Member, Pool
+from authpool.quota import quota_of, retry_after
+from authpool.refresh.outcome import Dead, Outcome, Ready, Unavailable
+from authpool.refresh.refresher import Refresher
+from authpool.upstream_answer import UpstreamAnswer
+
+logger = logging.getLogger(__name__)
+
+UNCURED_SECONDS = 60.0
+"""A fresh token was refused as well: so long a 401 of that account is not worth another refresh."""
+
+
+class Decision(Enum):
+    """What to do with an upstream's answer."""
+
+    RESEND = auto()
+    PASS_ON = auto()
+
+
+class Failover:
+    """Hears the answers of upstreams. `pools` gives the pools of the moment."""
+
+    def __init__(
+        self,
+        pools: Callable[[], Mapping[str, Pool]],
+        broker: Broker,
+        refresher: Refresher,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        self._pools = pools
+        self._broker = broker
+        self._refresher = refresher
+        self._limits = limits
+        self._clock = clock
+
+    def heard(self, lease: Lease, answer: UpstreamAnswer, meaning: Meaning) -> None:
+        """Note at once what an answer tells: a pause that is asked for, the end of one, what is left of a quota."""
+        pool = self._pools().get(lease.pool)
+        member = pool.get(lease.key) if pool is not None and lease.key is not None else None
+        if pool is None or member is None:
+            return
+        now = self._clock.time()
+        quota = quota_of(answer.header, now)
+        if quota is not None:
+            pool.observe(member.key, quota)
+            self._limits.spare(pool, member, quota)
+        if meaning == "cooldown":
+            empty = quota is not None and quota.remaining == 0
+            until = retry_after(answer.header, now) or (quota.resets_at if empty and quota is not None else None)
+            self._limits.cool(pool, member, lease, until, f"the upstream answered {answer.status}")
+        elif meaning == "ok" and pool.proved(member.key, lane=lease.lane, sent_at=lease.sent_at):
+            logger.info("Account %s serves again after a cooldown", member.record.address)
+
+    async def decide(self, lease: Lease, meaning: Meaning, *, resend: bool) -> Decision:
+        """Say whether the same request goes on, with the account's new token or with another account.
+
+        `max_accounts` are tried in all. Without `resend` the request can't be sent again, but a bad token is replaced.
+        """
+        match meaning:
+            case "bad_token":
+                return await self._unauthorized(lease, resend=resend)
+            case "cooldown" | "forbidden":
+                return await self._next_account(lease, meaning, resend=resend)
+        return Decision.PASS_ON
+
+    async def _next_account(self, lease: Lease, meaning: Meaning, *, resend: bool) -> Decision:
+        """The account is as good as before, but not for this request now."""
+        if lease.key is None:
+            return Decision.PASS_ON
+        lease.trail.append(f"{lease.address}: {meaning}")
+        lease.tried.add(lease.key)
+        if meaning == "cooldown":
+            lease.cooled.add(lease.key)
+        if not resend or len(lease.sent_on) >= lease.max_accounts:
+            return Decision.PASS_ON
+        await self._broker.acquire(lease)
+        if lease.refusal is None:
+            return Decision.RESEND
+        if meaning == "forbidden":
+            lease.refusal = None  # the upstream's own answer tells the client more than we could
+        return Decision.PASS_ON
+
+    async def _unauthorized(self, lease: Lease, *, resend: bool) -> Decision:
+        """An upstream answered 401 to the lease's token: that token string is bad.
+
+        Refresh the account once, if its token is still that one; a second 401 is the next account's turn, and
+        `max_accounts` are tried in all. Without `resend` the request can't be sent again, but the token is replaced.
+        """
+        key = lease.key
+        pool = self._pools().get(lease.pool)
+        member = pool.get(key) if pool is not None and key is not None else None
+        if pool is None or key is None or member is None or not isinstance(member.record, Account):
+            return Decision.PASS_ON
+        name = lease.address
+        rejected = lease.access_token
+        now = self._clock.time()
+        if key not in lease.refreshed and (member.uncured_until <= now or self._is_newer(member, rejected)):
+            lease.refreshed.add(key)
+            outcome = await self._replace(member, rejected)
+            if isinstance(outcome, Ready) and outcome.account.token.access_token != rejected:
+                lease.trail.append(f"{name}: 401, refreshed")
+                self._broker.take(lease, outcome.account)
+                return Decision.RESEND if resend else Decision.PASS_ON
+            self._broker.note_failure(lease, name, outcome)
+            died = isinstance(outcome, Dead)
+        else:
+            lease.trail.append(f"{name}: 401")
+            member.uncured_until = now + UNCURED_SECONDS
+            died = False
+        lease.tried.add(key)
+        if not resend or len(lease.sent_on) >= lease.max_accounts:
+            return Decision.PASS_ON
+        await self._broker.acquire(lease)
+        if lease.refusal is None:
+            return Decision.RESEND
+        if not died:
+            lease.refusal = None  # the upstream's own 401 tells the client more than we could
+        return Decision.PASS_ON
+
+    def _is_newer(self, member: Member, rejected: str) -> bool:
+        return member.account.token.access_token != rejected
+
+    async def _replace(self, member: Member, rejected: str) -> Outcome:
+        account = member.account
+        if account.token.access_token != rejected and account.token.live(self._clock.time()):
+            return Ready(account=account, posted=False)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await self._refresher.refresh(account, rejected=rejected, probe=True)
+        except TimeoutError:
+            return Unavailable(detail="the refresh takes too long", cause="account")

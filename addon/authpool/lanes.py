@@ -1,0 +1,154 @@
+"""The lanes of one pool: one for all requests, and for a while one for each kind that some account is cooling for."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+
+from authpool.account import AccountKey
+from authpool.lane import Lane, Throttle
+from authpool.quota import Quota
+from authpool.rotation import Rotation, RotationRequest
+
+ALL = ""
+"""The name of the lane of all requests."""
+MOST_LANES = 256
+
+
+class Lanes:
+    """Who serves, lane by lane. An account serves in a lane of its own kind only while it serves in the one of all."""
+
+    def __init__(self, make_rotation: Callable[[], Rotation], rng: random.Random) -> None:
+        self._make_rotation = make_rotation
+        self._rng = rng
+        self.everyone = Lane(make_rotation(), rng)
+        self.kinds: dict[str, Lane] = {}
+        self.in_flight: Counter[AccountKey] = Counter()
+        self.quotas: dict[AccountKey, Quota] = {}
+
+    @property
+    def needs_body(self) -> bool:
+        return self.everyone.rotation.needs_body
+
+    def choose(self, request: RotationRequest, tried: Collection[AccountKey], lane: str) -> AccountKey | None:
+        return self.kinds.get(lane, self.everyone).choose(request, tried)
+
+    def throttle(self, key: AccountKey) -> Throttle | None:
+        """The account's cooldown for all requests."""
+        return self.everyone.throttles.get(key)
+
+    def settle(self, key: AccountKey, now: float, *, able: bool) -> None:
+        """Make every rotation hold the account exactly while it can serve there; `able`: as far as it goes itself."""
+        (self.everyone.admit if able else self.everyone.dismiss)(key, now)
+        serves = key in self.everyone
+        for lane in self.kinds.values():
+            (lane.admit if serves else lane.dismiss)(key, now)
+
+    def forget(self, key: AccountKey, now: float) -> None:
+        """The account was removed."""
+        self.settle(key, now, able=False)
+        for lane in self._all():
+            lane.lift(key, now)
+        self.in_flight.pop(key, None)
+        self.quotas.pop(key, None)
+
+    def began(self, key: AccountKey, holder: object, lane: str, now: float) -> bool:
+        """A request of that lane has the account; whether anybody's turn changed by that."""
+        self.in_flight[key] += 1
+        for one in self._all():
+            one.rotation.started(key)
+        turns = [one.began(key, holder, now) for one in self._of(lane)]  # all of them, so no generator
+        return any(turns)
+
+    def ended(self, key: AccountKey, holder: object, lane: str, now: float) -> bool:
+        """A request is over; one of an account that was removed meanwhile counts for nothing."""
+        if not self.in_flight[key]:
+            return False
+        self.in_flight[key] -= 1
+        for one in self._all():
+            one.rotation.finished(key)
+        turns = [one.ended(key, holder, now) for one in self._of(lane)]
+        return any(turns)
+
+    def observe(self, key: AccountKey, quota: Quota) -> None:
+        self.quotas[key] = quota
+        for one in self._all():
+            one.rotation.observe(key, quota)
+
+    def cool(
+        self, key: AccountKey, until: float | None, reason: str, *, lane: str, sent_at: float, now: float
+    ) -> Throttle:
+        """An upstream told the account to pause; see `Lane.cool`."""
+        return self._lane(lane, now).cool(key, until, reason, sent_at=sent_at, now=now)
+
+    def restore(self, key: AccountKey, throttle: Throttle, lane: str, now: float) -> None:
+        """Take over a cooldown that was noted elsewhere."""
+        self._lane(lane, now).restore(key, throttle, now)
+
+    def lift(self, key: AccountKey, lane: str, now: float) -> None:
+        """End a cooldown."""
+        found = self.everyone if lane == ALL else self.kinds.get(lane)
+        if found is not None:
+            found.lift(key, now)
+            self._drop_idle()
+
+    def proved(self, key: AccountKey, *, lane: str, sent_at: float, now: float) -> bool:
+        """An upstream served the account; whether that ended a cooldown."""
+        ended = [one.proved(key, sent_at, now) for one in self._of(lane)]
+        if any(ended):
+            self._drop_idle()
+        return any(ended)
+
+    def thaw(self, now: float) -> list[AccountKey]:
+        """Let those serve whose time has come; answers whose state for all requests may be another now."""
+        for lane in self.kinds.values():
+            lane.thaw(now)
+        return self.everyone.thaw(now)
+
+    def next_end(self, lane: str) -> float | None:
+        """When the next account may come back to a lane (Unix seconds); None while none is cooling."""
+        return min((end for one in self._of(lane) if (end := one.next_end()) is not None), default=None)
+
+    def inherit(self, former: "Lanes", keys: Collection[AccountKey], now: float, *, kinds: bool) -> None:
+        """Carry over cooldowns (with `kinds` those of one kind of request too), what is in flight, and quotas."""
+        for key in keys:
+            for _ in range(former.in_flight[key]):
+                self.in_flight[key] += 1
+                self.everyone.rotation.started(key)
+            if key in former.quotas:
+                self.observe(key, former.quotas[key])
+        lanes = {ALL: former.everyone} | (former.kinds if kinds else {})
+        for name, lane in lanes.items():
+            for key in lane.throttles.keys() & keys:
+                self.restore(key, lane.throttles[key], name, now)
+
+    def _all(self) -> Iterator[Lane]:
+        yield self.everyone
+        yield from self.kinds.values()
+
+    def _of(self, name: str) -> list[Lane]:
+        kind = self.kinds.get(name)
+        return [self.everyone] if kind is None else [self.everyone, kind]
+
+    def _lane(self, name: str, now: float) -> Lane:
+        """The lane of that name, made when it is needed; the one that is free first makes room for it."""
+        if name == ALL:
+            return self.everyone
+        if name not in self.kinds:
+            if len(self.kinds) >= MOST_LANES:
+                del self.kinds[min(self.kinds, key=lambda one: self.kinds[one].next_end() or 0.0)]
+            self.kinds[name] = self._new_lane(now)
+        return self.kinds[name]
+
+    def _new_lane(self, now: float) -> Lane:
+        lane = Lane(self._make_rotation(), self._rng)
+        for key in self.everyone.serving():
+            lane.admit(key, now)
+        for key, count in self.in_flight.items():
+            for _ in range(count):
+                lane.rotation.started(key)
+        for key, quota in self.quotas.items():
+            lane.rotation.observe(key, quota)
+        return lane
+
+    def _drop_idle(self) -> None:
+        self.kinds = {name: lane for name, lane in self.kinds.items() if lane.throttles}

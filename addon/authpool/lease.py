@@ -1,0 +1,45 @@
+"""One request's hold on a pool."""
+
+from dataclasses import dataclass, field
+
+from authpool.account import AccountKey
+from authpool.answers import Refusal
+from authpool.rotation import RotationRequest
+
+
+@dataclass(slots=True, kw_only=True)
+class Lease:
+    """One request's hold on a pool: what it was given, and everything it was tried on.
+
+    The access token is here and on the wire, and nowhere else.
+    """
+
+    pool: str
+    rotation: str
+    request: RotationRequest
+    max_accounts: int
+    lane: str = ""
+    key: AccountKey | None = None
+    address: str = ""
+    access_token: str = field(default="", repr=False)
+    held: AccountKey | None = None
+    """The account that counts this request as in flight."""
+    sends: int = 0
+    sent_at: float = 0.0
+    sent_on: set[AccountKey] = field(default_factory=set)
+    tried: set[AccountKey] = field(default_factory=set)
+    refreshed: set[AccountKey] = field(default_factory=set)
+    cooled: set[AccountKey] = field(default_factory=set)
+    waiting_until: float | None = None
+    """How long this request may wait for an account to come back (monotonic seconds), once it has begun to."""
+    trail: list[str] = field(default_factory=list)
+    refusal: Refusal | None = None
+    endpoint_failures: int = 0
+    endpoint_down: bool = False
+    misconfigured: bool = False
+
+    def comment(self, outcome: str) -> str:
+        """What mitmweb shows beside the flow; never a secret."""
+        parts = [f"account={self.address or '-'}", f"rotation={self.rotation}", f"attempts={self.sends}"]
+        parts.append(f"outcome={outcome}")
+        return "authpool: " + " ".join(parts) + (f" ({'; '.join(self.trail)})" if self.trail else "")

@@ -1,0 +1,128 @@
+"""What upstreams ask for by their rate limits: cooldowns, and accounts spared for their quota; kept over a restart.
+
+A pool knows them at once. The store hears of them a little later, off the request's way, so that a restart and the
+other gateways on the same store know them too.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterable
+from functools import reduce
+
+from authpool.account import QUOTA_PROTECTION, Account, AccountKey, Cooldown
+from authpool.clock import Clock
+from authpool.config.pool_config import QuotaReserve
+from authpool.errors import AuthpoolError
+from authpool.events import AccountEvent, Notify
+from authpool.lease import Lease
+from authpool.pool import Member, Pool, State
+from authpool.quota import Quota
+from authpool.report import timestamp
+from authpool.store import Store
+
+logger = logging.getLogger(__name__)
+
+WRITTEN_FROM_SECONDS = 1.0
+"""A shorter cooldown is over before anybody could read it."""
+SPARED_SECONDS = 60.0
+"""So long an account is spared whose upstream does not say when the count starts anew."""
+WRITES_AT_ONCE = 4
+
+
+class Limits:
+    """Applies rate limits to pools, and writes them down."""
+
+    def __init__(self, store: Store, clock: Clock, notify: Notify) -> None:
+        self._store = store
+        self._clock = clock
+        self._notify = notify
+        self._changes: dict[AccountKey, list[Callable[[Account], Account]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
+
+    def cool(self, pool: Pool, member: Member, lease: Lease, until: float | None, reason: str) -> None:
+        """An upstream told the account to pause: until a time (Unix seconds), or for as long as we see fit."""
+        now = self._clock.time()
+        known = member.throttle.until if member.throttle is not None else 0.0
+        throttle = pool.throttle(member.key, until, reason, lane=lease.lane, sent_at=lease.sent_at)
+        if throttle is None or throttle.until == known:
+            return
+        if throttle.since == now:
+            of = f" for {lease.lane!r}" if lease.lane else ""
+            logger.warning(
+                "Account %s is cooling%s until %s: %s", member.record.address, of, _told(throttle.until), reason
+            )
+            self._notify(AccountEvent(kind="cooled", account=member.account, reason=reason))
+        if throttle.until - now >= WRITTEN_FROM_SECONDS:
+            cooldown = Cooldown(until=math.ceil(throttle.until), reason=reason, key=lease.lane)
+            self._write(member.key, lambda account: account.with_cooldown(cooldown, now))
+
+    def spare(self, pool: Pool, member: Member, quota: Quota) -> None:
+        """Hold an account back until its count starts anew, when less than its reserve is left."""
+        now = self._clock.time()
+        reserve = pool.config.quota_reserve
+        if reserve is None or not _below(quota, reserve) or member.standing(now) in {State.PAUSED, State.DISABLED}:
+            return
+        until = quota.resets_at if quota.resets_at is not None else now + SPARED_SECONDS
+        if until <= now:
+            return
+
+        def hold_back(account: Account) -> Account:
+            return account if account.paused(now) else account.with_paused(now, QUOTA_PROTECTION, until)
+
+        logger.warning(
+            "Account %s is spared until %s: %d left of its quota", member.record.address, _told(until), quota.remaining
+        )
+        pool.put(hold_back(member.account))
+        self._write(member.key, hold_back)
+        self._notify(AccountEvent(kind="paused", account=member.account, reason=QUOTA_PROTECTION))
+
+    def take_back(self, pools: Iterable[Pool]) -> None:
+        """Write that those are spared no more whose time is over."""
+        now = self._clock.time()
+        for pool in pools:
+            for member in pool.take_spared():
+                logger.info("Account %s is back: its quota counts anew", member.record.address)
+                self._write(member.key, lambda account: _taken_back(account, now))
+                self._notify(AccountEvent(kind="resumed", account=member.account, reason=QUOTA_PROTECTION))
+
+    async def aclose(self) -> None:
+        """Let what is to be written be written."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _write(self, key: AccountKey, change: Callable[[Account], Account]) -> None:
+        waiting = self._changes.setdefault(key, [])
+        waiting.append(change)
+        if len(waiting) == 1:
+            task = asyncio.create_task(self._write_all(key), name=f"write the limits of {key}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _write_all(self, key: AccountKey) -> None:
+        async with self._slots:
+            changes = self._changes.pop(key)
+            try:
+                await self._store.update(
+                    key,
+                    lambda account: (
+                        None if account is None else reduce(lambda one, change: change(one), changes, account)
+                    ),
+                )
+            except AuthpoolError as error:
+                logger.warning("A limit of %s can't be written, and is forgotten at a restart: %s", key, error)
+
+
+def _below(quota: Quota, reserve: QuotaReserve) -> bool:
+    if reserve.share:
+        return quota.limit is not None and quota.share < reserve.share
+    return quota.remaining < reserve.requests
+
+
+def _taken_back(account: Account, now: float) -> Account:
+    return account.with_resumed() if account.spared() and not account.paused(now) else account
+
+
+def _told(at: float) -> str:
+    return timestamp(math.ceil(at))

@@ -1,0 +1,74 @@
+"""mitmproxy's messages as the core sees them: a request to choose by, an answer to judge."""
+
+from collections.abc import Mapping
+
+from mitmproxy import http
+
+from authpool.rotation import RotationRequest
+from authpool.upstream_answer import UpstreamAnswer
+
+TELLING_FIELDS = (b"retry-after", b"ratelimit", b"x-ratelimit", b"x-rate-limit", b"grpc-status", b"content-type")
+"""How the names of the header fields begin that every answer is searched for."""
+STREAMED_TYPES = (
+    "text/event-stream",
+    "application/grpc",
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/jsonlines",
+    "application/json-seq",
+    "application/stream+json",
+)
+
+
+def rotation_request(flow: http.HTTPFlow) -> RotationRequest:
+    """What a rotation may know; header and body are looked up when it asks for them."""
+    request = flow.request
+    return RotationRequest(
+        method=request.method,
+        host=request.host,
+        path=request.path,
+        client=str(flow.client_conn.peername[0]),
+        header=request.headers.get,
+        body=lambda: None if request.stream else request.get_content(strict=False),
+    )
+
+
+def telling_fields(headers: http.Headers) -> dict[str, str]:
+    """The fields that may tell something about an account, by their names in small letters: one pass for them all."""
+    found: dict[str, str] = {}
+    for name, value in headers.fields:
+        lower = name.lower()
+        if lower.startswith(TELLING_FIELDS):
+            known = lower.decode("latin-1")
+            text = value.decode("latin-1")
+            found[known] = f"{found[known]}, {text}" if known in found else text
+    return found
+
+
+def answer_of(response: http.Response, fields: dict[str, str], body: bytes | None = None) -> UpstreamAnswer:
+    """The answer with its `telling_fields`, and with its body once that is there."""
+
+    def header(name: str) -> str | None:
+        value: str | None = fields.get(name)
+        return value if value is not None or name.encode().startswith(TELLING_FIELDS) else response.headers.get(name)
+
+    return UpstreamAnswer(status=response.status_code, header=header, body=body)
+
+
+def is_grpc(headers: http.Headers) -> bool:
+    """Whether a message is gRPC, of whatever kind."""
+    return content_type(headers).startswith("application/grpc")
+
+
+def content_type(headers: http.Headers) -> str:
+    """The media type in small letters, without parameters; empty where there is none."""
+    for name, value in headers.fields:  # asked of every message: a fifth of what `headers.get` costs
+        if name.lower() == b"content-type":
+            return value.partition(b";")[0].strip().lower().decode("latin-1")
+    return ""
+
+
+def is_stream(fields: Mapping[str, str]) -> bool:
+    """Whether an answer is a stream by its content type: its parts are to go on as they come."""
+    return fields.get("content-type", "").lstrip().lower().startswith(STREAMED_TYPES)

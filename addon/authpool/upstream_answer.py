@@ -1,0 +1,92 @@
+"""What an upstream's answer means for the account it was asked with. Pure."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from authpool.config.answer_rule import AnswerRule, Meaning
+from authpool.quota import Header
+
+UNAUTHENTICATED = "16"
+RESOURCE_EXHAUSTED = "8"
+"""Codes of gRPC, told by `grpc-status` in the headers or the trailers (grpc/doc/statuscodes.md)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamAnswer:
+    """An answer as far as it has arrived. `header` looks up a header or trailer by its name, in any case.
+
+    `body` is None until it has arrived whole, and stays None where it streams.
+    """
+
+    status: int
+    header: Header = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+
+def meaning_of(answer: UpstreamAnswer, rules: Sequence[AnswerRule] = ()) -> Meaning | None:
+    """What an answer means: by the first rule that fits it, else by its status; None when the body must tell."""
+    for rule in rules:
+        fits = _fits(rule, answer)
+        if fits is None:
+            return None
+        if fits:
+            return rule.means
+    return usual_meaning(answer)
+
+
+def usual_meaning(answer: UpstreamAnswer) -> Meaning:
+    """What an answer means where nobody says otherwise."""
+    match answer.status:
+        case 401:
+            return "bad_token"
+        case 429 | 529:
+            return "cooldown"
+        case 503 if answer.header("retry-after") is not None:
+            return "cooldown"
+        case 200:
+            match answer.header("grpc-status"):
+                case "16":
+                    return "bad_token"
+                case "8":
+                    return "cooldown"
+    return "ok"
+
+
+def _fits(rule: AnswerRule, answer: UpstreamAnswer) -> bool | None:
+    """Whether a rule fits; None while only the body can tell."""
+    if rule.statuses and answer.status not in rule.statuses:
+        return False
+    if rule.header is not None:
+        value = answer.header(rule.header)
+        return value is not None and (rule.values is None or value.strip() in rule.values)
+    if not rule.json:
+        return True
+    if "json" not in (answer.header("content-type") or ""):
+        return False
+    if answer.body is None:
+        return None
+    found = json_field(answer.body, rule.json)
+    return found is not None and (rule.values is None or found in rule.values)
+
+
+def json_field(body: bytes | None, path: Sequence[str]) -> str | None:
+    """The value of a field in a JSON body, as a string; None where there is none, or where it is no plain value."""
+    try:
+        value: Any = json.loads(body or b"")
+    except (ValueError, RecursionError):
+        return None
+    for step in path:
+        if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        elif isinstance(value, dict):
+            value = value.get(step)
+        else:
+            return None
+    match value:
+        case bool():
+            return str(value).lower()
+        case str() | int() | float():
+            return str(value)
+    return None
