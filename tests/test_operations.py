@@ -315,3 +315,34 @@ async def test_accounts_hold_no_secret(tmp_path: Path) -> None:
         shown = json.dumps({name: str(getattr(row, name)) for name in AccountRow.__dataclass_fields__}) + repr(row)
         assert token["access_token"] not in shown
         assert token["refresh_token"] not in shown
+
+
+# --- spared for its quota --------------------------------------------------------------------------------------------
+
+
+async def test_who_is_spared_for_a_quota_can_be_paused_for_good_and_resumed(tmp_path: Path) -> None:
+    """The operator's pause outlasts the quota's reset; a resume ends either."""
+    spared = {
+        "proxy_disabled": True,
+        "proxy_disabled_at": 1_700_000_000,
+        "proxy_disabled_reason": "quota_protection",
+        "proxy_disabled_until": LATER,
+    }
+    async with open_desk(tmp_path) as desk:
+        write_alice(desk, **spared)
+        (row,) = await desk.operations.accounts()
+        assert (row.state, row.reason, row.until) == ("paused", "quota_protection", LATER)
+        assert await desk.operations.pause(ALICE) == f"Paused {ALICE}"
+        assert desk.stored(ALICE)["proxy_disabled_reason"] == "manual"
+        assert "proxy_disabled_until" not in desk.stored(ALICE)
+        write_alice(desk, **spared)
+        assert await desk.operations.resume(ALICE) == f"Resumed {ALICE}"
+        assert not {"proxy_disabled_until", "proxy_disabled_reason"} & desk.stored(ALICE).keys()
+
+
+async def test_a_cooling_account_is_shown_with_its_end_and_reason(tmp_path: Path) -> None:
+    """Without a gateway in this process, by what its file says."""
+    async with open_desk(tmp_path) as desk:
+        write_alice(desk, cooldowns=[{"until": LATER, "reason": "the upstream answered 429"}])
+        (row,) = await desk.operations.accounts()
+        assert (row.state, row.reason, row.until) == ("cooling", "the upstream answered 429", LATER)

@@ -64,8 +64,8 @@ class Entry:
 
 
 def entry_of(event: AccountEvent, *, now: float, process: Process) -> Entry | None:
-    """Tell an event as it is written down; None for one that is not: a refresh that changed no refresh token."""
-    if event.kind == "refreshed":
+    """Tell an event as it is written down; None for one that comes and goes: a cooldown, a refresh without rotation."""
+    if event.kind in {"refreshed", "cooled"}:
         return None
     lost = event.kind == "disabled" and event.reason.startswith(_LOST)
     return Entry(

@@ -58,7 +58,9 @@ class Lane:
 
     def admit(self, key: AccountKey, now: float) -> None:
         """The account could serve, as far as its own state goes."""
-        self._admitted.add(key)
+        if key not in self._admitted:
+            self._admitted.add(key)
+            self._note_ends(key)
         self.settle(key, now)
 
     def dismiss(self, key: AccountKey, now: float) -> None:
@@ -100,16 +102,24 @@ class Lane:
 
     def _restore(self, key: AccountKey, throttle: Throttle, now: float) -> None:
         self.throttles[key] = throttle
-        heapq.heappush(self._ends, (throttle.until, key))
-        if throttle.prober is not None:
-            heapq.heappush(self._ends, (throttle.probing_until, key))
+        self._note_ends(key)
         self.settle(key, now)
+
+    def _note_ends(self, key: AccountKey) -> None:
+        throttle = self.throttles.get(key)
+        if throttle is not None:
+            heapq.heappush(self._ends, (throttle.until, key))
+            if throttle.prober is not None:
+                heapq.heappush(self._ends, (throttle.probing_until, key))
 
     def restore(self, key: AccountKey, throttle: Throttle, now: float) -> None:
         """Take over a cooldown that was noted elsewhere: before a reload or a restart, or by another process."""
         known = self.throttles.get(key)
-        if known is None or known.until < throttle.until:
+        if known is None:
             self._restore(key, throttle, now)
+        elif known.until + 1 <= throttle.until:  # what was written down is in whole seconds
+            known.until, known.reason = throttle.until, throttle.reason
+            self._restore(key, known, now)
 
     def lift(self, key: AccountKey, now: float) -> bool:
         """End a cooldown."""
@@ -124,7 +134,7 @@ class Lane:
         if throttle is None or throttle.blocks(now):
             return False
         throttle.prober, throttle.probing_until = holder, now + PROBE_SECONDS
-        heapq.heappush(self._ends, (throttle.probing_until, key))
+        self._note_ends(key)
         self.settle(key, now)
         return True
 

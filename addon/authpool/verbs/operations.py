@@ -123,7 +123,10 @@ class Operations:
         def change(current: Account | None) -> Account | None:
             nonlocal before
             before = current
-            return current if current is None or current.proxy_disabled == paused else switch(current)
+            if current is None:
+                return None
+            already = current.proxy_disabled and not current.spared() if paused else not current.proxy_disabled
+            return current if already else switch(current)  # who is spared for a quota only may be paused for good
 
         stored = await self._holdings.update(address, change)
         still = _disabled_note(stored)
