@@ -18,6 +18,7 @@ from mitmproxy.test import tflow
 
 from authpool.errors import ConfigurationError
 from authpool.proxy import wire
+from authpool.proxy.wire import message_check, stream
 from support.certificates import CertificateAuthority
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
 from support.rotating_provider import RotatingProvider
@@ -430,7 +431,36 @@ def test_a_gate_that_was_replaced_does_not_take_its_successor_away() -> None:
 
 
 def _gate() -> object:
-    return wire._Installed.gate
+    return stream.Installed.gate
+
+
+def _fields_of(message: http.Message) -> dict[str, Any]:
+    return dict(vars(message.data))
+
+
+_WRONG: dict[str, Any] = {"headers": {}, "content": "text", "timestamp_start": "now", "trailers": []}
+
+
+@pytest.mark.parametrize(
+    "message", (tflow.tflow().request, tflow.tflow(resp=True).response), ids=("request", "response")
+)
+def test_messages_are_checked_as_strictly_as_ever(message: http.Message) -> None:
+    """What is declared passes, None where it may be; what is not is refused by mitmproxy itself, field by field."""
+    kind, good = type(message.data), _fields_of(message)
+    made = []
+    for quick in (True, False):
+        (message_check.check_quickly if quick else message_check.check_as_ever)()
+        refused = []
+        kind(**good)
+        kind(**good | {"content": None, "trailers": None, "timestamp_end": None})
+        for name in good:
+            try:
+                kind(**good | {name: _WRONG.get(name, object())})
+            except TypeError as error:
+                refused.append((name, str(error).partition(" object at")[0]))
+        made.append(refused)
+    assert made[0] == made[1]
+    assert {name for name, _ in made[0]} >= good.keys() - {"timestamp_end"}
 
 
 class _Gate:

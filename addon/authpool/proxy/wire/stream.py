@@ -1,4 +1,4 @@
-"""The wire: the one module that touches what mitmproxy does not promise.
+"""mitmproxy's HTTP stream with a gate in front of the upstream.
 
 `GatewayStream` is mitmproxy's own HTTP stream with a gate in front of the upstream: nothing goes out that the gate
 has not seen, and the credential is put on a copy of the request that exists only on its way to the socket. So it is
@@ -8,17 +8,13 @@ A stream also outlives an upstream's "no": as long as the request body is held a
 same stream sends the request again, and the client gets one answer, streamed if it is a stream.
 """
 
-import inspect
 import logging
-import types
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import mitmproxy.version
-from mitmproxy import addonmanager, hooks, http
+from mitmproxy import http
 from mitmproxy.connection import Server
-from mitmproxy.exceptions import AddonHalt, AddonManagerError, OptionsError
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http import HttpStream, SendHttp
@@ -31,8 +27,6 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 from mitmproxy.proxy.layers.http._http3 import Http3Client
-
-from authpool.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +54,7 @@ class AuthpoolUpstreamAnswerHook(commands.StartHook):
     flow: http.HTTPFlow
 
 
-class _Installed:
+class Installed:
     """What outlives a reload of the script: the stream class stays, only the gate comes and goes."""
 
     gate: Gate | None = None
@@ -92,13 +86,13 @@ class GatewayStream(HttpStream):
             reply = yield command
 
     def _ask_gate(self, request: http.Request, server: Any) -> http.Request | http.Response:
-        gate = _Installed.gate
+        gate = Installed.gate
         if gate is not None:
             try:
                 return gate.outgoing(self.flow, request, server)
             except Exception:
                 logger.exception("The gate failed; the request is refused")
-        refusal = _Installed.refusal
+        refusal = Installed.refusal
         return refusal() if refusal is not None else http.Response.make(500)
 
     def start_request_stream(self) -> layer.CommandGenerator[None]:
@@ -140,19 +134,19 @@ class GatewayStream(HttpStream):
             yield AuthpoolUpstreamAnswerHook(self.flow)
             if (yield from self.check_killed(True)):
                 return
-            if _Installed.gate is not None and _Installed.gate.resend(self.flow):
+            if Installed.gate is not None and Installed.gate.resend(self.flow):
                 yield from self._resend()
                 return
         yield from super().send_response(already_streamed)
 
     def _may_resend(self) -> bool:
         return (
-            _Installed.gate is not None
+            Installed.gate is not None
             and self.client_state == self.state_done
             and not self.flow.request.stream
             and self.flow.request.raw_content is not None
             and not isinstance(self._upstream(), Http3Client)
-            and _Installed.gate.may_resend(self.flow)
+            and Installed.gate.may_resend(self.flow)
         )
 
     def _upstream(self) -> layer.Layer | None:
@@ -179,126 +173,3 @@ class GatewayStream(HttpStream):
         if trailers:
             yield SendHttp(RequestTrailers(self.stream_id, trailers), server)
         yield SendHttp(RequestEndOfMessage(self.stream_id), server)
-
-
-def close(refusal: Callable[[], http.Response]) -> None:
-    """Put the stream in place without a gate: until one is installed, everything is answered with `refusal`."""
-    _Installed.refusal = refusal
-    http_layer.HttpStream = GatewayStream  # type: ignore[misc]
-
-
-def install(gate: Gate, refusal: Callable[[], http.Response], *, fast_dispatch: bool) -> None:
-    """Put the gate up. Raises ConfigurationError when this mitmproxy is not the one the gate was built for."""
-    verify()
-    close(refusal)
-    _Installed.gate = gate
-    dispatch(fast=fast_dispatch)
-
-
-def dispatch(*, fast: bool) -> None:
-    """Have mitmproxy call its addons in our way, or in its own."""
-    addonmanager.AddonManager.trigger_event = (  # type: ignore[method-assign]
-        fast_trigger_event if fast else _stock_trigger_event
-    )
-
-
-def remove(gate: Gate) -> None:
-    """Take this gate away; the stream stays, and refuses everything until another gate comes."""
-    if _Installed.gate is gate:
-        _Installed.gate = None
-        dispatch(fast=False)
-
-
-def uninstall() -> None:
-    """Leave mitmproxy as it was. For tests: a gateway never does this, for mitmproxy alone fails open."""
-    _Installed.gate = _Installed.refusal = None
-    http_layer.HttpStream = HttpStream  # type: ignore[misc]
-    dispatch(fast=False)
-
-
-_stock_trigger_event = addonmanager.AddonManager.trigger_event
-
-
-async def fast_trigger_event(  # noqa: C901 - one branch for each thing the stock one does
-    self: addonmanager.AddonManager, event: hooks.Hook
-) -> None:
-    """The same calls in the same order as `AddonManager.trigger_event`, without the machinery around each addon.
-
-    Stock mitmproxy visits every addon for every event through a context manager, a coroutine and two generators, and
-    nearly all of them have nothing to say: half of a request's time. Here each is asked for the hook and for
-    sub-addons, and that is all. Nothing is remembered between events, so whatever is added, removed or reloaded
-    counts at once, as in mitmproxy itself.
-    """
-    name = event.name
-    arguments: list[Any] | None = None  # the same for all, and slow to make
-    for addon in self.chain:
-        try:
-            function = getattr(addon, name, None)
-            if function and callable(function):
-                if arguments is None:
-                    arguments = event.args()
-                result = function(*arguments)
-                if result is not None and inspect.isawaitable(result):
-                    await result
-            elif function and not isinstance(function, types.ModuleType):
-                raise AddonManagerError(f"Addon handler {name} ({addon}) not callable")  # noqa: TRY301
-            if hasattr(addon, "addons"):  # after the call, which may have set it
-                for child in addon.addons:
-                    await self.invoke_addon(child, event)
-        except AddonHalt:
-            return
-        except OptionsError:
-            raise
-        except Exception as error:  # noqa: BLE001 - one addon's failure is not the next one's
-            _log_addon_error(error)
-
-
-def _log_addon_error(error: Exception) -> None:
-    """Log as `addonmanager.safecall` does: the traceback begins in the addon."""
-    trace: Any = error.__traceback__
-    for function in (fast_trigger_event.__name__, "invoke_addon_sync", "invoke_addon"):
-        trace = addonmanager.cut_traceback(trace, function)
-    addonmanager.logger.error(f"Addon error: {error}", exc_info=(type(error), error, trace))
-
-
-_STREAM_METHODS = {
-    "_handle_event": ["self", "event"],
-    "state_consume_response_body": ["self", "event"],
-    "start_request_stream": ["self"],
-    "start_response_stream": ["self"],
-    "flow_done": ["self"],
-    "send_response": ["self", "already_streamed"],
-    "make_server_connection": ["self"],
-    "check_killed": ["self", "emit_error_hook"],
-    "state_done": ["self", "_"],
-    "state_wait_for_response_headers": ["self", "event"],
-}
-
-
-def verify() -> None:
-    """Check that mitmproxy still has everything this module relies on. Raises ConfigurationError naming what not."""
-    missing = [
-        f"HttpStream.{name}"
-        for name, parameters in _STREAM_METHODS.items()
-        if _parameters(getattr(HttpStream, name, None)) != parameters
-    ]
-    if "HttpStream" not in http_layer.HttpLayer.make_stream.__code__.co_names:
-        missing.append("HttpLayer.make_stream")
-    if [f.name for f in fields(RequestHeaders)][:3] != ["stream_id", "request", "end_stream"]:
-        missing.append("RequestHeaders")
-    if [f.name for f in fields(SendHttp) if f.init] != ["event", "connection"]:
-        missing.append("SendHttp")
-    if "our_stream_id" not in Http2Client.__annotations__:
-        missing.append("Http2Client.our_stream_id")
-    if _parameters(_stock_trigger_event) != ["self", "event"] or not hasattr(addonmanager, "cut_traceback"):
-        missing.append("AddonManager.trigger_event")
-    if missing:
-        raise ConfigurationError(
-            f"mitmproxy {mitmproxy.version.VERSION}",
-            f"lacks what the gateway relies on ({', '.join(missing)}).",
-            "Install a version that authpool supports: mitmproxy>=12.2,<13.",
-        )
-
-
-def _parameters(function: Any) -> list[str] | None:
-    return list(inspect.signature(function).parameters) if callable(function) else None

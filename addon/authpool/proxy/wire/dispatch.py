@@ -1,0 +1,59 @@
+"""How mitmproxy calls its addons: the same calls in the same order, without the machinery around each addon."""
+
+import inspect
+import types
+from typing import Any
+
+from mitmproxy import addonmanager, hooks
+from mitmproxy.exceptions import AddonHalt, AddonManagerError, OptionsError
+
+stock_trigger_event = addonmanager.AddonManager.trigger_event
+
+
+async def fast_trigger_event(  # noqa: C901 - one branch for each thing the stock one does
+    self: addonmanager.AddonManager, event: hooks.Hook
+) -> None:
+    """The same calls in the same order as `AddonManager.trigger_event`, without the machinery around each addon.
+
+    Stock mitmproxy visits every addon for every event through a context manager, a coroutine and two generators, and
+    nearly all of them have nothing to say: half of a request's time. Here each is asked for the hook and for
+    sub-addons, and that is all. Nothing is remembered between events, so whatever is added, removed or reloaded
+    counts at once, as in mitmproxy itself.
+    """
+    name = event.name
+    arguments: list[Any] | None = None  # the same for all, and slow to make
+    for addon in self.chain:
+        try:
+            function = getattr(addon, name, None)
+            if function and callable(function):
+                if arguments is None:
+                    arguments = event.args()
+                result = function(*arguments)
+                if result is not None and inspect.isawaitable(result):
+                    await result
+            elif function and not isinstance(function, types.ModuleType):
+                raise AddonManagerError(f"Addon handler {name} ({addon}) not callable")  # noqa: TRY301
+            if hasattr(addon, "addons"):  # after the call, which may have set it
+                for child in addon.addons:
+                    await self.invoke_addon(child, event)
+        except AddonHalt:
+            return
+        except OptionsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one addon's failure is not the next one's
+            _log_addon_error(error)
+
+
+def _log_addon_error(error: Exception) -> None:
+    """Log as `addonmanager.safecall` does: the traceback begins in the addon."""
+    trace: Any = error.__traceback__
+    for function in (fast_trigger_event.__name__, "invoke_addon_sync", "invoke_addon"):
+        trace = addonmanager.cut_traceback(trace, function)
+    addonmanager.logger.error(f"Addon error: {error}", exc_info=(type(error), error, trace))
+
+
+def dispatch(*, fast: bool) -> None:
+    """Have mitmproxy call its addons in our way, or in its own."""
+    addonmanager.AddonManager.trigger_event = (  # type: ignore[method-assign]
+        fast_trigger_event if fast else stock_trigger_event
+    )
