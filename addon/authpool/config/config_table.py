@@ -18,6 +18,7 @@ _EXPECTED = {
     str: ("a string", '"..."'),
     bool: ("true or false", "true"),
     int: ("a whole number", "3"),
+    float: ("a number", "1.5"),
     list: ("an array of strings", '["...", "..."]'),
     dict: ("a table", "{ ... }"),
 }
@@ -115,6 +116,19 @@ class ConfigTable:
                 f"Write `{key} = {default}` for the default.",
             )
         return value
+
+    def take_number(self, key: str, default: float, low: float, high: float) -> float:
+        """Take a whole or a decimal number."""
+        value = self._document.get(key, default)
+        if type(value) not in (int, float):
+            raise _wrong_type(self.at(key), value, float)
+        if not low <= value <= high:  # nor does nan get through
+            raise mistake(
+                self.at(key),
+                f"is out of range: {low:g} to {high:g}.",
+                f"Write `{key} = {default:g}` for the default.",
+            )
+        return float(value)
 
     def take_table(self, key: str) -> dict[str, object]:
         return self.take(key, dict, {})
