@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from authpool.account import AccountKey
 from authpool.config import PoolConfig
@@ -35,8 +34,11 @@ class Rotation(ABC):
     at a state and never scans. All calls come from one thread. None of them may wait.
     """
 
-    needs_body: ClassVar[bool] = False
-    """Whether `choose` looks at the request's body; the pool then chooses once the body has arrived."""
+    needs_body: bool = False
+    """Whether `choose` looks at the request's body; the pool then chooses once the body has arrived.
+
+    A class may say so, or a single rotation, where it depends on its options.
+    """
 
     @abstractmethod
     def add(self, key: AccountKey) -> None:
