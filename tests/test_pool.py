@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.account import Account, AccountKey, BrokenAccount, Token
+from authpool.account import Account, AccountKey, BrokenAccount, Cooldown, Token
 from authpool.config import HostPattern, PoolConfig
+from authpool.lanes import MOST_LANES
 from authpool.pool import Pool, State
 from authpool.rotation import RotationRequest
 from authpool_round_robin import RoundRobin
@@ -145,36 +146,135 @@ def test_the_leads_follow_the_lifetime(clock: FakeClock) -> None:
     assert leads == {"long": (300.0, 30.0), "short": (20.0, 10.0)}
 
 
+def test_a_cooldown_in_the_record_is_a_cooldown(clock: FakeClock) -> None:
+    """Of an account that is loaded, and of one that another process told to pause; taken out of it, it is over."""
+    soon = int(clock.time()) + 60
+    pool = pool_of(clock, account("alice", cooldowns=(Cooldown(until=soon, reason="429"),)), account("bob"))
+    assert (state_of(pool, "alice", clock), state_of(pool, "bob", clock)) == (State.COOLING, State.READY)
+    assert pool.next_return() == soon
+    pool.put(account("bob", cooldowns=(Cooldown(until=soon - 10, reason="429"),)))
+    assert chosen(pool) == set()
+    assert pool.next_return() == soon - 10
+    pool.put(account("alice"))
+    assert chosen(pool) == {"alice"}
+
+
+def test_a_cooldown_for_one_kind_of_request_leaves_the_others_alone(clock: FakeClock) -> None:
+    """In its lane only; the account is ready for people, and the lane is gone when nobody cools for it any more."""
+    pool = pool_of(clock, account("alice"), account("bob"))
+    alice = AccountKey.of("p", "alice")
+    pool.throttle(alice, clock.time() + 60, "429", lane="large", sent_at=clock.time())
+
+    def in_lane(lane: str) -> set[str]:
+        return {m.account.name for _ in range(6) if (m := pool.choose(REQUEST, (), lane)) is not None}
+
+    assert (in_lane("large"), in_lane("small"), in_lane("")) == ({"bob"}, {"alice", "bob"}, {"alice", "bob"})
+    assert state_of(pool, "alice", clock) is State.READY
+    assert pool.next_return("large") == clock.time() + 60
+    assert pool.next_return("small") is None
+    pool.put(account("bob", proxy_disabled=True))
+    assert (in_lane("large"), in_lane("small")) == (set(), {"alice"})
+    clock.jump(60)
+    assert in_lane("large") == {"alice"}
+    pool.began(alice, "probe", "large")
+    assert (in_lane("large"), in_lane("small")) == (set(), {"alice"})
+    assert pool.proved(alice, lane="large", sent_at=clock.time())
+    assert (in_lane("large"), in_lane("small")) == ({"alice"}, {"alice"})
+
+
+def test_there_are_never_more_lanes_than_anybody_could_need(clock: FakeClock) -> None:
+    """What clients name must not take up memory for ever: the lane that is free first makes room."""
+    pool = pool_of(clock, account("alice"), account("bob"))
+    for number in range(2 * MOST_LANES):
+        pool.throttle(
+            AccountKey.of("p", "alice"), clock.time() + 60 + number, "429", lane=f"l{number}", sent_at=clock.time()
+        )
+    assert pool.choose(REQUEST, (), "l0") is not None
+    assert {m.account.name for _ in range(4) if (m := pool.choose(REQUEST, (), f"l{2 * MOST_LANES - 1}"))} == {"bob"}
+    assert len(pool._lanes.kinds) == MOST_LANES
+
+
+def test_a_spared_account_returns_at_its_reset(clock: FakeClock) -> None:
+    """By itself, and it is told once, so that its file can say so."""
+    soon = int(clock.time()) + 60
+    spared = {"proxy_disabled": True, "proxy_disabled_reason": "quota_protection", "proxy_disabled_until": soon}
+    pool = pool_of(clock, account("alice", **spared))
+    assert state_of(pool, "alice", clock) is State.PAUSED
+    assert (pool.next_return(), pool.take_spared()) == (soon, [])
+    clock.jump(60)
+    assert chosen(pool) == {"alice"}
+    assert [member.account.name for member in pool.take_spared()] == ["alice"]
+    assert pool.take_spared() == []
+    disabled = account("alice", disabled=True, **spared)
+    pool.put(disabled)
+    assert state_of(pool, "alice", clock) is State.DISABLED
+
+
 type Step = tuple[str, int]
 
-
-@given(
-    steps=st.lists(
-        st.tuples(st.sampled_from(["put", "pause", "disable", "break", "cool", "remove", "later"]), st.integers(0, 4))
-    )
+_SPARED = {"proxy_disabled": True, "proxy_disabled_reason": "quota_protection"}
+_ACTIONS = (
+    *("put", "pause", "spare", "disable", "break", "cool", "warm", "remove", "later", "throttle", "throttle_lane"),
+    *("began", "ended", "proved", "reload", "stored"),
 )
+
+
+@given(steps=st.lists(st.tuples(st.sampled_from(_ACTIONS), st.integers(0, 4)), max_size=50))
 def test_the_rotation_holds_exactly_those_that_can_serve(steps: list[Step]) -> None:
-    """After any history, who is chosen is who is ready, and evenly so."""
+    """After any history, who is chosen is who is ready, and evenly so; and the running counts are the true ones."""
     clock = FakeClock()
     pool = pool_of(clock)
     for action, number in steps:
-        name = f"a{number}"
-        match action:
-            case "put":
-                pool.put(account(name))
-            case "pause":
-                pool.put(account(name, proxy_disabled=True))
-            case "disable":
-                pool.put(account(name, disabled=True))
-            case "break":
-                pool.put(BrokenAccount(pool="p", name=name, reason="cut in half"))
-            case "cool":
-                pool.cool(AccountKey.of("p", name), clock.time() + 5, "")
-            case "remove":
-                pool.remove(AccountKey.of("p", name))
-            case _:
-                clock.jump(3)
-    ready = {m.account.name for m in pool if m.state(clock.time()) is State.READY}
-    served = Counter(m.account.name for m in (pool.choose(REQUEST) for _ in range(3 * len(ready))) if m)
-    assert served == dict.fromkeys(ready, 3)
-    assert pool.counts()[State.READY] == len(ready)
+        pool = _play(pool, clock, action, number)
+        now = clock.time()
+        ready = {m.record.name for m in pool if m.state(now) is State.READY}
+        assert {k: v for k, v in pool.counts().items() if v} == Counter(m.state(now) for m in pool)
+        assert (pool.next_return() is not None) or not any(
+            m.state(now) is State.COOLING or (m.state(now) is State.PAUSED and m.account.spared()) for m in pool
+        )
+        in_lane = {m.record.name for m in (pool.choose(REQUEST, (), "lane") for _ in range(5)) if m}
+        assert in_lane <= ready
+        served = Counter(m.record.name for m in (pool.choose(REQUEST) for _ in range(3 * len(ready))) if m)
+        assert served == dict.fromkeys(ready, 3)
+    clock.jump(10_000)
+    able = {m.record.name for m in pool if m.standing(clock.time()) is State.READY}
+    assert chosen(pool) == able
+
+
+def _play(pool: Pool, clock: FakeClock, action: str, number: int) -> Pool:  # noqa: C901, PLR0912 - one each
+    name, key, now = f"a{number}", AccountKey.of("p", f"a{number}"), clock.time()
+    match action:
+        case "put":
+            pool.put(account(name))
+        case "pause":
+            pool.put(account(name, proxy_disabled=True))
+        case "spare":
+            pool.put(account(name, proxy_disabled_until=int(now) + 4, **_SPARED))
+        case "stored":
+            pool.put(account(name, cooldowns=(Cooldown(until=int(now) + 7), Cooldown(until=int(now) + 5, key="lane"))))
+        case "disable":
+            pool.put(account(name, disabled=True))
+        case "break":
+            pool.put(BrokenAccount(pool="p", name=name, reason="cut in half"))
+        case "cool":
+            pool.cool(key, now + 5, "")
+        case "warm":
+            pool.warm(key)
+        case "throttle":
+            pool.throttle(key, now + 5 if number % 2 else None, "429", sent_at=now - number)
+        case "throttle_lane":
+            pool.throttle(key, now + 5, "429", lane="lane", sent_at=now)
+        case "began":
+            pool.began(key, name, "lane" if number % 2 else "")
+        case "ended":
+            pool.ended(key, name, "lane" if number % 2 else "")
+        case "proved":
+            pool.proved(key, lane="lane", sent_at=now)
+        case "remove":
+            pool.remove(key)
+        case "reload":
+            former, pool = pool, pool_of(clock, *(member.record for member in pool))
+            pool.inherit(former)
+        case _:
+            clock.jump(3)
+    return pool
