@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from mitmproxy import exceptions
+from mitmproxy.addonmanager import AddonManager
 
 from authpool.proxy import wire
 from authpool.proxy.addon import Gateway
@@ -118,6 +119,18 @@ async def test_a_reload_takes_in_the_configuration_and_never_empties_the_pool(ri
 
     assert set(statuses) == {200}
     assert service.snapshot.config.gateway.max_accounts == (7 if how == "configuration" else 3)
+
+
+async def test_fast_dispatch_follows_the_configuration(rig: Rig) -> None:
+    """A reload switches it off and on again."""
+    home = rig.home("alice")
+    async with reverse_gateway(rig) as gateway, client(gateway.url) as api:
+        for fast in (True, False, True):
+            write_configuration(home, pools={"p": rig.pool()}, gateway={"fast_dispatch": fast})
+            await gateway.wait_until(
+                lambda fast=fast: (AddonManager.trigger_event is wire.fast_trigger_event) is fast  # type: ignore[misc]
+            )
+            assert (await api.get("/x")).status_code == 200
 
 
 async def _ask_until_cancelled(api: object) -> list[int]:

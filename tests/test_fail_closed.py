@@ -6,6 +6,7 @@ What must never arrive there: the client's own credential, no credential at all,
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Self
@@ -297,6 +298,28 @@ async def test_map_remote_between_hosts_of_no_pool_works_as_ever(rig: Rig, other
     assert other.received[0].bearer == "the-clients-own"
 
 
+class _Rewrites:
+    """An addon after ours that gives the request another path."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        flow.request.path = self._path
+
+
+@pytest.mark.parametrize(("path", "status"), (("/b/x", 500), ("/c", 500), ("/a/%2e%2e/b", 500), ("/a/y?z=1", 200)))
+async def test_an_addon_that_turns_a_request_into_another_pools_gets_no_credential(
+    rig: Rig, path: str, status: int
+) -> None:
+    """The pool was chosen by the path as well; within the pool's own paths a rewrite is nobody's business."""
+    rig.home("alice", paths=["/a/*"], pools={"q": rig.pool(paths=["/b/*"])})
+    async with reverse_gateway(rig, _Rewrites(path)) as gateway, client(gateway.url) as api:
+        answer = await api.get("/a/x")
+    assert answer.status_code == status
+    assert [request.target for request in rig.upstream.received] == ([path] if status == 200 else [])
+
+
 @pytest.mark.parametrize("hook", ("requestheaders", "request"))
 @pytest.mark.parametrize("body", (b"", b"body"), ids=("get", "post"))
 async def test_an_addon_that_turns_a_request_to_another_port_gets_no_credential(
@@ -433,6 +456,7 @@ async def test_a_script_that_is_reloaded_broken_or_deleted_leaks_nothing(rig: Ri
         await traffic.wait_for(200)
         later(script, text + "\nthis is not Python\n")
         await traffic.wait_for(500)
+        gateway.send_signal(signal.SIGHUP)  # which nobody takes for a reload now, and nobody dies of
         settled = len(rig.upstream.received)
         later(script, text)
         await traffic.wait_for(200)

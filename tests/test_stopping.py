@@ -39,7 +39,10 @@ async def test_no_refresh_begins_once_the_gateway_is_to_stop(
     token_endpoint: ScriptedTokenEndpoint,
     upstream: Upstream,
 ) -> None:
-    """SIGTERM while refreshes are under way: a request waits for none and begins none; what was asked is written."""
+    """SIGTERM while refreshes are under way: a request waits for none and begins none; what was asked is written.
+
+    Who is connected is refused; nobody else gets in.
+    """
     rig = Rig(folder=tmp_path, provider=rotating, endpoint=token_endpoint, upstream=upstream)
     home = rig.home(*NAMES, expires_in=-10, paths=["/v1/*"])
     token_endpoint.script = slow = _Slow(rotating)
@@ -55,6 +58,10 @@ async def test_no_refresh_begins_once_the_gateway_is_to_stop(
                 await asyncio.sleep(0.01)
         answers = [await client.get(f"{gateway.url}/v1/x") for _ in NAMES]
         assert [answer.headers["Authpool-Error"] for answer in answers] == ["gateway_error"] * len(NAMES)
+
+        async with httpx.AsyncClient(trust_env=False, timeout=5) as newcomer:
+            with pytest.raises(httpx.ConnectError):  # so a balancer, or a client that tries again, goes elsewhere
+                await newcomer.get(f"{gateway.url}/v1/x")
 
         slow.may_answer.set()
         assert await gateway.stop() == 0
