@@ -354,7 +354,18 @@ MISTAKES = [
         "has a character in it that a URL can't have.",
         None,
     ),
-    (pool('revoke_url = "https://op.example:99999/"'), "pools.x.revoke_url", "is not a URL.", None),
+    (
+        pool('revoke_url = "https://op.example:65536/"'),
+        "pools.x.revoke_url",
+        "names a port that there is not: 1 to 65535.",
+        URL_REMEDY,
+    ),
+    (
+        pool('revoke_url = "https://op.example:0/"'),
+        "pools.x.revoke_url",
+        "names a port that there is not: 1 to 65535.",
+        URL_REMEDY,
+    ),
     (pool('revoke_url = "https://[::1/"'), "pools.x.revoke_url", "is not a URL.", None),
     (
         pool('issuer = "https://op.example/?a=b"'),

@@ -66,6 +66,11 @@ class EndpointResolver:
             raise DiscoveryError(f"issuer {pool.issuer} publishes no token_endpoint", transient=False)
         return endpoints
 
+    def known_token_url(self, pool: PoolConfig) -> str | None:
+        """The pool's token endpoint, as far as it is known without asking anybody."""
+        published = self._known.get(pool.issuer or "")
+        return pool.token_url or (None if published is None else published.token_url)
+
     def forget(self) -> None:
         """Ask every issuer again when its endpoints are needed next."""
         self._known.clear()

@@ -46,9 +46,16 @@ def _split(url: str) -> SplitResult:
         raise ValueError("has a character in it that a URL can't have.")
     try:
         parts = urlsplit(url)
-        port = parts.port
     except ValueError:
         raise ValueError("is not a URL.") from None
-    if port == 0:
-        raise ValueError("names port 0.")
+    _check_port(parts)
     return parts
+
+
+def _check_port(parts: SplitResult) -> None:
+    try:
+        port = parts.port
+    except ValueError:  # not a number, or above 65535
+        port = 0
+    if port == 0:
+        raise ValueError("names a port that there is not: 1 to 65535.")
