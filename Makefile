@@ -32,7 +32,7 @@ test-oldest: $(OLDEST)/.ready
 # The model of the world, for as many worlds as SOAK says.
 SOAK ?= 2000
 soak: $(VENV)/.ready
-	HYPOTHESIS_PROFILE=soak WORLD_SOAK_EXAMPLES=$(SOAK) $(VENV)/bin/python -m pytest -s --timeout 0 tests/test_world.py $(ARGS)
+	HYPOTHESIS_PROFILE=soak WORLD_SOAK_EXAMPLES=$(SOAK) $(VENV)/bin/python -m pytest -s --timeout 0 -o faulthandler_timeout=0 tests/test_world.py $(ARGS)
 
 check: $(VENV)/.ready
 	$(VENV)/bin/ruff format --check .
