@@ -36,6 +36,13 @@ def test_every_pool_must_be_able_to_serve(pools: Mapping[str, Mapping[State, int
     assert answer.document["pools"] == {name: {"ready": 0} | counts for name, counts in pools.items()}
 
 
+def test_a_pool_with_a_rejected_client_and_no_live_token_can_not_serve() -> None:
+    """Its accounts count as what they are, and the pool says what ails it."""
+    answer = health({"a": {State.READY: 1}, "b": {State.READY: 2}}, ["b"])
+    assert answer.status == 503
+    assert answer.document["pools"] == {"a": {"ready": 1}, "b": {"ready": 2, "client": "rejected"}}
+
+
 @pytest.fixture(autouse=True)
 def stock_mitmproxy() -> Iterator[None]:
     """Leave mitmproxy as it was."""

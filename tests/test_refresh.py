@@ -56,6 +56,23 @@ class TestOneFlightPerAccount:
         }
         assert len(rig.settled) == 1
 
+    async def test_those_who_ask_by_force_share_the_next_flight(self, rig: Rig) -> None:
+        """The one under way is not theirs; the one after it is that of all of them, and the end waits for it."""
+        account = await rig.add()
+        gate = asyncio.Event()
+        rig.transport.meanwhile = gate.wait
+        first = asyncio.ensure_future(rig.refresher.refresh(account))
+        await rig.clock.settle()
+        others = [asyncio.ensure_future(rig.refresher.refresh(account, force=True)) for _ in range(3)]
+        await rig.clock.settle()
+        assert len(rig.transport.posts) == 1
+        rig.transport.meanwhile = None
+        gate.set()
+        outcomes = await asyncio.gather(first, *others)
+        assert len(rig.transport.posts) == 2
+        assert all(isinstance(outcome, Ready) for outcome in outcomes)
+        assert rig.provider.is_current(rig.stored().token.refresh_token or "")
+
     async def test_a_caller_that_leaves_does_not_orphan_the_rotation(self, rig: Rig) -> None:
         """The only caller is cancelled while the POST is under way; the new pair is stored all the same."""
         account = await rig.add()
@@ -286,6 +303,32 @@ class TestWriteThenPublish:
         assert rig.transport.presented == [account.token.refresh_token, first.account.token.refresh_token]
         assert rig.stored().proxy_disabled
         assert "held a spent refresh token again" in caplog.text
+
+    async def test_an_editor_that_saves_during_a_refresh_loses_no_token(self, rig: Rig) -> None:
+        """The file of two rotations ago is there when the answer comes: the new pair takes its place."""
+        oldest = await rig.add()
+        middle = await rig.refresher.refresh(oldest)
+        assert isinstance(middle, Ready)
+        rig.transport.meanwhile = lambda: rig.operator.update(
+            oldest.key, lambda _: replace(oldest, proxy_disabled=True)
+        )
+        assert isinstance(await rig.refresher.refresh(middle.account, force=True), Ready)
+        assert rig.provider.is_current(rig.stored().token.refresh_token or "")
+        assert rig.stored().generation == middle.account.generation + 1
+        assert rig.stored().proxy_disabled
+
+    async def test_what_another_process_spent_is_put_back_too(self, rig: Rig) -> None:
+        """This one followed the store, and so it knows."""
+        account = await rig.add()
+        first = await rig.process().refresh(account)
+        assert isinstance(first, Ready)
+        assert not rig.refresher.followed(account, first.account)
+        await rig.operator.update(account.key, lambda _: account)
+        assert rig.refresher.followed(first.account, account)
+        await rig.refresher.heal(account.key)
+        assert rig.stored().token == first.account.token
+        rig.refresher.removed(account.key)
+        assert not rig.refresher.followed(first.account, account)
 
     async def test_a_pair_that_is_lost_at_the_end_is_said_so(self, rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
         """Nothing could be done, but the operator knows."""

@@ -56,19 +56,32 @@ def test_a_client_at_fault_is_held_back_for_a_while() -> None:
     """Then it is asked again; blame that goes on is no news."""
     watch = ClientWatch()
     assert watch.blame("c", "pool", "why", NOW)
-    assert watch.held_back("c", NOW + FAULT_SECONDS - 1) is not None
-    assert watch.held_back("c", NOW + FAULT_SECONDS) is None
-    assert watch.held_back("d", NOW) is None
+    assert watch.held_back("c", "pool", NOW + FAULT_SECONDS - 1) is not None
+    assert watch.held_back("c", "pool", NOW + FAULT_SECONDS) is None
+    assert watch.held_back("d", "pool", NOW) is None
     assert not watch.blame("c", "pool", "why", NOW + FAULT_SECONDS)
     assert watch.fault_of("pool") == "why"
     assert watch.fault_of("other") is None
+
+
+def test_pools_that_share_a_client_share_its_fault() -> None:
+    """Whoever met it first, or last: each of them shows why it is held back, and it is news to each."""
+    watch = ClientWatch()
+    assert watch.blame("c", "one", "why", NOW)
+    assert watch.fault_of("two") is None
+    assert watch.blame("c", "two", "why", NOW)
+    assert watch.held_back("c", "three", NOW) is not None
+    assert [watch.fault_of(pool) for pool in ("one", "two", "three")] == ["why"] * 3
+    assert not watch.blame("c", "one", "why", NOW)
+    assert watch.accepted("c") is not None
+    assert [watch.fault_of(pool) for pool in ("one", "two", "three")] == [None] * 3
 
 
 def test_a_clock_put_back_ends_the_wait() -> None:
     """A wait can't be longer than it can have been set to."""
     watch = ClientWatch()
     watch.blame("c", "pool", "why", NOW)
-    assert watch.held_back("c", NOW - 3600) is None
+    assert watch.held_back("c", "pool", NOW - 3600) is None
 
 
 def test_forgetting() -> None:
@@ -77,6 +90,6 @@ def test_forgetting() -> None:
     rejections(watch, ACCOUNTS)
     watch.blame("c", "pool", "why", NOW)
     watch.forget()
-    assert watch.held_back("c", NOW) is None
+    assert watch.held_back("c", "pool", NOW) is None
     assert watch.fault_of("pool") is None
     assert rejections(watch, 1) == [False]

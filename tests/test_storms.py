@@ -1,23 +1,28 @@
 """A token endpoint that is down: nobody storms it, live tokens serve to their end, and all is well soon after."""
 
 from collections import Counter
+from contextlib import AsyncExitStack
 from email.utils import formatdate
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from authpool.account import AccountKey
 from authpool.pool import State
 from authpool.refresh.endpoint_watch import MAX_HOLD_SECONDS, PAUSE_SECONDS, EndpointWatch, blames_endpoint
-from authpool.refresh.outcome import Ready, Unavailable
-from authpool.refresh.storm import WAY_OUT
+from authpool.refresh.outcome import Dead, Ready, Unavailable
+from authpool.refresh.storm import ACCOUNTS, WAY_OUT
 from authpool.refresh.verdict import Answer, NotSent, Reply, ReplyLost, judge
 from authpool.verbs.operations import live_rows
 from support.answers import JSON
 from support.clock import FakeClock
+from support.home import read_account, write_account
+from support.idle_gateway import idle_gateway, idle_home
 from support.operator import open_desk
 from support.outage import BEGIN_SECONDS, END_SECONDS, Failure, Outage
-from support.transport import INVALID_GRANT, Rig, reply
+from support.rotating_provider import RotatingProvider
+from support.transport import INVALID_GRANT, Rig, Transport, reply
 
 URL, OTHER = "https://auth.example.com/token", "https://other.example.com/token"
 LONGEST = PAUSE_SECONDS[1]
@@ -219,6 +224,50 @@ async def test_the_log_says_once_that_an_endpoint_is_down_and_once_that_it_is_ba
     for account in accounts:
         await rig.refresher.refresh(account, probe=True)
     assert [caplog.text.count(words) for words in ("is down (HTTP 503)", "answers again")] == [1, 1]
+
+
+# --- several gateways on one home -----------------------------------------------------------------------------
+
+
+async def test_four_gateways_on_one_home_disable_no_more_than_one_would(tmp_path: Path, clock: FakeClock) -> None:
+    """Each hears, before its verdict, of those the others wrote down: the fourth account of a client stays."""
+    provider = RotatingProvider(monotonic=clock.monotonic)
+    names = [f"user{number}" for number in range(12)]
+    home = idle_home(tmp_path, clock, provider, *names)
+    transport = Transport(provider)
+    transport.script.extend([INVALID_GRANT] * len(names))
+    async with AsyncExitStack() as running:
+        gateways = [await running.enter_async_context(idle_gateway(home, clock, transport)) for _ in range(4)]
+        for number, name in enumerate(names):
+            gateway = gateways[number % 4]
+            member = gateway.snapshot.pools["p"].get(AccountKey.of("p", name))
+            assert member is not None
+            await gateway.refresher.refresh(member.account, force=True)
+        assert len([name for name in names if read_account(home, f"p/{name}")["disabled"]]) == ACCOUNTS - 1
+        assert [gateway.refresher.fault("p") is not None for gateway in gateways] == [True] * 4
+        # One that is accepted anywhere ends it everywhere, as soon as the store tells.
+        transport.script.clear()
+        last = gateways[0].snapshot.pools["p"].get(AccountKey.of("p", names[-1]))
+        assert last is not None
+        assert isinstance(await gateways[0].refresher.refresh(last.account, force=True), Ready)
+        for gateway in gateways:
+            await gateway.catch_up()
+        assert [gateway.refresher.fault("p") for gateway in gateways] == [None] * 4
+
+
+async def test_what_an_operator_disables_is_no_storm(tmp_path: Path, clock: FakeClock) -> None:
+    """Only verdicts of the provider tell on a client."""
+    provider = RotatingProvider(monotonic=clock.monotonic)
+    names = [f"user{number}" for number in range(5)]
+    home = idle_home(tmp_path, clock, provider, *names)
+    transport = Transport(provider)
+    async with idle_gateway(home, clock, transport) as gateway:
+        for name in names[:4]:
+            write_account(home, f"p/{name}", {**read_account(home, f"p/{name}"), "disabled": True})
+        await gateway.catch_up()
+        transport.script.append(INVALID_GRANT)
+        (member,) = [m for m in gateway.snapshot.pools["p"] if m.state(clock.time()) is State.READY]
+        assert isinstance(await gateway.refresher.refresh(member.account, force=True), Dead)
 
 
 # --- a client in trouble --------------------------------------------------------------------------------------

@@ -144,7 +144,10 @@ class WorldMachine(RuleBasedStateMachine):
     def disk(self, trouble: int | None) -> None:
         self.world.disk.trouble = trouble
 
-    @rule(key=keys, what=st.sampled_from([*get_args(Edit.__value__), "add", "add", "save", "save in flight", "remove"]))
+    @rule(
+        key=keys,
+        what=st.sampled_from([*get_args(Edit.__value__), "add", "add", "save", "save in flight", "open", "remove"]),
+    )
     def operate(self, key: AccountKey, what: Any) -> None:
         """By hand, without regard to locks."""
         if what == "add":
@@ -153,11 +156,26 @@ class WorldMachine(RuleBasedStateMachine):
             return
         elif what == "remove":
             self.world.remove(key)
+        elif what == "open":
+            self.world.open_editor(key)
         elif what in {"save", "save in flight"}:
             ours = [f for f in self.world.air if f.refresh_token.endswith(f"-of-{key.name}")]
             self.world.save_by_rename(key, ours[0] if ours and what == "save in flight" else None)
         else:
             self.world.edit(key, what)
+
+    @rule(number=numbers, key=keys, noticed=st.booleans(), first=st.sampled_from(["open", "refresh", "add", "pause"]))
+    def an_editor_saves_what_it_loaded(self, number: int, key: AccountKey, first: str, *, noticed: bool) -> None:
+        """The spent token is back in the file, with whatever else was in it then."""
+        if first == "refresh":
+            self.world.disk.trouble = None
+            self.world.open_editor(key)
+            self.fly(number, key, "force", ["answer"])
+        elif first != "open" and self.world.stored(key) is not None:
+            self.world.open_editor(key)
+            self.operate(key, first)
+        self.world.save_editor(key, noticed=noticed)
+        self.take_off(number, key, "force")
 
     # --- what must hold ---------------------------------------------------------------------------------------
 

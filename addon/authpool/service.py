@@ -18,6 +18,7 @@ from authpool.config.routing import Router
 from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError
 from authpool.events import AccountEvent
 from authpool.failover import Failover
+from authpool.health import is_dry
 from authpool.keeper import Keeper
 from authpool.limits import Limits
 from authpool.plugins import Plugins
@@ -88,6 +89,7 @@ class Service:
             clock=self.clock,
             notify=self.notify,
             settled=self._settle,
+            news=self.catch_up,
         )
         self._limits = Limits(self.store, self.clock, self.notify)
         self.broker = Broker(self._pools, self.refresher, self.clock)
@@ -97,6 +99,7 @@ class Service:
         self._marks: tuple[object, ...] = ()
         self._reloading = asyncio.Lock()
         self._store_trouble = ""
+        self._healing: set[asyncio.Task[None]] = set()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -113,9 +116,9 @@ class Service:
 
     async def stop(self) -> None:
         """Stop following, let refreshes land, close connections."""
-        for task in self._tasks:
+        for task in [*self._tasks, *self._healing]:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._healing, return_exceptions=True)
         await self.refresher.aclose()
         await self._limits.aclose()
         await self.resolver.aclose()
@@ -140,6 +143,12 @@ class Service:
         self._audit.record(event)
         self.plugins.notify(event)
 
+    def dry_pools(self) -> list[str]:
+        """The pools whose client the token endpoint rejects, and where no access token is left to serve with."""
+        now = self.clock.time()
+        pools = self._snapshot.pools
+        return [name for name, pool in pools.items() if self.refresher.fault(name) is not None and is_dry(pool, now)]
+
     # --- building and swapping --------------------------------------------------------------------------------
 
     async def _build(self, config: Config) -> None:
@@ -148,6 +157,8 @@ class Service:
         former = self._snapshot.pools
         known = {member.key: member.record for pool in former.values() for member in pool}
         records = dict(await self.store.load(config.pools.keys()))
+        for key, record in records.items():
+            self._compare(known.get(key), record)
         for pool in former.values():
             for member in pool:  # what changed in memory while the store was read is newer than what was read
                 if member.key in records and known.get(member.key) is not member.record:
@@ -226,9 +237,11 @@ class Service:
         before = pool.get(key)
         former = before.record if before is not None else None
         if record is None:
+            self.refresher.removed(key)
             pool.remove(key)
             logger.info("Account %s was removed", former.address if former is not None else key)
             return
+        self._compare(former, record)
         member = pool.put(record)
         self._keeper.plan(member)
         match member.state(self.clock.time()):
@@ -239,6 +252,19 @@ class Service:
             case _ if isinstance(former, Account) and former.disabled and isinstance(record, Account):
                 if record.token.refresh_token != former.token.refresh_token and not record.disabled:
                     logger.info("Account %s re-enabled: new refresh token", record.address)
+
+    def _compare(self, former: Record | None, record: Record) -> None:
+        """Let the refresher learn from what somebody did to an account, and undo what would end its grant."""
+        if not (isinstance(former, Account) and isinstance(record, Account)) or former == record:
+            return
+        if self.refresher.followed(former, record):
+            task = asyncio.create_task(self._heal(record.key), name=f"heal {record.address}")
+            self._healing.add(task)
+            task.add_done_callback(self._healing.discard)
+
+    async def _heal(self, key: AccountKey) -> None:
+        with contextlib.suppress(AuthpoolError):  # then it is done by the next refresh, before anything else
+            await self.refresher.heal(key)
 
     def _settle(self, key: AccountKey, outcome: Outcome) -> None:
         self._keeper.settle(key, outcome)

@@ -110,6 +110,8 @@ class CrashingProcess:
         self.files = DyingFiles(disk, self.crash)
         self.store = FolderStore(folder, run=inline, files=self.files)
         self.seen: dict[AccountKey, Account] = {}
+        self.left_behind: set[str] = set()
+        """Refresh tokens that this process saw replaced: none of them is one to present, whoever brings it back."""
         self._posted = posted
         self._callers: set[asyncio.Task[Outcome]] = set()
         self.refresher = Refresher(
@@ -166,10 +168,22 @@ class CrashingProcess:
 
     def _settled(self, key: AccountKey, outcome: Outcome) -> None:
         if isinstance(outcome, Ready):
+            self._leave_behind(outcome.account)
             self.seen[key] = outcome.account
 
     def _take_in(self, records: Mapping[AccountKey, Any]) -> None:
         for key, record in records.items():
-            self.seen.pop(key, None)
+            former = self.seen.get(key)
             if isinstance(record, Account):
+                if former is not None and former != record:
+                    self.refresher.followed(former, record)
+                self._leave_behind(record)
                 self.seen[key] = record
+            else:
+                self.seen.pop(key, None)
+                self.refresher.removed(key)
+
+    def _leave_behind(self, account: Account) -> None:
+        former = self.seen.get(account.key)
+        if former is not None and account.generation > former.generation:
+            self.left_behind |= {former.token.refresh_token or ""} - {account.token.refresh_token or ""}

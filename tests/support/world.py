@@ -55,6 +55,9 @@ class World:
         self._on_disk: set[str] = set()
         self._edits: dict[AccountKey, dict[str, Any]] = {}
         self._disabled: set[AccountKey] = set()
+        self._drafts: dict[AccountKey, bytes] = {}
+        self._brought_back: set[int] = set()
+        """Grants of which somebody's editor brought a spent token back."""
         self._surprises: list[str] = []
         (self.home / "pool").mkdir(mode=0o700)
 
@@ -158,6 +161,7 @@ class World:
 
     def remove(self, key: AccountKey) -> None:
         self._edits.pop(key, None)
+        self._drafts.pop(key, None)
         self._disabled.discard(key)
         self.run(self._operator.update(key, lambda _: None))
 
@@ -174,6 +178,35 @@ class World:
             self.land(meanwhile, "answer")
         backup.rename(path)
         self.run(seconds=1.0)
+
+    def open_editor(self, key: AccountKey) -> None:
+        """Load the file into an editor, as it is now."""
+        path = self._operator.path_of(key)
+        if path is not None:
+            self._drafts[key] = path.read_bytes()
+
+    def save_editor(self, key: AccountKey, *, noticed: bool = True) -> None:
+        """Save what was loaded over whatever came since; the gateways take it in, or (not `noticed`) have not yet."""
+        path, draft, held = self._operator.path_of(key), self._drafts.get(key), self.stored(key)
+        if path is None or draft is None or held is None:
+            return
+        saved = parse_account(key.pool, key.name, draft)
+        if saved.token.refresh_token != held.token.refresh_token:
+            self._brought_back |= {self._grant_of[account.token.refresh_token or ""] for account in (saved, held)}
+        self._edits[key] = {
+            "proxy_disabled": saved.proxy_disabled,
+            "extra": dict(saved.extra),
+            "token_extra": dict(saved.token.extra),
+        }
+        (self._disabled.add if saved.disabled else self._disabled.discard)(key)
+        aside = path.with_suffix(".new")
+        aside.touch(mode=0o600)
+        aside.write_bytes(draft)
+        aside.replace(path)
+        if noticed:
+            for process in self.processes:
+                if not process.dead:
+                    self.run(process.follow())
 
     # --- what must hold ---------------------------------------------------------------------------------------
 
@@ -209,6 +242,8 @@ class World:
         token, reason = account.token.refresh_token or "", account.disabled_reason or ""
         revoked = self._grant_of[token] in self._revoked
         assert not self.provider.is_current(token), f"{key} was healthy, and is disabled: {reason}"
+        if self._grant_of[token] in self._brought_back:
+            return  # who did not know that it was spent presented it, and has nothing to say but what it heard
         if not revoked or token in self._successors:
             assert reason.startswith("rotation_lost:"), f"we lost {key}, and say {reason}"
         if token not in self._unclear:
@@ -225,6 +260,8 @@ class World:
         elif process.dead:
             self._unclear.add(held or "")
             del self._arrived[token]
+        elif self._grant_of[token] in self._brought_back and held not in process.left_behind:
+            del self._arrived[token]  # to this process what an editor saved looks like somebody's sign-in
         else:
             unwritten = process.unwritten(key)
             assert unwritten is not None, f"{key}: a refresh token that had arrived is lost"
@@ -234,6 +271,11 @@ class World:
         token = flying.refresh_token
         key = AccountKey.of("pool", token.rpartition("-of-")[2])
         account = self.stored(key)
+        if self._grant_of[token] in self._brought_back:
+            if token in flying.process.left_behind:
+                self._surprises.append(f"{key}: an editor brought a spent token back, and who knew it presents it")
+            self.air.append(flying)
+            return
         if account is not None and account.token.refresh_token == token:
             pending = account.pending_refresh
             if pending is None or pending.fingerprint != fingerprint(token):

@@ -248,7 +248,8 @@ class Traffic:
     def _answer_health(self, flow: http.HTTPFlow) -> None:
         request, snapshot = flow.request, self._service.snapshot
         there = {name: snapshot.pools.get(name) for name in snapshot.config.pools}
-        answer = health.health({name: {} if pool is None else pool.counts() for name, pool in there.items()})
+        counts = {name: {} if pool is None else pool.counts() for name, pool in there.items()}
+        answer = health.health(counts, self._service.dry_pools())
         named = canonical_host(request.host) == health.HOST
         if named and (request.scheme, request.path.partition("?")[0]) != ("http", health.PATH):
             answer = health.NOT_FOUND

@@ -51,6 +51,21 @@ def client_of(pool: PoolConfig, account: Account) -> OAuthClient | None:
     return OAuthClient(client_id=pool.client.client_id, client_secret=pool.client.client_secret)
 
 
+def client_name(url: str, pool: PoolConfig, account: Account) -> str:
+    """Name (token endpoint, client) for the storm rule; no secret."""
+    client = client_of(pool, account)
+    return f"{url} {client.client_id if client is not None else ''}"
+
+
+def without_secrets(text: str, account: Account, pool: PoolConfig) -> str:
+    """Take out what was sent, in case the provider's description repeats it."""
+    client = client_of(pool, account)
+    sent = [account.token.access_token, account.token.refresh_token, client.client_secret if client else None]
+    for secret in sorted(filter(None, sent), key=len, reverse=True):
+        text = text.replace(secret, "[redacted]")
+    return text
+
+
 def _request(pool: PoolConfig, url: str, account: Account, form: dict[str, str]) -> GrantRequest:
     headers: dict[str, str] = {}
     client = client_of(pool, account)
@@ -65,9 +80,7 @@ def _request(pool: PoolConfig, url: str, account: Account, form: dict[str, str])
         else:
             form["client_id"] = client.client_id
             form["client_secret"] = client.client_secret
-    return GrantRequest(
-        url=url, form=form, headers=headers, client=f"{url} {client.client_id if client is not None else ''}"
-    )
+    return GrantRequest(url=url, form=form, headers=headers, client=client_name(url, pool, account))
 
 
 def basic_authorization(client_id: str, client_secret: str) -> str:

@@ -5,11 +5,12 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Literal
 
-from authpool.account import Account, AccountKey, PendingRefresh, Token, fingerprint
+from authpool.account import Account, AccountKey, PendingRefresh, fingerprint
 from authpool.clock import Clock
 from authpool.errors import AuthpoolError, BrokenAccountError, StoreError
 from authpool.events import AccountEvent, Notify
 from authpool.refresh.late_writer import LateWriter
+from authpool.refresh.lineage import Lineage
 from authpool.refresh.outcome import Dead, Outcome, Ready
 from authpool.refresh.succession import SupersededError, if_still, succeed
 from authpool.refresh.verdict import Granted
@@ -23,25 +24,24 @@ REMOVAL_SECONDS = 0.5
 class Ledger:
     """Writes for one refresher. Every method is called under the account's lock."""
 
-    def __init__(self, store: Store, late: LateWriter, clock: Clock, notify: Notify) -> None:
+    def __init__(self, store: Store, late: LateWriter, lineage: Lineage, clock: Clock, notify: Notify) -> None:
         self._store = store
         self._late = late
+        self._lineage = lineage
         self._clock = clock
         self._notify = notify
-        self._successors: dict[AccountKey, tuple[str, Token]] = {}
 
     async def read(self, key: AccountKey) -> Account:
-        """Read an account; when its refresh token is one that was spent here, put its successor back first.
+        """Read an account; where an editor brought a spent refresh token back, put its successor there first.
 
-        An editor that loaded the file before a rotation and saves after it brings the spent one back, and presenting
-        that would end the grant. Raises StoreError.
+        Raises StoreError.
         """
         account = await self._store.read(key)
-        spent, successor = self._successors.get(key, (None, account.token))
-        if spent is None or account.token.refresh_token != spent:
+        heal = self._lineage.heal(account)
+        if heal is None:
             return account
+        stored = await self._store.update(key, if_still(account, heal))
         logger.warning("The record of %s held a spent refresh token again; its successor is put back", account.address)
-        stored = await self._store.update(key, if_still(account, lambda current: current.with_token(successor)))
         return stored or account
 
     async def intend(self, account: Account) -> tuple[bool, Account]:
@@ -76,7 +76,7 @@ class Ledger:
 
     async def keep(self, account: Account, granted: Granted, asked_at: float, held: AsyncExitStack) -> Outcome:
         """Write the new pair, and only then let it be used."""
-        change = succeed(account, granted, asked_at)
+        change = succeed(account, granted, asked_at, stale=lambda current: self._lineage.heal(current) is not None)
         rotated = granted.refresh_token not in {None, account.token.refresh_token}
         kind: Literal["rotated", "refreshed"] = "rotated" if rotated else "refreshed"
         try:
@@ -95,7 +95,7 @@ class Ledger:
             self._late.write_later(stored, change, held)
         assert stored is not None  # noqa: S101 - likewise
         if rotated and account.token.refresh_token is not None:
-            self._successors[account.key] = (account.token.refresh_token, stored.token)
+            self._lineage.rotated(account, stored)
         self._notify(AccountEvent(kind=kind, account=stored))
         return Ready(account=stored, posted=True)
 

@@ -8,8 +8,8 @@ Each of these was needed: without the lock and the re-read, six processes that r
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from typing import Literal
 
 from authpool.account import Account, AccountKey, clip_reason
@@ -18,11 +18,14 @@ from authpool.config import PoolConfig
 from authpool.config.discovery import DiscoveryError, EndpointResolver
 from authpool.errors import BrokenAccountError, StoreError, UnknownAccountError
 from authpool.events import Notify
+from authpool.refresh.adoption import already_refreshed, from_memory, from_successor
 from authpool.refresh.asking import Asker
 from authpool.refresh.endpoint_watch import EndpointWatch, presenter
-from authpool.refresh.grant_request import GrantRequest, client_of, grant_request
+from authpool.refresh.grant_request import GrantRequest, grant_request, without_secrets
+from authpool.refresh.hearsay import Hearsay
 from authpool.refresh.late_writer import LateWriter
 from authpool.refresh.ledger import Ledger
+from authpool.refresh.lineage import Lineage
 from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
 from authpool.refresh.storm import WAY_OUT, ClientWatch
 from authpool.refresh.succession import SupersededError
@@ -35,7 +38,6 @@ logger = logging.getLogger(__name__)
 FLIGHTS_PER_ENDPOINT = 16
 LOCK_SECONDS = 30.0
 """A flight waits so long for the account, so that those whose holder hangs do not take up every slot."""
-ADOPT_MARGIN_SECONDS = 1.0
 
 type _Mode = Literal["request", "probe", "force"]
 """How far a flight may go: what is known to be down is asked by a probe when it is due, and by force at any time."""
@@ -54,21 +56,27 @@ class Refresher:
         clock: Clock,
         notify: Notify = lambda event: None,
         settled: Callable[[AccountKey, Outcome], None] = lambda key, outcome: None,
+        news: Callable[[], Awaitable[None]] | None = None,
         rng: random.Random | None = None,
     ) -> None:
+        """`news` takes in what changed in the store, and tells it to `followed`: asked before a verdict."""
         self._store = store
         self._resolver = resolver
         self._pools = pools
         self._clock = clock
         self._settled = settled
+        self._news = news
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._flights: dict[AccountKey, asyncio.Task[Outcome]] = {}
+        self._forced: set[asyncio.Task[Outcome]] = set()
         self._closing = False
         self._endpoints = EndpointWatch(self._rng)
         self._asker = Asker(endpoint, self._endpoints, clock, self._rng)
         self._late = LateWriter(store, clock, self._rng)
-        self._ledger = Ledger(store, self._late, clock, notify)
+        self._lineage = Lineage()
+        self._ledger = Ledger(store, self._late, self._lineage, clock, notify)
         self._clients = ClientWatch()
+        self._hearsay = Hearsay(self._lineage, self._clients, pools, resolver, clock)
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     async def refresh(
@@ -83,9 +91,11 @@ class Refresher:
         wrong is in the outcome.
         """
         flight = self._flights.get(account.key)
-        if force and flight is not None:  # that one may answer from what is stored: let it land, then ask
+        while force and flight is not None:  # that one may answer from what is stored: let it land, then ask
             await asyncio.shield(flight)
-            flight = None
+            flight = self._flights.get(account.key)
+            if flight in self._forced:
+                break  # somebody who waited as well asks now
         if flight is None and self._closing:
             return Unavailable(detail="the gateway is stopping", cause="account")
         if flight is None:
@@ -93,10 +103,12 @@ class Refresher:
             flight = asyncio.create_task(self._fly(account, rejected, mode), name=f"refresh {account.address}")
             if not flight.done():  # an eager task factory may have run it to its end already
                 self._flights[account.key] = flight
+                self._forced.update([flight] if force else [])
                 flight.add_done_callback(lambda landed: self._forget(account.key, landed))
         return await asyncio.shield(flight)
 
     def _forget(self, key: AccountKey, landed: "asyncio.Task[Outcome]") -> None:
+        self._forced.discard(landed)
         if self._flights.get(key) is landed:
             del self._flights[key]
 
@@ -114,6 +126,20 @@ class Refresher:
         """Somebody changed the configuration: ask the clients again."""
         self._clients.forget()
 
+    def followed(self, before: Account, after: Account) -> bool:
+        """The store has another record of an account; True when it holds a spent refresh token again: `heal` it."""
+        self._hearsay.followed(before, after)
+        return self._lineage.heal(after) is not None
+
+    def removed(self, key: AccountKey) -> None:
+        """The account is gone: what comes under its name next is another one."""
+        self._lineage.forget(key)
+
+    async def heal(self, key: AccountKey) -> None:
+        """Put the newest credential back, before anybody presents one that is spent. Raises StoreError."""
+        async with self._store.lock(key):
+            await self._ledger.read(key)
+
     async def aclose(self, patience_seconds: float = 15.0) -> None:
         """Let flights land, so that no rotation is orphaned, and write what is left to write."""
         self._closing = True  # who asks from here on joins a flight under way, or none
@@ -129,6 +155,8 @@ class Refresher:
 
     async def _fly(self, seen: Account, rejected: str | None, mode: _Mode) -> Outcome:
         outcome = await self._outcome(seen, rejected, mode)
+        if isinstance(outcome, Ready) and not outcome.posted:
+            self._lineage.followed(seen, outcome.account)
         try:
             self._settled(seen.key, outcome)
         except Exception:
@@ -149,7 +177,7 @@ class Refresher:
     async def _refresh(self, seen: Account, rejected: str | None, mode: _Mode) -> Outcome:
         unwritten = self._late.get(seen.key)
         if unwritten is not None:
-            return self._from_memory(unwritten, rejected)
+            return from_memory(unwritten, rejected, self._clock.time())
         pool = self._pools().get(seen.pool)
         if pool is None:
             return Gone(detail="the pool is not configured any more")
@@ -180,12 +208,12 @@ class Refresher:
         account = await self._ledger.read(seen.key)
         if account.disabled and mode != "force":
             return Dead(account=account)
-        if mode != "force" and self._already_refreshed(account, seen, rejected):
+        if mode != "force" and already_refreshed(account, seen, rejected, self._clock.time()):
             return Ready(account=account, posted=False)
         if pool.type == "refresh_token" and account.token.refresh_token is None:
             return Unavailable(detail="the account has no refresh token: re-add it", cause="account")
         request = grant_request(pool, url, account)
-        fault = self._clients.held_back(request.client, self._clock.time())
+        fault = self._clients.held_back(request.client, pool.name, self._clock.time())
         if fault is not None and mode != "force":
             return Misconfigured(detail=fault.detail)
         if (held_back := self._held_back(url, mode)) is not None:
@@ -200,20 +228,6 @@ class Refresher:
         now = self._clock.monotonic()
         return None if mode == "force" else self._endpoints.held_back(url, now, probe=mode == "probe")
 
-    def _from_memory(self, unwritten: Account, rejected: str | None) -> Outcome:
-        """Answer for an account whose record can't be written yet; its refresh token on disk must not be used."""
-        if unwritten.disabled:
-            return Dead(account=unwritten, stored=False)
-        if unwritten.token.live(self._clock.time()) and unwritten.token.access_token != rejected:
-            return Ready(account=unwritten, posted=False)
-        return Unavailable(detail="the store can't be written", cause="store")
-
-    def _already_refreshed(self, stored: Account, seen: Account, rejected: str | None) -> bool:
-        known_bad = {rejected, seen.token.access_token}
-        return (
-            stored.token.live(self._clock.time(), ADOPT_MARGIN_SECONDS) and stored.token.access_token not in known_bad
-        )
-
     async def _spend(self, account: Account, pool: PoolConfig, request: GrantRequest, held: AsyncExitStack) -> Outcome:
         """Present the account's refresh token: intent, POST, and what the verdict asks for. Under the lock."""
         outcome: Outcome
@@ -221,7 +235,7 @@ class Refresher:
             cut_off, account = await self._ledger.intend(account)
             asked_at = self._clock.time()
             verdict, lost = await self.ask(request, pool)
-            reason = _without_secrets(getattr(verdict, "reason", ""), account, pool)
+            reason = without_secrets(getattr(verdict, "reason", ""), account, pool)
             match verdict:
                 case Granted():
                     return await self._ledger.keep(account, verdict, asked_at, held)
@@ -241,7 +255,7 @@ class Refresher:
             if not (cut_off or lost):
                 await self._ledger.withdraw(account)
         except SupersededError as superseded:
-            return self._follow(superseded.current)
+            return from_successor(superseded.current, self._clock.time())
         return outcome
 
     async def ask(self, request: GrantRequest, pool: PoolConfig) -> tuple[Verdict, bool]:
@@ -264,6 +278,9 @@ class Refresher:
         """Disable the account, when all the disable rules hold."""
         if account.disabled:  # it was asked by force, and is as dead as before
             return Dead(account=account)
+        if self._news is not None:
+            with suppress(StoreError):  # other gateways on this home may have disabled accounts of this client just now
+                await self._news()
         if self._clients.rejected(request.client, account.key, self._clock.time()):
             return self._fault(
                 pool,
@@ -273,16 +290,6 @@ class Refresher:
             )
         return await self._ledger.condemn(account, reason, held, lost=lost)
 
-    def _follow(self, current: Account | None) -> Outcome:
-        """The credential became another one meanwhile: ours decides nothing any more."""
-        if current is None:
-            return Gone(detail="the account was removed")
-        if current.disabled:
-            return Dead(account=current)
-        if current.token.live(self._clock.time(), ADOPT_MARGIN_SECONDS):
-            return Ready(account=current, posted=False)
-        return Unavailable(detail="the credential was replaced meanwhile", cause="account", retry_after_seconds=0)
-
     # --- clients ----------------------------------------------------------------------------------------------
 
     def _fault(self, pool: PoolConfig, request: GrantRequest, detail: str) -> Misconfigured:
@@ -290,12 +297,3 @@ class Refresher:
         if self._clients.blame(request.client, pool.name, detail, self._clock.time()):
             logger.error("Pool %s: %s; %s", pool.name, detail, WAY_OUT)
         return Misconfigured(detail=detail)
-
-
-def _without_secrets(reason: str, account: Account, pool: PoolConfig) -> str:
-    """Take out what was sent, in case the provider's description repeats it."""
-    client = client_of(pool, account)
-    sent = [account.token.access_token, account.token.refresh_token, client.client_secret if client else None]
-    for secret in sorted(filter(None, sent), key=len, reverse=True):
-        reason = reason.replace(secret, "[redacted]")
-    return reason

@@ -1,6 +1,6 @@
 """Telling a dead client from dead accounts, and holding back the refreshes of a client that is rejected."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from authpool.account import AccountKey
 
@@ -17,7 +17,8 @@ WAY_OUT = "mend the client's settings, or add an account again: the first succes
 class Fault:
     """Why the refreshes of one client are held back, and until when (Unix seconds)."""
 
-    pool: str
+    pools: frozenset[str]
+    """Who asks with that client, as far as they were seen to."""
     detail: str
     until: float
 
@@ -43,20 +44,25 @@ class ClientWatch:
         return self._faults.pop(client, None)
 
     def blame(self, client: str, pool: str, detail: str, now: float) -> bool:
-        """Hold the client's refreshes back for a while; True when that is news."""
-        news = client not in self._faults
-        self._faults[client] = Fault(pool=pool, detail=detail, until=now + FAULT_SECONDS)
-        return news
+        """Hold the client's refreshes back for a while; True when that is news to the pool."""
+        known = self._faults.get(client)
+        pools = frozenset() if known is None else known.pools
+        self._faults[client] = Fault(pools=pools | {pool}, detail=detail, until=now + FAULT_SECONDS)
+        return pool not in pools
 
-    def held_back(self, client: str, now: float) -> Fault | None:
-        """The fault for which the client is not to be asked now."""
+    def held_back(self, client: str, pool: str, now: float) -> Fault | None:
+        """The fault for which the client is not to be asked now, by this pool as little as by the one that met it."""
         fault = self._faults.get(client)
         # An `until` further away than it can have been set: the wall clock was put back.
-        return fault if fault is not None and now < fault.until <= now + FAULT_SECONDS else None
+        if fault is None or not now < fault.until <= now + FAULT_SECONDS:
+            return None
+        if pool not in fault.pools:
+            fault = self._faults[client] = replace(fault, pools=fault.pools | {pool})
+        return fault
 
     def fault_of(self, pool: str) -> str | None:
         """Why a pool's refreshes are held back, for people."""
-        return next((fault.detail for fault in self._faults.values() if fault.pool == pool), None)
+        return next((fault.detail for fault in self._faults.values() if pool in fault.pools), None)
 
     def forget(self) -> None:
         """Somebody changed the configuration: every client gets another chance."""

@@ -16,30 +16,42 @@ class SupersededError(Exception):
         self.current = current
 
 
-def token_from_grant(before: Token, granted: Granted, asked_at: float) -> Token:
-    """The token a response makes of the one before; a response without a refresh token keeps the old (RFC 6749 §6)."""
+def token_from_grant(before: Token, granted: Granted, asked_at: float, presented: Token | None = None) -> Token:
+    """The token a response makes of the one before; a response without a refresh token keeps the old (RFC 6749 §6).
+
+    That is the one `presented`, where the record holds another.
+    """
     lifetime = granted.lifetime_seconds
     return replace(
         before,
         access_token=granted.access_token,
-        refresh_token=granted.refresh_token or before.refresh_token,
+        refresh_token=granted.refresh_token or (presented or before).refresh_token,
         token_type=granted.token_type,
         expires_at=None if lifetime is None else int(asked_at) + lifetime,
         scope=granted.scope or before.scope,
     )
 
 
-def succeed(presented: Account, granted: Granted, asked_at: float) -> Change:
+def succeed(
+    presented: Account,
+    granted: Granted,
+    asked_at: float,
+    *,
+    stale: Callable[[Account], bool] = lambda current: False,
+) -> Change:
     """Put the granted token in the place of the one presented for it, whatever else was edited meanwhile.
 
     The client is not compared: an operator may have mended its secret, and the stored refresh token is spent.
+    `stale` tells a record that an editor brought back from before the one presented: that does not count either.
     """
 
     def change(current: Account | None) -> Account | None:
         same_client = current is not None and current.client == presented.client
-        if not _holds(current, presented) or not (same_client or presented.token.refresh_token):
+        holds = _holds(current, presented) or (current is not None and stale(current))
+        if current is None or not holds or not (same_client or presented.token.refresh_token):
             raise SupersededError(current)
-        return current.with_token(token_from_grant(current.token, granted, asked_at)) if current else None
+        renewed = current.with_token(token_from_grant(current.token, granted, asked_at, presented.token))
+        return replace(renewed, generation=max(renewed.generation, presented.generation + 1))
 
     return change
 

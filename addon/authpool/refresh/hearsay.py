@@ -1,0 +1,52 @@
+"""What other processes did to the accounts, as the store tells it: they are on the same clients and the same files."""
+
+import logging
+from collections.abc import Callable, Mapping
+
+from authpool.account import Account
+from authpool.clock import Clock
+from authpool.config import PoolConfig
+from authpool.config.discovery import EndpointResolver
+from authpool.refresh.grant_request import client_name
+from authpool.refresh.lineage import Lineage
+from authpool.refresh.storm import ClientWatch
+
+logger = logging.getLogger(__name__)
+
+
+class Hearsay:
+    """Lets `lineage` and `clients` hear of it; to be told each change of a record once."""
+
+    def __init__(
+        self,
+        lineage: Lineage,
+        clients: ClientWatch,
+        pools: Callable[[], Mapping[str, PoolConfig]],
+        resolver: EndpointResolver,
+        clock: Clock,
+    ) -> None:
+        self._lineage = lineage
+        self._clients = clients
+        self._pools = pools
+        self._resolver = resolver
+        self._clock = clock
+
+    def followed(self, before: Account, after: Account) -> None:
+        """The store has `after` where it had `before`."""
+        self._lineage.followed(before, after)
+        pool = self._pools().get(after.pool)
+        url = None if pool is None else self._resolver.known_token_url(pool)
+        if pool is None or url is None:
+            return
+        client = client_name(url, pool, after)
+        if after.disabled and not before.disabled:
+            if "invalid_grant" in (after.disabled_reason or ""):  # another gateway's verdict, no operator's
+                # By our clock: it was a moment ago, whatever time the other's clock wrote.
+                self._clients.rejected(client, after.key, self._clock.time())
+        elif _was_granted(before, after) and self._clients.accepted(client) is not None:
+            logger.warning("Pool %s: the token endpoint accepts the client again", pool.name)
+
+
+def _was_granted(before: Account, after: Account) -> bool:
+    new_token = after.token.access_token not in {None, before.token.access_token}
+    return new_token and not after.disabled and after.generation > before.generation

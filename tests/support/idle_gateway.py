@@ -1,0 +1,75 @@
+"""A gateway without mitmproxy on a clock that is turned by hand: hours of its life in a second."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from authpool.account import AccountKey
+from authpool.health import Answer, health
+from authpool.pool import State
+from authpool.refresh.token_client import TokenEndpoint
+from authpool.service import Service
+from authpool.store.folder import FolderStore
+from support.clock import FakeClock
+from support.crashing_process import inline
+from support.home import make_home, token_table, write_account
+from support.rotating_provider import RotatingProvider
+
+TOKEN_URL = "https://provider.test/token"
+STEP_SECONDS = 5.0
+
+
+def idle_home(folder: Path, clock: FakeClock, provider: RotatingProvider, *names: str, **pool: object) -> Path:
+    """A home with these accounts in pool `p`, signed in a moment ago."""
+    table = {"token_url": TOKEN_URL, "client_id": "client", "client_secret": "s", "hosts": ["api.test"], **pool}
+    home = make_home(folder, pools={"p": table})
+    for name in names:
+        sign_in(home, clock, provider, name)
+    return home
+
+
+def sign_in(home: Path, clock: FakeClock, provider: RotatingProvider, name: str, **document: object) -> None:
+    """Write an account's file by hand, with a credential that is new."""
+    token = token_table(provider.issue(name), now=clock.time())
+    write_account(home, f"p/{name}", {"token": token, **document})
+
+
+@asynccontextmanager
+async def idle_gateway(home: Path, clock: FakeClock, endpoint: TokenEndpoint) -> AsyncIterator[Service]:
+    """Run a gateway on the home; nobody sends it a request."""
+    store = FolderStore(home / "accounts", run=inline)
+    service = Service(home, {}, clock=clock, endpoint=endpoint, store=store)
+    await service.start()
+    try:
+        yield service
+    finally:
+        stopping = asyncio.ensure_future(service.stop())
+        while not stopping.done():
+            await turn(clock, STEP_SECONDS)
+        await stopping
+
+
+async def turn(clock: FakeClock, seconds: float, until: Callable[[], object] = lambda: False) -> None:
+    """Turn the clock in small steps, and let the threads of a gateway keep up; no further than `until` holds."""
+    end = clock.monotonic() + seconds
+    while clock.monotonic() < end and not until():
+        await clock.advance(min(STEP_SECONDS, end - clock.monotonic()))
+        await asyncio.sleep(0.0005)
+
+
+def counts(service: Service) -> Mapping[State, int]:
+    """The states of pool `p`."""
+    return service.snapshot.pools["p"].counts()
+
+
+def state(service: Service, name: str) -> State:
+    """The state of an account of pool `p`."""
+    member = service.snapshot.pools["p"].get(AccountKey.of("p", name))
+    assert member is not None
+    return member.state(service.clock.time())
+
+
+def health_of(service: Service) -> Answer:
+    """What the gateway tells of its health."""
+    return health({name: pool.counts() for name, pool in service.snapshot.pools.items()}, service.dry_pools())
