@@ -586,11 +586,12 @@ async def test_trouble_of_the_store_breaks_no_account(folder: Path) -> None:
 
 
 async def test_what_crashes_left_is_cleared_away(folder: Path) -> None:
-    """Temporary files go at load once they are an hour old; younger ones may be somebody's at work."""
+    """Temporary files go at load once they are a day old: a younger one may be of somebody with another clock."""
     old, young = folder / "google" / ".1-dead.tmp", folder / "google" / ".2-alive.tmp"
     for path in (old, young):
         path.write_text("half")
-    os.utime(old, (0, time.time() - 3700))
+    os.utime(old, (0, time.time() - 86500))
+    os.utime(young, (0, time.time() - 7200))
     await FolderStore(folder).load(["google"])
     assert litter(folder) == [young.name]
 

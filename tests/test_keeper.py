@@ -155,6 +155,43 @@ async def test_retry_after_is_honoured(clock: FakeClock, worlds: list[World]) ->
     assert len(world.refresher.asked) == 2
 
 
+@pytest.mark.parametrize("step", (-3600, 3600))
+async def test_a_clock_that_is_put_keeps_nobody_waiting(
+    step: int, clock: FakeClock, worlds: list[World], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wait of seconds stays one of seconds; it is not cut short either."""
+    world = World(clock, account(clock, lifetime=-7200))
+    worlds.append(world)
+    world.refresher.outcome = Unavailable(detail="HTTP 429", retry_after_seconds=100)
+    await clock.advance(1)
+    assert world.state() is State.COOLING
+    clock.jump(step)
+    asked = len(world.refresher.asked)
+    await clock.advance(80)
+    assert len(world.refresher.asked) == asked
+    assert world.state() is State.COOLING
+    world.refresher.outcome = None
+    await clock.advance(40)
+    assert len(world.refresher.asked) == asked + 1
+    assert world.state() is State.READY
+    assert caplog.text.count("The clock was put") == 1
+
+
+async def test_trouble_with_the_store_is_told_once_for_all_accounts(
+    clock: FakeClock, worlds: list[World], caplog: pytest.LogCaptureFixture
+) -> None:
+    """And once when it is over."""
+    world = World(clock, *(account(clock, f"a{number}", lifetime=-10) for number in range(20)))
+    worlds.append(world)
+    world.refresher.outcome = Unavailable(detail="/x: No space left on device", cause="store")
+    await clock.advance(60)
+    assert caplog.text.count("No space left on device") == 1
+    world.refresher.outcome = None
+    await clock.advance(60)
+    assert caplog.text.count("Refreshes wait for the store no more") == 1
+    assert world.state("a7") is State.READY
+
+
 async def test_a_dead_account_leaves_the_pool(clock: FakeClock, worlds: list[World]) -> None:
     """It is noticed although no request used it, within one advisory window of its token's end."""
     alice = account(clock)

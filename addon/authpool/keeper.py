@@ -26,6 +26,10 @@ LOOKS_PER_SECOND = 10.0
 WAKES_PER_SECOND = 50.0
 """When a token endpoint is back, those who waited come at this rate, the first to expire first."""
 HOPELESS_BACKOFF_SECONDS = 300.0
+LOOK_SECONDS = 15.0
+"""So often the wall clock is looked at: it may have been put forward or back."""
+CLOCK_STEP_SECONDS = 2.0
+"""What the wall clock gains or loses between two looks without having been put; a suspended machine's gains more."""
 
 
 class Keeper:
@@ -47,6 +51,8 @@ class Keeper:
         self._woken = asyncio.Event()
         self._slots = asyncio.Semaphore(BACKGROUND_FLIGHTS)
         self._flights: set[asyncio.Task[None]] = set()
+        self._wall_offset = clock.time() - clock.monotonic()
+        self._store_trouble = False
         self._waiting: dict[str, set[AccountKey]] = {}
         """Who waits for which token endpoint (by URL) to come back."""
 
@@ -55,6 +61,7 @@ class Keeper:
         try:
             while True:
                 await self._wait()
+                self._mind_the_clock()
                 now = self._clock.time()
                 while self._due and self._due[0][0] <= now:
                     at, key = heapq.heappop(self._due)
@@ -85,6 +92,8 @@ class Keeper:
             return
         match outcome:
             case Ready():
+                if outcome.posted:
+                    self._tell_of_the_store("")
                 member = pool.put(outcome.account)
                 member.failures, member.retry_at = 0, 0.0
                 pool.warm(key)
@@ -111,12 +120,22 @@ class Keeper:
         else:
             member.failures += 1
             wait = self._backoff(member.failures, outcome)
-            if member.failures == 1:
+            if isinstance(outcome, Unavailable) and outcome.cause == "store":
+                self._tell_of_the_store(outcome.detail)
+            elif member.failures == 1:
                 logger.warning("Refreshing %s did not work: %s", member.record.address, outcome.detail)
         member.retry_at = now + wait
         if not member.record.token.live(now):
             pool.cool(key, member.retry_at, outcome.detail)
         self._note_waiting(key, outcome)
+
+    def _tell_of_the_store(self, trouble: str) -> None:
+        """Once for all accounts, and once when it is over."""
+        if trouble and not self._store_trouble:
+            logger.error("Refreshes wait for the store: %s. Live tokens serve on, and it is tried again", trouble)
+        elif self._store_trouble and not trouble:
+            logger.warning("Refreshes wait for the store no more")
+        self._store_trouble = bool(trouble)
 
     def _backoff(self, failures: int, outcome: Unavailable | Misconfigured) -> float:
         """How long one account waits after so many failures of its own, in seconds."""
@@ -165,6 +184,23 @@ class Keeper:
         lead = member.advisory_seconds * (1 + self._rng.uniform(0, JITTER))
         return max(account.token.expires_at - lead, member.retry_at)
 
+    def _mind_the_clock(self) -> None:
+        """Move waits along when the wall clock was put forward or back: a wait of seconds must not become an hour."""
+        offset = self._clock.time() - self._clock.monotonic()
+        step, self._wall_offset = offset - self._wall_offset, offset
+        if abs(step) < CLOCK_STEP_SECONDS:
+            return
+        logger.warning("The clock was put %s by %d s", "forward" if step > 0 else "back", abs(step))
+        for pool in self._pools().values():
+            for member in pool:
+                if member.retry_at:
+                    member.retry_at += step
+                if member.cooling_until:
+                    until, reason = member.cooling_until + step, member.cooling_reason
+                    pool.warm(member.key)
+                    pool.cool(member.key, until, reason)
+                self.plan(member)
+
     async def _wait(self) -> None:
         self._woken.clear()
         if not self._due:
@@ -173,7 +209,7 @@ class Keeper:
         wait = self._due[0][0] - self._clock.time()
         if wait <= 0:
             return
-        sleep = asyncio.ensure_future(self._clock.sleep(min(wait, 60.0)))  # the wall clock may jump
+        sleep = asyncio.ensure_future(self._clock.sleep(min(wait, LOOK_SECONDS)))
         woken = asyncio.ensure_future(self._woken.wait())
         try:
             await asyncio.wait({sleep, woken}, return_when=asyncio.FIRST_COMPLETED)

@@ -23,6 +23,7 @@ from authpool.keeper import Keeper
 from authpool.limits import Limits
 from authpool.plugins import Plugins
 from authpool.pool import Pool, State
+from authpool.refresh.healer import Healer
 from authpool.refresh.outcome import Outcome
 from authpool.refresh.refresher import Refresher
 from authpool.refresh.token_client import TokenClient, TokenEndpoint, fetcher
@@ -36,6 +37,8 @@ FOLLOW_SECONDS = (0.25, 0.7)
 FOLLOW_SHARE = 0.05
 """The store is asked what changed in these intervals, the longer the more there is to look at, so that looking takes a
 small share of a core; a change by anybody's hand is in the pool within a second."""
+EDITOR_SECONDS = 0.1
+"""An editor that saves by renaming leaves a moment without a file: no account is believed gone before this."""
 RELOAD_MARKER = ".reload"
 """Touched by `authpool reload`: every gateway on the home reloads."""
 
@@ -94,12 +97,12 @@ class Service:
         self._limits = Limits(self.store, self.clock, self.notify)
         self.broker = Broker(self._pools, self.refresher, self.clock)
         self.failover = Failover(self._pools, self.broker, self.refresher, self._limits, self.clock)
+        self._healer = Healer(self.refresher)
         self._keeper = Keeper(self._pools, self.refresher, self.clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._marks: tuple[object, ...] = ()
         self._reloading = asyncio.Lock()
         self._store_trouble = ""
-        self._healing: set[asyncio.Task[None]] = set()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -116,9 +119,10 @@ class Service:
 
     async def stop(self) -> None:
         """Stop following, let refreshes land, close connections."""
-        for task in [*self._tasks, *self._healing]:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._healing, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._healer.aclose()
         await self.refresher.aclose()
         await self._limits.aclose()
         await self.resolver.aclose()
@@ -157,8 +161,7 @@ class Service:
         former = self._snapshot.pools
         known = {member.key: member.record for pool in former.values() for member in pool}
         records = dict(await self.store.load(config.pools.keys()))
-        for key, record in records.items():
-            self._compare(known.get(key), record)
+        self._healer.compare_all(known, records)
         for pool in former.values():
             for member in pool:  # what changed in memory while the store was read is newer than what was read
                 if member.key in records and known.get(member.key) is not member.record:
@@ -206,9 +209,11 @@ class Service:
                 if marks != self._marks:
                     await self.reload()
                 else:
-                    await self.catch_up()
+                    await self.catch_up(patience_seconds=EDITOR_SECONDS)
                 self._limits.take_back(self._pools().values())
-                self._store_trouble = ""
+                if self._store_trouble:
+                    self._store_trouble = ""
+                    logger.warning("The accounts can be read again")
             except StoreUnavailableError as error:
                 if str(error) != self._store_trouble:  # once, not every time
                     self._store_trouble = str(error)
@@ -219,10 +224,14 @@ class Service:
                 logger.exception("Following the store failed; it goes on")
             pause = min(longest, max(FOLLOW_SECONDS[0], (self.clock.monotonic() - began) / FOLLOW_SHARE))
 
-    async def catch_up(self) -> None:
-        """Take in what changed in the store, by anybody's hand."""
+    async def catch_up(self, patience_seconds: float = 0.0) -> None:
+        """Take in what changed in the store, by anybody's hand; after a second look where something is gone."""
         touched: dict[str, Mapping[State, int]] = {}
-        for key, record in (await self.store.changes()).items():
+        changes = dict(await self.store.changes())
+        if patience_seconds and None in changes.values():
+            await self.clock.sleep(patience_seconds)
+            changes |= await self.store.changes()
+        for key, record in changes.items():
             pool = self._snapshot.pools.get(key.pool)
             if pool is None:
                 continue
@@ -241,7 +250,7 @@ class Service:
             pool.remove(key)
             logger.info("Account %s was removed", former.address if former is not None else key)
             return
-        self._compare(former, record)
+        self._healer.compare(former, record)
         member = pool.put(record)
         self._keeper.plan(member)
         match member.state(self.clock.time()):
@@ -252,19 +261,6 @@ class Service:
             case _ if isinstance(former, Account) and former.disabled and isinstance(record, Account):
                 if record.token.refresh_token != former.token.refresh_token and not record.disabled:
                     logger.info("Account %s re-enabled: new refresh token", record.address)
-
-    def _compare(self, former: Record | None, record: Record) -> None:
-        """Let the refresher learn from what somebody did to an account, and undo what would end its grant."""
-        if not (isinstance(former, Account) and isinstance(record, Account)) or former == record:
-            return
-        if self.refresher.followed(former, record):
-            task = asyncio.create_task(self._heal(record.key), name=f"heal {record.address}")
-            self._healing.add(task)
-            task.add_done_callback(self._healing.discard)
-
-    async def _heal(self, key: AccountKey) -> None:
-        with contextlib.suppress(AuthpoolError):  # then it is done by the next refresh, before anything else
-            await self.refresher.heal(key)
 
     def _settle(self, key: AccountKey, outcome: Outcome) -> None:
         self._keeper.settle(key, outcome)

@@ -20,7 +20,7 @@ from authpool.store.atomic_file import TEMPORARY_SUFFIX, FileOperations, Identit
 
 SUFFIX = ".toml"
 RACY_NS = 100_000_000
-STALE_SECONDS = 3600
+STALE_SECONDS = 86400  # by two clocks, ours and the file server's: they may be hours apart
 
 # What says something about one file; anything else (too many open files, a failing disk) is the store's
 # trouble, not an account's.
