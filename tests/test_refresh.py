@@ -516,6 +516,16 @@ class TestDisable:
         assert isinstance(await rig.refresher.refresh(account), Dead)
         assert (rig.stored().disabled_reason or "").startswith("rotation_lost:")
 
+    async def test_c_an_intent_that_an_editor_took_out_of_the_file_is_not_forgotten(self, rig: Rig) -> None:
+        """It loaded the file before the refresh, and saved it before the next one."""
+        account = await rig.add()
+        rig.transport.script.append(lambda form: (rig.transport.handle(form), reply(502, b"<html>"))[1])
+        assert isinstance(await rig.refresher.refresh(account), Unavailable)
+        assert rig.stored().pending_refresh is not None
+        await rig.put(account)
+        assert isinstance(await rig.refresher.refresh(account), Dead)
+        assert (rig.stored().disabled_reason or "").startswith("rotation_lost:")
+
     async def test_c_a_gateway_error_after_the_rotation_is_rotation_lost(self, rig: Rig) -> None:
         """A 502 in front of the endpoint swallowed the new pair."""
         account = await rig.add()

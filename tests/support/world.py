@@ -58,6 +58,8 @@ class World:
         self._drafts: dict[AccountKey, bytes] = {}
         self._brought_back: set[int] = set()
         """Grants of which somebody's editor brought a spent token back."""
+        self._erased: set[str] = set()
+        """Refresh tokens whose intent somebody's editor took out of the file."""
         self._surprises: list[str] = []
         (self.home / "pool").mkdir(mode=0o700)
 
@@ -193,6 +195,8 @@ class World:
         saved = parse_account(key.pool, key.name, draft)
         if saved.token.refresh_token != held.token.refresh_token:
             self._brought_back |= {self._grant_of[account.token.refresh_token or ""] for account in (saved, held)}
+        elif held.pending_refresh is not None and saved.pending_refresh is None:
+            self._erased.add(saved.token.refresh_token or "")
         self._edits[key] = {
             "proxy_disabled": saved.proxy_disabled,
             "extra": dict(saved.extra),
@@ -242,7 +246,7 @@ class World:
         token, reason = account.token.refresh_token or "", account.disabled_reason or ""
         revoked = self._grant_of[token] in self._revoked
         assert not self.provider.is_current(token), f"{key} was healthy, and is disabled: {reason}"
-        if self._grant_of[token] in self._brought_back:
+        if self._grant_of[token] in self._brought_back or token in self._erased:
             return  # who did not know that it was spent presented it, and has nothing to say but what it heard
         if not revoked or token in self._successors:
             assert reason.startswith("rotation_lost:"), f"we lost {key}, and say {reason}"
@@ -276,7 +280,7 @@ class World:
                 self._surprises.append(f"{key}: an editor brought a spent token back, and who knew it presents it")
             self.air.append(flying)
             return
-        if account is not None and account.token.refresh_token == token:
+        if account is not None and account.token.refresh_token == token and token not in self._erased:
             pending = account.pending_refresh
             if pending is None or pending.fingerprint != fingerprint(token):
                 self._surprises.append(f"{key}: a POST without its intent on disk")

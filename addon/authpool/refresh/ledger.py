@@ -28,6 +28,8 @@ class Ledger:
         self._store = store
         self._late = late
         self._lineage = lineage
+        self._intents: dict[AccountKey, str] = {}
+        """Which refresh token of an account may have been spent, should an editor take the intent out of the file."""
         self._clock = clock
         self._notify = notify
 
@@ -53,16 +55,19 @@ class Ledger:
         if refresh_token is None:
             return False, account
         mark = PendingRefresh(fingerprint=fingerprint(refresh_token), started_at=int(self._clock.time()))
+        cut_off = self._intents.get(account.key) == mark.fingerprint
         left_over = account.pending_refresh
         if left_over is not None and left_over.fingerprint == mark.fingerprint:
             return True, account  # keep the older time: the token may have been spent from then on
         stored = await self._store.update(
             account.key, if_still(account, lambda current: replace(current, pending_refresh=mark))
         )
-        return False, stored or account
+        self._intents[account.key] = mark.fingerprint
+        return cut_off, stored or account
 
     async def withdraw(self, account: Account) -> None:
         """The answer came and spent nothing: take the intent back, if it still stands."""
+        self._intents.pop(account.key, None)
         try:
             await self._store.update(
                 account.key,
@@ -76,6 +81,7 @@ class Ledger:
 
     async def keep(self, account: Account, granted: Granted, asked_at: float, held: AsyncExitStack) -> Outcome:
         """Write the new pair, and only then let it be used."""
+        self._intents.pop(account.key, None)
         change = succeed(account, granted, asked_at, stale=lambda current: self._lineage.heal(current) is not None)
         rotated = granted.refresh_token not in {None, account.token.refresh_token}
         kind: Literal["rotated", "refreshed"] = "rotated" if rotated else "refreshed"
