@@ -1,6 +1,7 @@
 """A gateway whose disk is in trouble: it serves what it has, loses no token, and is whole again by itself."""
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -9,7 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from authpool.account import AccountKey
 from authpool.pool import State
+from authpool.refresh.outcome import Ready
 from authpool.service import EDITOR_SECONDS
 from support.clock import FakeClock
 from support.exchange import Answer
@@ -20,7 +23,7 @@ from support.mounts import set_read_only, small_disk, switchable
 from support.pool_rig import Rig, client, reverse_gateway
 from support.rotating_provider import RotatingProvider
 from support.token_endpoint import Form, ScriptedTokenEndpoint
-from support.transport import Transport
+from support.transport import Failing, Transport
 from support.upstream import Upstream
 
 CANT_READ = "The accounts can't be read"
@@ -205,6 +208,28 @@ async def test_an_editor_that_saves_by_renaming(rig: Rig) -> None:
             await asyncio.sleep(0.1)
         assert desk.said("was removed") == 0
     assert read_account(rig.path, "p/alice")["label"] == 9
+
+
+async def test_an_older_record_does_not_displace_a_pair_that_is_not_written_yet(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """The store tells of the intent after the disk has filled up: the account goes on with its new token."""
+    provider = RotatingProvider(monotonic=clock.monotonic)
+    home = idle_home(tmp_path, clock, provider, "alice")
+    failing = Failing()
+    transport = Transport(provider)
+    async with idle_gateway(home, clock, transport, files=failing.files()) as gateway:
+        member = gateway.snapshot.pools["p"].get(AccountKey.of("p", "alice"))
+        assert member is not None
+        transport.meanwhile = lambda: setattr(failing, "error", OSError(errno.ENOSPC, "No space left on device"))
+        outcome = await gateway.refresher.refresh(member.account, force=True)
+        assert isinstance(outcome, Ready)
+        for follow in (gateway.catch_up, gateway.reload):
+            await follow()
+            member = gateway.snapshot.pools["p"].get(AccountKey.of("p", "alice"))
+            assert member is not None
+            assert member.account.token == outcome.account.token
+        failing.error = None
 
 
 async def test_a_file_is_believed_gone_at_the_second_look(tmp_path: Path, clock: FakeClock) -> None:

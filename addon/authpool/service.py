@@ -160,7 +160,8 @@ class Service:
             self.plugins.rotation(pool_config)
         former = self._snapshot.pools
         known = {member.key: member.record for pool in former.values() for member in pool}
-        records = dict(await self.store.load(config.pools.keys()))
+        loaded = await self.store.load(config.pools.keys())
+        records = {key: self._healer.ahead(record) for key, record in loaded.items()}
         self._healer.compare_all(known, records)
         for pool in former.values():
             for member in pool:  # what changed in memory while the store was read is newer than what was read
@@ -250,6 +251,7 @@ class Service:
             pool.remove(key)
             logger.info("Account %s was removed", former.address if former is not None else key)
             return
+        record = self._healer.ahead(record)
         self._healer.compare(former, record)
         member = pool.put(record)
         self._keeper.plan(member)

@@ -10,6 +10,7 @@ from authpool.health import Answer, health
 from authpool.pool import State
 from authpool.refresh.token_client import TokenEndpoint
 from authpool.service import Service
+from authpool.store.atomic_file import FileOperations
 from authpool.store.folder import FolderStore
 from support.clock import FakeClock
 from support.crashing_process import inline
@@ -36,9 +37,11 @@ def sign_in(home: Path, clock: FakeClock, provider: RotatingProvider, name: str,
 
 
 @asynccontextmanager
-async def idle_gateway(home: Path, clock: FakeClock, endpoint: TokenEndpoint) -> AsyncIterator[Service]:
-    """Run a gateway on the home; nobody sends it a request."""
-    store = FolderStore(home / "accounts", run=inline)
+async def idle_gateway(
+    home: Path, clock: FakeClock, endpoint: TokenEndpoint, *, files: FileOperations | None = None
+) -> AsyncIterator[Service]:
+    """Run a gateway on the home; nobody sends it a request. `files` are the system calls of its store."""
+    store = FolderStore(home / "accounts", run=inline, files=files)
     service = Service(home, {}, clock=clock, endpoint=endpoint, store=store)
     await service.start()
     try:

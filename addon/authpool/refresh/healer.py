@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from authpool.account import Account, AccountKey
 from authpool.errors import AuthpoolError
@@ -25,6 +26,13 @@ class Healer:
             task = asyncio.create_task(self._heal(record.key), name=f"heal {record.address}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def ahead(self, record: Record) -> Record:
+        """What the store would say, where it has not taken the newest credential yet."""
+        unwritten = self._refresher.unwritten(record.key)
+        if unwritten is None or not isinstance(record, Account) or record.generation >= unwritten.generation:
+            return record
+        return replace(record, token=unwritten.token, generation=unwritten.generation, pending_refresh=None)
 
     def compare_all(self, former: Mapping[AccountKey, Record], records: Mapping[AccountKey, Record]) -> None:
         """The same for a whole store."""

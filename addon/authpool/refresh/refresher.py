@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Literal
 
 from authpool.account import Account, AccountKey, clip_reason
@@ -65,7 +66,7 @@ class Refresher:
         self._pools = pools
         self._clock = clock
         self._settled = settled
-        self._news = news
+        self._news = news or partial(asyncio.sleep, 0)
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._flights: dict[AccountKey, asyncio.Task[Outcome]] = {}
         self._forced: set[asyncio.Task[Outcome]] = set()
@@ -73,6 +74,7 @@ class Refresher:
         self._endpoints = EndpointWatch(self._rng)
         self._asker = Asker(endpoint, self._endpoints, clock, self._rng)
         self._late = LateWriter(store, clock, self._rng)
+        self.unwritten = self._late.get
         self._lineage = Lineage()
         self._ledger = Ledger(store, self._late, self._lineage, clock, notify)
         self._clients = ClientWatch()
@@ -278,9 +280,8 @@ class Refresher:
         """Disable the account, when all the disable rules hold."""
         if account.disabled:  # it was asked by force, and is as dead as before
             return Dead(account=account)
-        if self._news is not None:
-            with suppress(StoreError):  # other gateways on this home may have disabled accounts of this client just now
-                await self._news()
+        with suppress(StoreError):  # other gateways on this home may have disabled accounts of this client just now
+            await self._news()
         if self._clients.rejected(request.client, account.key, self._clock.time()):
             return self._fault(
                 pool,
