@@ -192,6 +192,7 @@ class World:
         path, draft, held = self._operator.path_of(key), self._drafts.get(key), self.stored(key)
         if path is None or draft is None or held is None:
             return
+        self._on_disk.add(held.token.refresh_token or "")
         saved = parse_account(key.pool, key.name, draft)
         if saved.token.refresh_token != held.token.refresh_token:
             self._brought_back |= {self._grant_of[account.token.refresh_token or ""] for account in (saved, held)}
