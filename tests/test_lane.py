@@ -111,6 +111,18 @@ def test_an_account_that_left_and_came_back_is_still_cooling() -> None:
     assert chosen(lane) == {ALICE}
 
 
+def test_a_cooldown_lasts_as_long_when_the_clock_is_put_back() -> None:
+    """An hour back is not an hour more, and an hour forward ends nothing."""
+    lane = lane_of(ALICE)
+    lane.cool(ALICE, 10_010.0, "429", sent_at=10_000, now=10_000)
+    lane.shift(-3600, 6405)
+    lane.thaw(6405)
+    assert chosen(lane) == {None}
+    assert lane.next_end() == 6410.0
+    lane.thaw(6410)
+    assert chosen(lane) == {ALICE}
+
+
 OPERATIONS = st.lists(
     st.tuples(
         st.sampled_from(("cool", "cool_plain", "began", "ended", "proved", "admit", "dismiss", "wait", "lift")),

@@ -194,6 +194,18 @@ def test_there_are_never_more_lanes_than_anybody_could_need(clock: FakeClock) ->
     assert len(pool._lanes.kinds) == MOST_LANES
 
 
+def test_who_was_paused_while_cooling_still_comes_back(clock: FakeClock) -> None:
+    """The end of the cooldown is not forgotten when somebody asks for it meanwhile; and a pause has no end."""
+    pool = pool_of(clock, account("alice"))
+    pool.cool(AccountKey.of("p", "alice"), clock.time() + 60, "its refresh failed")
+    pool.put(account("alice", proxy_disabled=True))
+    assert pool.next_return() is None
+    pool.put(account("alice"))
+    assert pool.next_return() == clock.time() + 60
+    clock.jump(60)
+    assert chosen(pool) == {"alice"}
+
+
 def test_a_spared_account_returns_at_its_reset(clock: FakeClock) -> None:
     """By itself, and it is told once, so that its file can say so."""
     soon = int(clock.time()) + 60
@@ -229,9 +241,10 @@ def test_the_rotation_holds_exactly_those_that_can_serve(steps: list[Step]) -> N
         now = clock.time()
         ready = {m.record.name for m in pool if m.state(now) is State.READY}
         assert {k: v for k, v in pool.counts().items() if v} == Counter(m.state(now) for m in pool)
-        assert (pool.next_return() is not None) or not any(
+        waiting = any(
             m.state(now) is State.COOLING or (m.state(now) is State.PAUSED and m.account.spared()) for m in pool
         )
+        assert (pool.next_return() is not None) == waiting
         in_lane = {m.record.name for m in (pool.choose(REQUEST, (), "lane") for _ in range(5)) if m}
         assert in_lane <= ready
         served = Counter(m.record.name for m in (pool.choose(REQUEST) for _ in range(3 * len(ready))) if m)

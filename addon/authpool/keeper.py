@@ -192,13 +192,8 @@ class Keeper:
             return
         logger.warning("The clock was put %s by %d s", "forward" if step > 0 else "back", abs(step))
         for pool in self._pools().values():
+            pool.shift(step)
             for member in pool:
-                if member.retry_at:
-                    member.retry_at += step
-                if member.cooling_until:
-                    until, reason = member.cooling_until + step, member.cooling_reason
-                    pool.warm(member.key)
-                    pool.cool(member.key, until, reason)
                 self.plan(member)
 
     async def _wait(self) -> None:

@@ -161,6 +161,17 @@ class Lane:
             thawed.append(key)
         return thawed
 
+    def shift(self, seconds: float, now: float) -> None:
+        """The wall clock was put forward or back: waits last as long as they would have."""
+        for throttle in self.throttles.values():
+            throttle.since += seconds
+            throttle.until += seconds
+            throttle.probing_until += seconds
+        self._ends.clear()
+        for key in self.throttles:
+            self._note_ends(key)
+            self.settle(key, now)
+
     def next_end(self) -> float | None:
         """When the next account may come back (Unix seconds); None while none is cooling."""
         while self._ends:

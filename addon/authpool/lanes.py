@@ -104,6 +104,11 @@ class Lanes:
             lane.thaw(now)
         return self.everyone.thaw(now)
 
+    def shift(self, seconds: float, now: float) -> None:
+        """The wall clock was put forward or back; see `Lane.shift`."""
+        for lane in self._all():
+            lane.shift(seconds, now)
+
     def next_end(self, lane: str) -> float | None:
         """When the next account may come back to a lane (Unix seconds); None while none is cooling."""
         return min((end for one in self._of(lane) if (end := one.next_end()) is not None), default=None)

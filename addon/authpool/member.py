@@ -88,6 +88,15 @@ class Member:
             return State.PAUSED
         return State.COOLING if self.cooling_until > now else State.READY
 
+    def turns_at(self, now: float) -> float | None:
+        """When (Unix seconds) its standing changes by itself; None when it does not."""
+        match self.standing(now):
+            case State.COOLING:
+                return self.cooling_until
+            case State.PAUSED if self.account.spared() and self.account.proxy_disabled_until is not None:
+                return float(self.account.proxy_disabled_until)
+        return None
+
     def cooling(self, now: float) -> tuple[float, str]:
         """Until when (Unix seconds) and why a cooling account is cooling."""
         if self.throttle is not None and self.throttle.blocks(now) and self.throttle.until >= self.cooling_until:

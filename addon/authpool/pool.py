@@ -106,8 +106,9 @@ class Pool:
                 self._set_leads(member)
         if isinstance(record, Account) and record.disabled:
             member.condemned = None  # the store knows; from here on its word counts, also when it is taken back
-        if isinstance(record, Account) and record.spared() and record.proxy_disabled_until is not None:
-            heapq.heappush(self._turns, (float(record.proxy_disabled_until), member.key))
+        turns_at = member.turns_at(self._clock.time())
+        if turns_at is not None:
+            heapq.heappush(self._turns, (turns_at, member.key))
         self._follow_cooldowns(member, before)
         self._settle(member)
         return member
@@ -210,8 +211,19 @@ class Pool:
                 self._lanes.lift(member.key, cooldown.key, now)
         for cooldown in ours:
             throttle = stored_throttle(member.record, cooldown.key)
-            if throttle is not None and throttle.until > now:
+            if throttle is not None and throttle.until > now and cooldown not in theirs:
                 self._lanes.restore(member.key, throttle, cooldown.key, now)
+
+    def shift(self, seconds: float) -> None:
+        """The wall clock was put forward or back: a wait of seconds must not become an hour, nor end at once."""
+        self._lanes.shift(seconds, self._clock.time())
+        for member in self._members.values():
+            member.retry_at += seconds if member.retry_at else 0
+            member.uncured_until += seconds if member.uncured_until else 0
+            if member.cooling_until:
+                member.cooling_until += seconds
+                heapq.heappush(self._turns, (member.cooling_until, member.key))
+            self._settle(member)
 
     # --- how it stands ----------------------------------------------------------------------------------------
 
@@ -227,7 +239,7 @@ class Pool:
         while self._turns:
             at, key = self._turns[0]
             member = self._members.get(key)
-            if member is not None and member.standing(self._clock.time()) in {State.COOLING, State.PAUSED}:
+            if member is not None and at == member.turns_at(self._clock.time()):
                 ends.append(at)
                 break
             heapq.heappop(self._turns)
