@@ -10,11 +10,14 @@ What is left is what the upstream said last, less the requests that are in fligh
 more. An account of which nothing is known counts as full, as does one whose quota has started anew; so that these are
 spread, too, each request in flight is taken for one of 100. Where only what is left is told, the most that ever was
 stands for the whole.
-Bound: no account that can serve has a larger share left than the one that is chosen; among those with as much, in turn.
+Bound: no account that can serve has a larger share left than the one that is chosen, but for one request that was given
+to it and never sent; among those with as much, in turn.
 Cost: O(log n), a heap.
 """
 
+from collections import defaultdict
 from collections.abc import Collection
+from math import inf
 
 from authpool import hookimpl
 from authpool.account import AccountKey
@@ -31,9 +34,10 @@ _FORGET_SECONDS = 60
 class _Account:
     """What is known of an account, member or not."""
 
-    __slots__ = ("in_flight", "most_remaining", "remaining", "started", "whole")
+    __slots__ = ("anew_at", "in_flight", "most_remaining", "remaining", "started", "whole")
 
     def __init__(self) -> None:
+        self.anew_at = inf
         self.in_flight = 0
         self.started = 0
         """Since the upstream told what is left."""
@@ -41,73 +45,91 @@ class _Account:
         self.whole = _UNKNOWN_LIMIT
         self.most_remaining = 0
 
-    def share(self) -> float:
+    def used(self, coming: int = 0) -> float:
+        """The share of the quota that is not left, with so many more requests; it may be more than 1."""
+        taken = self.in_flight + coming
         if self.remaining is None:
-            return 1.0 - self.in_flight / _UNKNOWN_LIMIT
-        return min(1.0, (self.remaining - max(self.in_flight, self.started)) / self.whole)
+            return taken / _UNKNOWN_LIMIT
+        taken = max(taken, self.started + coming)
+        left = self.remaining - taken
+        return 1.0 - left / self.whole if left < self.whole else 0.0
 
 
 class Headroom(Rotation):
-    """An account's rank is the share that it has used; the times at which quotas start anew are a ranking as well."""
+    """An account's rank is the share that it has used, or less: a rank that grew is mended when it is looked at.
+
+    Who is chosen is ranked as if its request had begun already, for it is about to.
+    """
 
     def __init__(self, clock: Clock, forget_seconds: int = _FORGET_SECONDS) -> None:
         self._clock = clock
         self._forget_seconds = forget_seconds
-        self._accounts: dict[AccountKey, _Account] = {}
+        self._accounts: defaultdict[AccountKey, _Account] = defaultdict(_Account)
         self._members: Ranking[float] = Ranking()
         self._anew: Ranking[float] = Ranking()
+        """By the time at which their quota starts anew, or an earlier one, mended likewise."""
+        self._next_anew_at = inf
 
     def add(self, key: AccountKey) -> None:
-        self._members.place(key, -self._account(key).share())
+        self._members.place(key, self._accounts[key].used())
 
     def remove(self, key: AccountKey) -> None:
         self._members.discard(key)
 
     def choose(self, request: RotationRequest, tried: Collection[AccountKey]) -> AccountKey | None:
-        self._start_anew()
-        key = self._members.first(tried)
-        if key is not None:
-            self._place(key)
-        return key
+        if self._clock.time() >= self._next_anew_at:
+            self._start_anew()
+        while (key := self._members.first(tried)) is not None:
+            account = self._accounts[key]
+            used = account.used()
+            if self._members[key] >= used:
+                self._members.place(key, account.used(coming=1))
+                return key
+            self._members.place(key, used)
+        return None
 
     def started(self, key: AccountKey) -> None:
-        account = self._account(key)
+        account = self._accounts[key]
         account.in_flight += 1
         account.started += 1
-        self._place(key)
 
     def finished(self, key: AccountKey) -> None:
-        account = self._account(key)
-        account.in_flight = max(0, account.in_flight - 1)
-        self._place(key)
+        account = self._accounts[key]
+        if account.in_flight:
+            account.in_flight -= 1
+        self._has_more(key, account)
 
     def observe(self, key: AccountKey, quota: Quota) -> None:
-        account = self._account(key)
+        account = self._accounts[key]
         account.started = 0
         account.remaining = quota.remaining
         account.most_remaining = max(account.most_remaining, quota.remaining)
-        account.whole = max(1, account.most_remaining if quota.limit is None else quota.limit)
-        anew_at = quota.resets_at
-        self._anew.place(key, self._clock.time() + self._forget_seconds if anew_at is None else anew_at)
-        self._place(key)
+        account.whole = (account.most_remaining if quota.limit is None else quota.limit) or 1
+        anew_at = self._clock.time() + self._forget_seconds if quota.resets_at is None else quota.resets_at
+        if anew_at < account.anew_at:
+            self._anew.place(key, anew_at)
+            self._next_anew_at = min(self._next_anew_at, anew_at)
+        account.anew_at = anew_at
+        self._has_more(key, account)
 
-    def _account(self, key: AccountKey) -> _Account:
-        account = self._accounts.get(key)
-        if account is None:
-            account = self._accounts[key] = _Account()
-        return account
-
-    def _place(self, key: AccountKey) -> None:
-        """Put the account where its share belongs, after all that have as much."""
-        if key in self._members:
-            self._members.place(key, -self._accounts[key].share())
+    def _has_more(self, key: AccountKey, account: _Account) -> None:
+        """See to it that the rank is not above what the account has used, now that this may be less."""
+        rank = self._members.get(key)
+        if rank is not None and (used := account.used()) < rank:
+            self._members.place(key, used)
 
     def _start_anew(self) -> None:
         now = self._clock.time()
         while (key := self._anew.first()) is not None and self._anew[key] <= now:
+            account = self._accounts[key]
+            if account.anew_at > now:
+                self._anew.place(key, account.anew_at)
+                continue
             self._anew.discard(key)
-            self._accounts[key].remaining = None
-            self._place(key)
+            account.anew_at = inf
+            account.remaining = None
+            self._has_more(key, account)
+        self._next_anew_at = inf if key is None else self._anew[key]
 
 
 def _make(pool: PoolConfig) -> Rotation:

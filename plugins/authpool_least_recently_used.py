@@ -9,7 +9,6 @@ neither serves two requests between two of the other's.
 Cost: O(log n), a heap.
 """
 
-import itertools
 from collections.abc import Collection
 
 from authpool import hookimpl
@@ -26,7 +25,7 @@ class LeastRecentlyUsed(Rotation):
         self._members: Ranking[int] = Ranking()
         self._last_use: dict[AccountKey, int] = {}
         """Of members and of those that may come back."""
-        self._uses = itertools.count(1)
+        self._uses = 0
 
     def add(self, key: AccountKey) -> None:
         self._members.place(key, self._last_use.get(key, 0))
@@ -44,9 +43,12 @@ class LeastRecentlyUsed(Rotation):
         self._use(key)
 
     def _use(self, key: AccountKey) -> None:
-        self._last_use[key] = use = next(self._uses)
+        if self._last_use.get(key) == self._uses:
+            return  # it began right after it was chosen: that is one use
+        self._uses += 1
+        self._last_use[key] = self._uses
         if key in self._members:
-            self._members.place(key, use)
+            self._members.place(key, self._uses)
 
 
 def _make(pool: PoolConfig) -> Rotation:

@@ -10,7 +10,7 @@ Cost: the same for 10 and for 10,000 accounts.
 """
 
 import random
-from collections import Counter
+from bisect import insort
 from collections.abc import Collection
 
 from authpool import hookimpl
@@ -26,7 +26,7 @@ class RandomTwo(Rotation):
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._members: list[AccountKey] = []
         self._places: dict[AccountKey, int] = {}
-        self._in_flight: Counter[AccountKey] = Counter()
+        self._in_flight: dict[AccountKey, int] = {}
         """Of members and of others; without zeros."""
 
     def add(self, key: AccountKey) -> None:
@@ -40,32 +40,32 @@ class RandomTwo(Rotation):
             self._places[last] = place
 
     def choose(self, request: RotationRequest, tried: Collection[AccountKey]) -> AccountKey | None:
-        passed = sorted({self._places[key] for key in tried if key in self._places})
-        first = self._draw(passed)
-        if first is None:
-            return None
-        second = self._draw(sorted([*passed, self._places[first]]))
-        if second is None or self._in_flight[first] <= self._in_flight[second]:
-            return first
-        return second
-
-    def started(self, key: AccountKey) -> None:
-        self._in_flight[key] += 1
-
-    def finished(self, key: AccountKey) -> None:
-        self._in_flight[key] -= 1
-        if self._in_flight[key] <= 0:
-            del self._in_flight[key]
-
-    def _draw(self, passed: list[int]) -> AccountKey | None:
-        """Draw one, each as likely as the other, but those in the `passed` places (in order)."""
+        passed = sorted({self._places[key] for key in tried if key in self._places}) if tried else []
         left = len(self._members) - len(passed)
         if not left:
             return None
+        place = self._draw(left, passed)
+        first = self._members[place]
+        if left == 1:
+            return first
+        insort(passed, place)
+        second = self._members[self._draw(left - 1, passed)]
+        return first if self._in_flight.get(first, 0) <= self._in_flight.get(second, 0) else second
+
+    def started(self, key: AccountKey) -> None:
+        self._in_flight[key] = self._in_flight.get(key, 0) + 1
+
+    def finished(self, key: AccountKey) -> None:
+        before = self._in_flight.pop(key, 0)
+        if before > 1:
+            self._in_flight[key] = before - 1
+
+    def _draw(self, left: int, passed: list[int]) -> int:
+        """Draw one of the places that are left, each as likely as the other, past those in `passed` (in order)."""
         place = int(self._rng.random() * left)
         for taken in passed:
             place += taken <= place
-        return self._members[place]
+        return place
 
 
 def _make(pool: PoolConfig) -> Rotation:

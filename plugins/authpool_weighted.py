@@ -38,26 +38,23 @@ class Weighted(Rotation):
         self._left: dict[AccountKey, int] = {}
         """The pass of those that went: whoever comes back before it is due again is not served early for it."""
         self._present = 0
+        """The pass of who served last, before it moved on: nobody's is lower, and who comes starts there."""
 
     def add(self, key: AccountKey) -> None:
-        self._keep_up()
         self._members.place(key, max(self._present, self._left.pop(key, 0)))
 
     def remove(self, key: AccountKey) -> None:
-        self._keep_up()
         self._left[key] = self._members[key]
         self._members.discard(key)
 
     def choose(self, request: RotationRequest, tried: Collection[AccountKey]) -> AccountKey | None:
         key = self._members.first(tried)
         if key is not None:
-            self._members.place(key, self._members[key] + self._strides.get(key.name, self._default))
+            turn = self._members[key]
+            if not tried:
+                self._present = turn
+            self._members.place(key, turn + self._strides.get(key.name, self._default))
         return key
-
-    def _keep_up(self) -> None:
-        first = self._members.first()
-        if first is not None:
-            self._present = self._members[first]
 
 
 def _make(pool: PoolConfig) -> Rotation:

@@ -93,6 +93,20 @@ async def test_a_quota_that_started_anew_is_full() -> None:
     assert choice(headroom) == "dry"
 
 
+@pytest.mark.parametrize(("first", "then"), ((30, 10), (10, 30), (10, 10)))
+async def test_the_last_word_on_the_start_counts(first: float, then: float) -> None:
+    """An upstream may name another time with each answer, an earlier or a later one."""
+    clock = FakeClock()
+    headroom = rotation("dry", "half", clock=clock)
+    headroom.observe(key("half"), Quota(remaining=50, limit=100, resets_at=clock.time() + 3600))
+    for seconds in (20, first, then):
+        headroom.observe(key("dry"), Quota(remaining=0, limit=100, resets_at=clock.time() + seconds))
+    await clock.advance(then - 0.1)
+    assert choice(headroom) == "half"
+    await clock.advance(0.1)
+    assert choice(headroom) == "dry"
+
+
 async def test_a_quota_without_an_end_is_forgotten() -> None:
     """An account that is never chosen would never be heard of again: after a time it counts as full."""
     clock = FakeClock()

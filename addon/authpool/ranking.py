@@ -31,6 +31,11 @@ class Ranking[Rank]:
     def __getitem__(self, key: AccountKey) -> Rank:
         return self._entries[key][0]
 
+    def get(self, key: AccountKey) -> Rank | None:
+        """Answer an account's rank; None when it is not there."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry[0]
+
     def place(self, key: AccountKey, rank: Rank) -> None:
         """Take in an account, or give it another rank; either way it comes after all of that rank."""
         former = self._entries.get(key)
@@ -49,18 +54,19 @@ class Ranking[Rank]:
 
     def first(self, tried: Collection[AccountKey] = ()) -> AccountKey | None:
         """Find the account of the smallest rank that is not among `tried`; it stays where it is. None: no such one."""
+        heap, entries = self._heap, self._entries
         passed = []
         found = None
-        while self._heap:
-            entry = self._heap[0]
+        while heap:
+            entry = heap[0]
             key = entry[2]
-            counts = self._entries.get(key) is entry
+            counts = entries.get(key) is entry
             if counts and key not in tried:
                 found = key
                 break
-            heapq.heappop(self._heap)
+            heapq.heappop(heap)
             if counts:
                 passed.append(entry)
         for entry in passed:
-            heapq.heappush(self._heap, entry)
+            heapq.heappush(heap, entry)
         return found
