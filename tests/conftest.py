@@ -16,6 +16,7 @@ from support.rotating_provider import RotatingProvider
 from support.token_endpoint import ScriptedTokenEndpoint
 from support.upstream import Upstream
 
+collect_ignore = ["example_plugin"]  # its tests run where it is installed: test_example_plugin.py
 _EXIT_SECONDS = 30.0
 
 
