@@ -47,11 +47,13 @@ class _Account:
 
     def used(self, coming: int = 0) -> float:
         """The share of the quota that is not left, with so many more requests; it may be more than 1."""
-        taken = self.in_flight + coming
         if self.remaining is None:
-            return taken / _UNKNOWN_LIMIT
-        taken = max(taken, self.started + coming)
-        left = self.remaining - taken
+            return (self.in_flight + coming) / _UNKNOWN_LIMIT
+        left = self.remaining - coming
+        if self.started > self.in_flight:
+            left -= self.started
+        else:
+            left -= self.in_flight
         return 1.0 - left / self.whole if left < self.whole else 0.0
 
 
@@ -103,8 +105,11 @@ class Headroom(Rotation):
         account = self._accounts[key]
         account.started = 0
         account.remaining = quota.remaining
-        account.most_remaining = max(account.most_remaining, quota.remaining)
-        account.whole = (account.most_remaining if quota.limit is None else quota.limit) or 1
+        if quota.limit is None:
+            account.most_remaining = max(account.most_remaining, quota.remaining)
+            account.whole = account.most_remaining or 1
+        else:
+            account.whole = quota.limit or 1
         anew_at = self._clock.time() + self._forget_seconds if quota.resets_at is None else quota.resets_at
         if anew_at < account.anew_at:
             self._anew.place(key, anew_at)
