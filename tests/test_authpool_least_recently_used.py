@@ -52,9 +52,9 @@ def test_a_use_counts_whoever_chose() -> None:
     assert serve(rotation, 3) == ["b", "c", "a"]
     rotation.remove(key("b"))
     rotation.started(key("b"))
-    assert serve(rotation, 2) == ["c", "a"]
+    assert serve(rotation, 3) == ["c", "a", "c"]
     rotation.add(key("b"))
-    assert serve(rotation, 3) == ["b", "c", "a"]
+    assert serve(rotation, 3) == ["b", "a", "c"]
 
 
 def test_it_has_no_options() -> None:
