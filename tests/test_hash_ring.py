@@ -73,16 +73,22 @@ def test_the_order_of_coming_and_going_does_not_matter(steps: list[int], name: b
     assert changed.owner(name, tried) == fresh.owner(name, tried)
 
 
-def test_a_ring_of_thousands_can_be_emptied() -> None:
-    """Runs are cut as they fill and dropped as they empty; at every size the ring answers what a fresh one does."""
+def test_a_ring_of_thousands_can_be_emptied_and_filled() -> None:
+    """Runs are cut as they fill and dropped as they empty, the first among them; it answers as a fresh one does."""
     full = ring(1_000)
-    for number in range(999):
+    for number in reversed(range(1, 1_000)):
         full.remove(key(number))
-        if number % 100 == 0:
-            assert full.owner(b"x") in {key(left) for left in range(number + 1, 1_000)}
-    assert full.owner(b"x") == key(999)
+        if number % 300 == 1:
+            fresh = ring(number)
+            assert all(full.owner(name) == fresh.owner(name) for name in NAMES[:500])
+    assert full.owner(b"x") == key(0)
     assert len(full._points) < 20
-    full.remove(key(999))
+    for number in range(1, 300):
+        full.add(key(number))
+    fresh = ring(300)
+    assert all(full.owner(name) == fresh.owner(name) for name in NAMES)
+    for number in range(300):
+        full.remove(key(number))
     assert full.owner(b"x") is None
 
 
