@@ -13,6 +13,7 @@ from authpool.config import HostPattern, PoolConfig
 from authpool.lanes import MOST_LANES
 from authpool.pool import Pool, State
 from authpool.rotation import RotationRequest
+from authpool_least_in_flight import LeastInFlight
 from authpool_round_robin import RoundRobin
 from support.clock import FakeClock
 
@@ -204,6 +205,19 @@ def test_who_was_paused_while_cooling_still_comes_back(clock: FakeClock) -> None
     assert pool.next_return() == clock.time() + 60
     clock.jump(60)
     assert chosen(pool) == {"alice"}
+
+
+def test_an_account_that_was_removed_and_added_again_begins_anew(clock: FakeClock) -> None:
+    """Requests that were in flight on it before are not counted against it for ever."""
+    pool = Pool(CONFIG, LeastInFlight, clock, [account("alice"), account("bob")])
+    alice = AccountKey.of("p", "alice")
+    for holder in range(3):
+        pool.began(alice, holder)
+    pool.remove(alice)
+    pool.put(account("alice"))
+    for holder in range(3):
+        pool.ended(alice, holder)
+    assert chosen(pool) == {"alice", "bob"}
 
 
 def test_a_spared_account_returns_at_its_reset(clock: FakeClock) -> None:

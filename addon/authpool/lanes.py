@@ -48,7 +48,9 @@ class Lanes:
         self.settle(key, now, able=False)
         for lane in self._all():
             lane.lift(key, now)
-        self.in_flight.pop(key, None)
+        for _ in range(self.in_flight.pop(key, 0)):  # what is under way counts for nobody any more
+            for lane in self._all():
+                lane.rotation.finished(key)
         self.quotas.pop(key, None)
 
     def began(self, key: AccountKey, holder: object, lane: str, now: float) -> bool:
