@@ -2,6 +2,7 @@
 
 import random
 
+from authpool.config.selector import Selector
 from authpool.rotation import Rotation
 from authpool.testing.rotations import RotationConformance
 from authpool_fill_first import FillFirst
@@ -10,7 +11,7 @@ from authpool_least_in_flight import LeastInFlight
 from authpool_least_recently_used import LeastRecentlyUsed
 from authpool_random_two import RandomTwo
 from authpool_round_robin import RoundRobin
-from authpool_sticky import by_client, by_header, by_json
+from authpool_sticky import Sticky
 from authpool_weighted import Weighted
 from support.clock import FakeClock
 
@@ -58,17 +59,17 @@ class TestFillFirst(RotationConformance):
 
 class TestStickyByClient(RotationConformance):
     def make(self) -> Rotation:
-        return by_client()
+        return Sticky(Selector(kind="client"))
 
 
 class TestStickyByHeader(RotationConformance):
     def make(self) -> Rotation:
-        return by_header("X-Session")
+        return Sticky(Selector(kind="header", name="X-Session"))
 
 
 class TestStickyByJson(RotationConformance):
     def make(self) -> Rotation:
-        return by_json("user.id")
+        return Sticky(Selector(kind="json", name="user.id"))
 
 
 class TestHeadroom(RotationConformance):
