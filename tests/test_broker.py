@@ -16,6 +16,7 @@ from authpool.rotation import RotationRequest
 from authpool.service import Service
 from support.answers import JSON, Slow
 from support.clock import FakeClock
+from support.home import account_path
 from support.pool_rig import Rig
 from support.rotating_provider import RotatingProvider
 from support.token_endpoint import ScriptedTokenEndpoint, refused_url
@@ -199,3 +200,70 @@ async def test_the_next_account_is_one_that_was_not_tried(rig: Rig, services: li
         assert request.key is not None
         assert request.key.name not in "abc"[:dead]
         assert len(request.trail) <= dead
+
+
+async def test_a_token_that_is_live_serves_even_when_the_others_were_tried_in_vain(
+    rig: Rig, services: list[Service]
+) -> None:
+    """A request gives up waiting for refreshes, never an account that needs none."""
+    with refused_url() as nowhere:
+        rig.home("alice", token_url=nowhere)
+        service = await start(rig, services)
+        request = lease(max_accounts=1, endpoint_failures=1)  # as after an account whose refresh failed
+        member(service, "alice").mandatory_seconds = 7200  # it would be refreshed first, were there patience left
+        await service.broker.acquire(request)
+    assert (request.refusal, request.address) == (None, "p/alice")
+
+
+@pytest.mark.parametrize("others", ((), ("bob",)))
+async def test_a_refused_token_that_can_not_be_replaced_now_is_told_by_us(
+    rig: Rig, services: list[Service], others: tuple[str, ...]
+) -> None:
+    """The 401 is about a token the client knows nothing of: it must not take it for its own fault."""
+    with refused_url() as nowhere:
+        rig.home("alice", *others, token_url=nowhere)
+        service = await start(rig, services)
+        request = await served(service)
+        for _ in others:
+            assert await service.failover.decide(request, "bad_token", resend=True) is Decision.RESEND
+            service.broker.sent(request)
+        assert await service.failover.decide(request, "bad_token", resend=True) is Decision.PASS_ON
+    assert request.refusal is not None
+    assert request.refusal.code == "token_endpoint_unavailable"
+
+
+async def test_a_request_that_met_as_many_dying_accounts_as_it_may_is_told_by_us(
+    rig: Rig, services: list[Service]
+) -> None:
+    """No upstream's 401 for the client, though no further account is tried; the next request finds the living one."""
+    rig.home("alice", "bob", "carol")
+    service = await start(rig, services)
+    request = lease(max_accounts=2)
+    await service.broker.acquire(request)
+    for decision in (Decision.RESEND, Decision.PASS_ON):
+        service.broker.sent(request)
+        rig.provider.revoke(request.address.removeprefix("p/"))
+        assert await service.failover.decide(request, "bad_token", resend=True) is decision
+    assert request.refusal is not None
+    assert request.refusal.code == "pool_exhausted"
+    await served(service)
+
+
+@pytest.mark.parametrize("record", (b"", b"not TOML ["), ids=("removed", "broken"))
+async def test_an_account_that_left_while_its_request_was_out_gives_way_to_the_next(
+    rig: Rig, services: list[Service], record: bytes
+) -> None:
+    """Its 401 is nothing the client should see while another account is ready."""
+    rig.home("alice", "bob")
+    service = await start(rig, services)
+    request = await served(service)
+    first = request.address
+    path = account_path(rig.path, first)
+    if record:
+        path.write_bytes(record)
+    else:
+        path.unlink()
+    await service.catch_up()
+
+    assert await service.failover.decide(request, "bad_token", resend=True) is Decision.RESEND
+    assert {first, request.address} == {"p/alice", "p/bob"}

@@ -55,13 +55,15 @@ class Broker:
         lease.refusal = None
         while True:
             pool = self._pools().get(lease.pool)
+            # An endpoint that is down is down for the next account as well: no refresh of them all, one by one.
+            if self._clock.monotonic() >= deadline or lease.endpoint_failures >= lease.max_accounts:
+                self.acquire_now(lease)
+                return
             member = None if pool is None else pool.choose(lease.request, lease.tried, lease.lane)
-            # An endpoint that is down is down for the next account as well: no walk through all of them.
-            given_up = self._clock.monotonic() >= deadline or lease.endpoint_failures >= lease.max_accounts
-            if pool is not None and member is None and not given_up and (waited := await self._wait(lease, pool)):
+            if pool is not None and member is None and (waited := await self._wait(lease, pool)):
                 deadline += waited
                 continue
-            if pool is None or member is None or given_up:
+            if pool is None or member is None:
                 lease.refusal = self._refusal(lease, pool)
                 return
             account = member.account

@@ -13,7 +13,7 @@ from authpool.lease import Lease
 from authpool.limits import Limits
 from authpool.pool import Member, Pool
 from authpool.quota import quota_of, retry_after
-from authpool.refresh.outcome import Dead, Outcome, Ready, Unavailable
+from authpool.refresh.outcome import Outcome, Ready, Unavailable
 from authpool.refresh.refresher import Refresher
 from authpool.upstream_answer import UpstreamAnswer
 
@@ -99,35 +99,44 @@ class Failover:
 
         Refresh the account once, if its token is still that one; a second 401 is the next account's turn, and
         `max_accounts` are tried in all. Without `resend` the request can't be sent again, but the token is replaced.
+        The 401 is passed on where nothing newer could be tried: then it is about something else than the token (a
+        scope, a plan). The client knows of no token: any other one that could not be had is answered by a refusal.
         """
         key = lease.key
         pool = self._pools().get(lease.pool)
-        member = pool.get(key) if pool is not None and key is not None else None
-        if pool is None or key is None or member is None or not isinstance(member.record, Account):
+        if pool is None or key is None:
             return Decision.PASS_ON
+        member = pool.get(key)
         name = lease.address
         rejected = lease.access_token
         now = self._clock.time()
-        if key not in lease.refreshed and (member.uncured_until <= now or self._is_newer(member, rejected)):
+        final = False
+        if member is None or not isinstance(member.record, Account):
+            lease.trail.append(f"{name}: 401, left the pool")
+        elif key not in lease.refreshed and (member.uncured_until <= now or self._is_newer(member, rejected)):
             lease.refreshed.add(key)
+            renewable = _is_renewable(pool, member.account)
             outcome = await self._replace(member, rejected)
             if isinstance(outcome, Ready) and outcome.account.token.access_token != rejected:
                 lease.trail.append(f"{name}: 401, refreshed")
                 self._broker.take(lease, outcome.account)
                 return Decision.RESEND if resend else Decision.PASS_ON
             self._broker.note_failure(lease, name, outcome)
-            died = isinstance(outcome, Dead)
+            final = isinstance(outcome, Ready) or not renewable
         else:
             lease.trail.append(f"{name}: 401")
             member.uncured_until = now + UNCURED_SECONDS
-            died = False
+            final = True
         lease.tried.add(key)
-        if not resend or len(lease.sent_on) >= lease.max_accounts:
+        if not resend:
             return Decision.PASS_ON
-        await self._broker.acquire(lease)
+        if len(lease.sent_on) >= lease.max_accounts:
+            self._broker.refuse(lease)
+        else:
+            await self._broker.acquire(lease)
         if lease.refusal is None:
             return Decision.RESEND
-        if not died:
+        if final:
             lease.refusal = None  # the upstream's own 401 tells the client more than we could
         return Decision.PASS_ON
 
@@ -143,3 +152,10 @@ class Failover:
                 return await self._refresher.refresh(account, rejected=rejected, probe=True)
         except TimeoutError:
             return Unavailable(detail="the refresh takes too long", cause="account")
+
+
+def _is_renewable(pool: Pool, account: Account) -> bool:
+    """Whether there is anything to present to a token endpoint."""
+    return pool.config.type == "client_credentials" or (
+        pool.config.type == "refresh_token" and account.token.refresh_token is not None
+    )
