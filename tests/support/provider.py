@@ -1,23 +1,20 @@
 """The real OAuth provider of the tests: npm oidc-provider in a child process, on loopback."""
 
-import asyncio
 import json
 import ssl
-import subprocess
-import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import httpx
 
 from support.node import PROVIDER_FOLDER, install_provider, node
+from support.provider_process import ProviderProcess
 
 type ClientKind = Literal["confidential", "post", "public"]
 """Which client: client_secret_basic, client_secret_post, or none (no secret)."""
 
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # spares httpx the loading of every root certificate
-_STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,89 +42,27 @@ class ProviderStats:
         return [r for r in self.token_requests if (r.account, r.grant_type) == (account, "refresh_token")]
 
 
-class OidcProvider:
+class OidcProvider(ProviderProcess):
     """npm oidc-provider 9: rotates refresh tokens, and ends the whole grant when a spent one is presented.
 
-    Use as `async with OidcProvider() as provider`, or `start()` and `stop()`. It belongs to no event loop, so
-    one can serve a whole test session. `/me` is a protected resource that wants an access token with scope
-    openid.
+    `start` raises NodeMissingError where there is no Node.js. `/me` is a protected resource that wants an access
+    token with scope openid.
     """
 
-    host = "127.0.0.1"
-
     def __init__(self, *, access_token_seconds: int = 3600, rotate: bool = True) -> None:
+        super().__init__()
         self.client_id = "authpool-tests"
         self.client_secret = "the-test-client-secret"
-        self.port = 0
-        self.log: list[str] = []
         self._options = {
             "accessTokenSeconds": access_token_seconds,
             "rotate": rotate,
             "clientId": self.client_id,
             "clientSecret": self.client_secret,
         }
-        self._process: subprocess.Popen[str] | None = None
-        self._collecting: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Start it and wait until it listens. Raises NodeMissingError, RuntimeError."""
+    def command(self) -> Sequence[str]:
         install_provider()
-        self._process = process = subprocess.Popen(
-            [node(), str(PROVIDER_FOLDER / "server.mjs"), json.dumps(self._options)],
-            stdin=subprocess.PIPE,  # ends with this process, whatever happens to it, and the provider with it
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for line in process.stdout or ():
-            if line.startswith("{"):
-                self.port = json.loads(line)["port"]
-                self._collecting = threading.Thread(target=self._collect, args=(process,), daemon=True)
-                self._collecting.start()
-                return
-            self.log.append(line)
-        self.stop()
-        raise RuntimeError(f"the OAuth provider did not start: {''.join(self.log)[-2000:]}")
-
-    def _collect(self, process: "subprocess.Popen[str]") -> None:
-        self.log.extend(process.stdout or ())
-
-    def stop(self) -> None:
-        """End it, by its process id."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.stdin is not None:
-            process.stdin.close()
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if self._collecting is not None:
-            self._collecting.join(_STOP_SECONDS)
-        if process.stdout is not None:
-            process.stdout.close()
-
-    async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.start)
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await asyncio.to_thread(self.stop)
-
-    @property
-    def issuer(self) -> str:
-        return f"http://{self.host}:{self.port}"
-
-    @property
-    def token_url(self) -> str:
-        return f"{self.issuer}/token"
-
-    @property
-    def userinfo_url(self) -> str:
-        return f"{self.issuer}/me"
+        return [node(), str(PROVIDER_FOLDER / "server.mjs"), json.dumps(self._options)]
 
     @property
     def revoke_url(self) -> str:

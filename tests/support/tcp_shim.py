@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -51,14 +51,24 @@ class Exchange:
 
 
 class TcpShim:
-    """Listens on loopback in front of `host`:`port`. Fates are drawn with `rates` from a seeded generator.
+    """Listens on loopback in front of `host`:`port`. The first connections meet the fates of `plan`, one each.
 
-    The rest to 1 passes. One request per connection is understood, as token clients without keep-alive send them.
+    For the others they are drawn with `rates` from a seeded generator; the rest to 1 passes. One request per connection
+    is understood, as token clients without keep-alive send them.
     """
 
-    def __init__(self, host: str, port: int, *, rates: Mapping[Fate, float], seed: int = 1) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        rates: Mapping[Fate, float] | None = None,
+        plan: Sequence[Fate] = (),
+        seed: int = 1,
+    ) -> None:
         self._server_address = (host, port)
-        self._rates = dict(rates)
+        self._rates = dict(rates or {})
+        self._plan = deque(plan)
         self._random = random.Random(seed)
         self._delays = random.Random(seed)  # of its own: the fates are the same in every run
         self._connections: set[asyncio.Task[None]] = set()
@@ -92,6 +102,7 @@ class TcpShim:
     def be_honest(self) -> None:
         """From now on every connection passes."""
         self._rates.clear()
+        self._plan.clear()
 
     async def next_exchange(self) -> None:
         """Wait until the next connection has come."""
@@ -99,6 +110,8 @@ class TcpShim:
         await self._begun.wait()
 
     def _draw(self) -> Fate:
+        if self._plan:
+            return self._plan.popleft()
         point = self._random.random()
         for fate, rate in self._rates.items():
             point -= rate
@@ -136,7 +149,7 @@ class TcpShim:
             first = await answers.read(_CHUNK)
             exchange.client_left = upward.done()
             exchange.token = _presented(bytes(request))
-            exchange.status = int(first[9:12]) if first.startswith(b"HTTP/1.1 ") else None
+            exchange.status = int(first[9:12]) if first.startswith(b"HTTP/1.") else None
             if not await self._pass_on(exchange, first, writer):
                 return
             downward = asyncio.create_task(_copy(answers, writer))
