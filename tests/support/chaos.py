@@ -2,24 +2,25 @@
 
 import asyncio
 import random
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import httpx
 
 from authpool.account import fingerprint
+from authpool.audit import read_trail
 from authpool.errors import RefusedError
 from authpool.service import Service
 from authpool.verbs.operations import Operations
-from support.chaos_record import Call, Loss, Outage, Record
+from support.chaos_record import AFTERWARDS_SECONDS, Call, Loss, Outage, Record, RefusedVerb
 from support.home import Document, make_home, read_account, token_table
 from support.mitmdump import Mitmdump
-from support.provider import OidcProvider
 from support.tcp_shim import Fate, TcpShim
 
 _ROOT = Path(__file__).parents[2]
@@ -30,13 +31,27 @@ PAUSABLE = 2
 REQUESTS_PER_SECOND = 8.0
 
 
+class Provider(Protocol):
+    """The OAuth provider behind it all; its `/me` is what the gateways stand in front of."""
+
+    host: str
+    port: int
+
+    @property
+    def issuer(self) -> str: ...
+
+    def pool(self) -> dict[str, Any]: ...
+
+    async def grant(self, account: str) -> dict[str, Any]: ...
+
+
 class Chaos:
     """The rig: `run` it for a while, then `settle`, and ask what was `wrong`.
 
-    `rates` is what the shim does to token answers.
+    `rates` and `plan` are what the shim does to token answers.
     """
 
-    def __init__(self, provider: OidcProvider, home: Path, shim: TcpShim, names: list[str], seed: int) -> None:
+    def __init__(self, provider: Provider, home: Path, shim: TcpShim, names: list[str], seed: int) -> None:
         self.record = Record()
         self.shim = shim
         self.gateways: list[Mitmdump] = []
@@ -44,24 +59,26 @@ class Chaos:
         self._home = home
         self._names = names
         self._random = random.Random(seed)
+        self._statuses: Counter[int] = Counter()
 
     @classmethod
     @asynccontextmanager
     async def of(
         cls,
-        provider: OidcProvider,
+        provider: Provider,
         folder: Path,
         confdir: Path,
         names: list[str],
         *,
         gateways: int = 4,
         rates: Mapping[Fate, float] | None = None,
+        plan: Sequence[Fate] = (),
         seed: int = 1,
     ) -> AsyncIterator[Self]:
-        """Build it and start its gateways."""
+        """Build it and start its gateways; what they print ends up in `folder`, a file for each."""
         async with AsyncExitStack() as running:
             shim = await running.enter_async_context(
-                TcpShim(provider.host, provider.port, rates=rates or {}, seed=seed)
+                TcpShim(provider.host, provider.port, rates=rates, plan=plan, seed=seed)
             )
             home = make_home(
                 folder,
@@ -74,6 +91,7 @@ class Chaos:
                 Mitmdump("-s", _SCRIPT, "--mode", f"reverse:{provider.issuer}", home=home, confdir=confdir)
                 for _ in range(gateways)
             ]
+            running.callback(_keep_output, folder, started)
             await running.enter_async_context(started[0])  # alone: it makes the CA the others share
             await asyncio.gather(*(running.enter_async_context(gateway) for gateway in started[1:]))
             chaos.gateways = started
@@ -87,21 +105,25 @@ class Chaos:
         over = asyncio.Event()
         loops: list[Coroutine[Any, Any, None]] = [
             *(self._send_requests(number, over) for number in range(len(self.gateways))),
-            self._watch(over),
             self._operate(over),
         ]
         if restarts:
             loops.append(self._restart_gateways(over, kill_share))
-        async with asyncio.TaskGroup() as tasks:
-            for loop in loops:
-                tasks.create_task(loop)
-            await asyncio.sleep(seconds)
-            over.set()
+        async with asyncio.TaskGroup() as onlookers:
+            watching = onlookers.create_task(self._watch())
+            async with asyncio.TaskGroup() as tasks:
+                for loop in loops:
+                    tasks.create_task(loop)
+                await asyncio.sleep(seconds)
+                over.set()
+            await asyncio.sleep(AFTERWARDS_SECONDS)  # what is seen now decides about the last requests
+            watching.cancel()
 
     async def settle(self) -> None:
         """End the gateways, let every answer pass, and refresh each account once more."""
         self.shim.be_honest()
-        await asyncio.gather(*(gateway.stop() for gateway in self.gateways))
+        self._note_end(await asyncio.gather(*(gateway.stop() for gateway in self.gateways)))
+        self._note_trail()
         for name in self._names:
             self._note_loss(name)
             if self._read(name).get("disabled"):
@@ -111,7 +133,7 @@ class Chaos:
                 await Operations(service).refresh(f"{POOL}/{name}")
                 self.record.still_refresh.add(name)
             except RefusedError as refused:
-                self.record.refusals.append(f"at the end: {refused}")
+                self.record.refusals.append(RefusedVerb(verb="refresh", output=f"at the end: {refused}"))
             finally:
                 await service.stop()
             self._note_loss(name)
@@ -139,7 +161,9 @@ class Chaos:
             killed = first or self._random.random() < kill_share
             outage = Outage(gateway=number, killed=killed, begun_at=time.monotonic())
             self.record.outages.append(outage)
-            await (gateway.kill() if outage.killed else gateway.stop())
+            status = await (gateway.kill() if outage.killed else gateway.stop())
+            self._note_end([status])
+            outage.killed = status == -signal.SIGKILL  # also one that did not stop in time
             await gateway.start()
             outage.ended_at = time.monotonic()
 
@@ -161,9 +185,9 @@ class Chaos:
 
     async def _add_again(self, name: str) -> None:
         grant = await self._provider.grant(name)
-        await self._authpool("add", POOL, "-", name, stdin=grant["refresh_token"])
+        await self._authpool("add", POOL, "-", name, token=grant["refresh_token"])
 
-    async def _authpool(self, verb: str, *arguments: str, stdin: str = "") -> None:
+    async def _authpool(self, verb: str, *arguments: str, token: str = "") -> None:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "authpool", "--home", str(self._home), verb, *arguments),
             stdin=asyncio.subprocess.PIPE,
@@ -171,14 +195,15 @@ class Chaos:
             stderr=asyncio.subprocess.STDOUT,
             cwd=_ROOT / "addon",
         )
-        output, _ = await process.communicate(stdin.encode())
+        output, _ = await process.communicate(token.encode())
         self.record.verbs[verb] += 1
         if process.returncode != 0:
-            self.record.refusals.append(f"{verb} {' '.join(arguments)}: {output.decode()}")
+            presented = fingerprint(token) if token else None
+            self.record.refusals.append(RefusedVerb(verb=verb, output=output.decode(), token=presented))
 
-    async def _watch(self, over: asyncio.Event) -> None:
-        """See what an onlooker sees: which accounts could serve, and which were lost."""
-        while not over.is_set():
+    async def _watch(self) -> None:
+        """See what an onlooker sees, for ever: which accounts could serve, and which were lost."""
+        while True:
             now = time.time()
             documents = {name: self._read(name) for name in self._names}
             ready = frozenset(name for name, document in documents.items() if _is_ready(document, now))
@@ -196,6 +221,16 @@ class Chaos:
             token = fingerprint(document["token"]["refresh_token"])
             self.record.losses.add(Loss(account=name, reason=document["disabled_reason"], token=token))
 
+    def _note_trail(self) -> None:
+        """Find those in the audit trail, too, that were disabled and added again before anybody looked."""
+        for entry in read_trail(self._home):
+            if entry.event in {"disabled", "lost"}:
+                name, token = entry.account.removeprefix(f"{POOL}/"), entry.fingerprint or ""
+                self.record.losses.add(Loss(account=name, reason=entry.reason, token=token))
+
+    def _note_end(self, statuses: Sequence[int]) -> None:
+        self._statuses.update(statuses)
+
     def wrong(self) -> list[str]:
         """Everything that must not happen under any losses and kills, in words."""
         found = self.record.wrong(self.shim.exchanges)
@@ -211,12 +246,18 @@ class Chaos:
             "requests": dict(Counter(call.code or str(call.status or call.detail) for call in self.record.calls)),
             "outages": len(self.record.outages),
             "kills": self.record.kills,
+            "exit statuses": dict(self._statuses),
             "verbs": dict(self.record.verbs),
             "refused verbs": len(self.record.refusals),
-            "losses": len(self.record.losses),
+            "losses": dict(Counter(loss.reason.partition(":")[0] for loss in self.record.losses)),
             "tokens spent": sum(exchange.spent for exchange in self.shim.exchanges),
             "shim": dict(self.shim.counts),
         }
+
+
+def _keep_output(folder: Path, gateways: Sequence[Mitmdump]) -> None:
+    for number, gateway in enumerate(gateways):
+        (folder / f"gateway-{number}.log").write_text(gateway.text + "\n")
 
 
 async def _call(client: httpx.AsyncClient, url: str, number: int) -> Call:
