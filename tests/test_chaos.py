@@ -4,7 +4,9 @@ A minute by default. Longer: ``AUTHPOOL_CHAOS_SECONDS=120 make test ARGS="tests/
 each; AUTHPOOL_CHAOS_SEED varies what gets lost.
 """
 
+import faulthandler
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +27,15 @@ LOSSES = {Fate.DROP: 0.03, Fate.RESET: 0.02, Fate.CUT: 0.02, Fate.REFUSE: 0.1, F
 ONE_OF_EACH = [Fate.PASS] * ACCOUNTS + [Fate.DROP, Fate.PASS, Fate.CUT, Fate.REFUSE, Fate.RESET, Fate.DELAY]
 """However short the run: it begins with the first refreshes of all accounts, then each way to lose an answer."""
 
-pytestmark = [pytest.mark.mitmproxy, pytest.mark.timeout(120 + 3 * SECONDS)]
+LIMIT_SECONDS = 120 + 3 * SECONDS
+
+pytestmark = [pytest.mark.mitmproxy, pytest.mark.timeout(LIMIT_SECONDS)]
+
+
+@pytest.fixture(autouse=True)
+def _patience() -> None:
+    """Put off what ends a run that hangs; pytest takes it back after the test."""
+    faulthandler.dump_traceback_later(LIMIT_SECONDS + 30, exit=True, file=sys.__stderr__)
 
 
 @pytest.fixture

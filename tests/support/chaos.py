@@ -151,11 +151,9 @@ class Chaos:
     async def _restart_gateways(self, over: asyncio.Event, kill_share: float) -> None:
         while not over.is_set():
             await _first_of(over.wait(), asyncio.sleep(self._random.uniform(0.3, 1.5)))
-            await _first_of(over.wait(), self.shim.next_exchange(), asyncio.sleep(2))
-            await asyncio.sleep(self._random.uniform(0, 0.05))
+            number = await self._next_victim()
             if over.is_set():
                 return
-            number = self._random.randrange(len(self.gateways))
             gateway = self.gateways[number]
             first = kill_share > 0 and not self.record.outages
             killed = first or self._random.random() < kill_share
@@ -166,6 +164,17 @@ class Chaos:
             outage.killed = status == -signal.SIGKILL  # also one that did not stop in time
             await gateway.start()
             outage.ended_at = time.monotonic()
+
+    async def _next_victim(self) -> int:
+        """Choose a gateway to end: the one that has just asked the token endpoint, where that can be told."""
+        victim = self._random.randrange(len(self.gateways))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                exchange = await self.shim.next_exchange()
+            ports = [_tcp_ports(gateway.process.pid) if gateway.process else set() for gateway in self.gateways]
+            victim = next((n for n, held in enumerate(ports) if exchange.client_port in held), victim)
+            await asyncio.sleep(self._random.uniform(0, 0.05))
+        return victim
 
     async def _operate(self, over: asyncio.Event) -> None:
         paused: set[str] = set()
@@ -281,6 +290,18 @@ async def _call(client: httpx.AsyncClient, url: str, number: int) -> Call:
 def _is_ready(document: Document, now: float) -> bool:
     held_back = document.get("disabled") or document.get("proxy_disabled")
     return not held_back and bool(document["token"]["expires_at"] > now + 0.2)
+
+
+def _tcp_ports(pid: int) -> set[int]:
+    """Find the local TCP ports of a process, where the system tells (Linux): none elsewhere, or when it is gone."""
+    try:
+        files = [path.readlink().name for path in Path(f"/proc/{pid}/fd").iterdir()]
+        lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    except OSError:
+        return set()
+    sockets = {name for name in files if name.startswith("socket:")}
+    rows = [line.split() for line in lines]  # local address in hex : port, ..., inode tenth
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if f"socket:[{row[9]}]" in sockets}
 
 
 async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:

@@ -35,10 +35,14 @@ LOSSY = frozenset({Fate.DROP, Fate.RESET, Fate.CUT})
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
-    """One connection. Times are of the monotonic clock; `token` is the fingerprint of the refresh token presented."""
+    """One connection. Times are of the monotonic clock; `token` is the fingerprint of the refresh token presented.
+
+    `client_port` is the client's end of the connection.
+    """
 
     fate: Fate
     begun_at: float
+    client_port: int = 0
     token: str | None = None
     status: int | None = None
     passed_at: float | None = None
@@ -104,10 +108,11 @@ class TcpShim:
         self._rates.clear()
         self._plan.clear()
 
-    async def next_exchange(self) -> None:
-        """Wait until the next connection has come."""
+    async def next_exchange(self) -> Exchange:
+        """Wait for the next connection."""
         self._begun.clear()
         await self._begun.wait()
+        return self.exchanges[-1]
 
     def _draw(self) -> Fate:
         if self._plan:
@@ -120,7 +125,8 @@ class TcpShim:
         return Fate.PASS
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        exchange = Exchange(fate=self._draw(), begun_at=time.monotonic())
+        client_port = writer.get_extra_info("peername")[1]
+        exchange = Exchange(fate=self._draw(), begun_at=time.monotonic(), client_port=client_port)
         self.exchanges.append(exchange)
         self._begun.set()
         task = asyncio.create_task(self._carry(exchange, reader, writer))
