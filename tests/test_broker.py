@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +267,25 @@ async def test_an_account_that_left_while_its_request_was_out_gives_way_to_the_n
 
     assert await service.failover.decide(request, "bad_token", resend=True) is Decision.RESEND
     assert {first, request.address} == {"p/alice", "p/bob"}
+
+
+async def test_a_token_that_ends_while_its_successor_is_fetched_is_waited_for(
+    rig: Rig, services: list[Service]
+) -> None:
+    """The short patience is for tokens that live; this one ended sooner than it seemed, as on a busy machine."""
+    rig.home("alice")
+    clock = FakeClock(now=rig.account("alice")["token"]["expires_at"] - 0.4)
+    service = await start(rig, services, clock)
+    member(service, "alice").mandatory_seconds = 30
+
+    gate = asyncio.Event()
+
+    def end_meanwhile(number: int, form: Mapping[str, str]) -> Slow:
+        clock.jump(5)
+        asyncio.get_running_loop().call_later(0.5, gate.set)  # after the short patience, which is 0.2 s here
+        return Slow(gate, rig.provider(number, form))
+
+    rig.endpoint.script = end_meanwhile
+    request = await served(service)
+    assert request.access_token == rig.account("alice")["token"]["access_token"]
+    assert rig.posts == 1

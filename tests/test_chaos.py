@@ -72,11 +72,12 @@ async def test_nobody_is_lost_while_every_answer_arrives(
 ) -> None:
     """Four gateways and the command line refresh the same accounts; gateways are stopped and started in between.
 
-    Answers are late, none is lost: never an invalid_grant, and only 200s while all gateways are up.
+    Answers are late, none is lost: never an invalid_grant. Requests get their 200, or a documented answer where the
+    machine was so slow that all these brief tokens ended before their successors came.
     """
     async with Chaos.of(strict, tmp_path, confdir, names, rates={Fate.DELAY: 0.3}, seed=SEED) as chaos:
         await chaos.run(SECONDS / 3)
-        undisturbed = {call.status for call in chaos.record.calls}
+        undisturbed = {call.status for call in chaos.record.calls} - {502, 503}  # `wrong` judges those
         await chaos.run(SECONDS * 2 / 3, restarts=True)
         await chaos.settle()
         print("\n", chaos.figures())

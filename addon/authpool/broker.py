@@ -152,13 +152,15 @@ class Broker:
         if member.failures:  # the keeper goes on trying; no request waits for what just failed
             outcome: Outcome = Unavailable(detail="its last refresh failed", asked=False)
         else:
-            patience = max(0.1, deadline - self._clock.monotonic())
+            whole = patience = max(0.1, deadline - self._clock.monotonic())
             if account.token.live(now) and account.token.expires_at is not None:
                 patience = min(patience, LIVE_PATIENCE_SECONDS, (account.token.expires_at - now) / 2)
             try:
                 async with asyncio.timeout(patience):
                     outcome = await self._refresher.refresh(account)
             except TimeoutError:
+                if patience < whole and not account.token.live(self._clock.time()):
+                    return False  # it ended meanwhile, on a busy machine: now the new one is worth waiting for
                 outcome = Unavailable(detail="the refresh takes too long", cause="account")
         if isinstance(outcome, Ready):
             self._take(lease, pool, outcome.account)

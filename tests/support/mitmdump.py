@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-_START_SECONDS = 20.0
+_START_SECONDS = 45.0
 _STOP_SECONDS = 10.0
 _ROOT = Path(__file__).parent.parent.parent
 

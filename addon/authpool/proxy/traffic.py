@@ -225,7 +225,11 @@ class Traffic:
             self._service.broker.acquire_now(ticket.lease)
         access_token = self._service.broker.current(ticket.lease)
         if access_token is None:
-            logger.warning("The account of a request for pool %s left the pool meanwhile", ticket.pool.name)
+            logger.warning(
+                "A request for pool %s lost its account before it was sent (its token ended, or it left the pool), and "
+                "no other has a live token",
+                ticket.pool.name,
+            )
             return response_of(self._service.broker.refuse(ticket.lease))
         self._service.broker.sent(ticket.lease)
         return with_credential(request, ticket.pool, access_token)
