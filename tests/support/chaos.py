@@ -6,10 +6,10 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import httpx
 
@@ -21,6 +21,8 @@ from authpool.verbs.operations import Operations
 from support.chaos_record import AFTERWARDS_SECONDS, Call, Loss, Outage, Record, RefusedVerb
 from support.home import Document, make_home, read_account, token_table
 from support.mitmdump import Mitmdump
+from support.process_ports import tcp_ports
+from support.provider_process import Provider
 from support.tcp_shim import Fate, TcpShim
 
 _ROOT = Path(__file__).parents[2]
@@ -29,20 +31,7 @@ POOL = "team"
 PAUSABLE = 2
 """The operator pauses so many of the accounts at most: the others must carry the traffic."""
 REQUESTS_PER_SECOND = 8.0
-
-
-class Provider(Protocol):
-    """The OAuth provider behind it all; its `/me` is what the gateways stand in front of."""
-
-    host: str
-    port: int
-
-    @property
-    def issuer(self) -> str: ...
-
-    def pool(self) -> dict[str, Any]: ...
-
-    async def grant(self, account: str) -> dict[str, Any]: ...
+_BUSY_SECONDS = 60.0
 
 
 class Chaos:
@@ -97,10 +86,18 @@ class Chaos:
             chaos.gateways = started
             yield chaos
 
-    async def run(self, seconds: float, *, restarts: bool = False, kill_share: float = 0.0) -> None:
+    async def run(
+        self,
+        seconds: float,
+        *,
+        restarts: bool = False,
+        kill_share: float = 0.0,
+        enough: Callable[[Record], bool] = lambda record: True,
+    ) -> None:
         """Let everything happen at once for so long, and let what is under way come to its end.
 
-        Of the gateways' restarts `kill_share` begin with SIGKILL, the others with SIGTERM.
+        Of the gateways' restarts `kill_share` begin with SIGKILL, the others with SIGTERM. Where a machine is too busy
+        for anything to happen in that time it goes on until `enough` has. Raises TimeoutError.
         """
         over = asyncio.Event()
         loops: list[Coroutine[Any, Any, None]] = [
@@ -115,6 +112,9 @@ class Chaos:
                 for loop in loops:
                     tasks.create_task(loop)
                 await asyncio.sleep(seconds)
+                async with asyncio.timeout(_BUSY_SECONDS):
+                    while not enough(self.record):
+                        await asyncio.sleep(0.1)
                 over.set()
             await asyncio.sleep(AFTERWARDS_SECONDS)  # what is seen now decides about the last requests
             watching.cancel()
@@ -122,7 +122,7 @@ class Chaos:
     async def settle(self) -> None:
         """End the gateways, let every answer pass, and refresh each account once more."""
         self.shim.be_honest()
-        self._note_end(await asyncio.gather(*(gateway.stop() for gateway in self.gateways)))
+        self._statuses.update(await asyncio.gather(*(gateway.stop() for gateway in self.gateways)))
         self._note_trail()
         for name in self._names:
             self._note_loss(name)
@@ -160,7 +160,7 @@ class Chaos:
             outage = Outage(gateway=number, killed=killed, begun_at=time.monotonic())
             self.record.outages.append(outage)
             status = await (gateway.kill() if outage.killed else gateway.stop())
-            self._note_end([status])
+            self._statuses.update([status])
             outage.killed = status == -signal.SIGKILL  # also one that did not stop in time
             await gateway.start()
             outage.ended_at = time.monotonic()
@@ -171,7 +171,7 @@ class Chaos:
         with suppress(TimeoutError):
             async with asyncio.timeout(2):
                 exchange = await self.shim.next_exchange()
-            ports = [_tcp_ports(gateway.process.pid) if gateway.process else set() for gateway in self.gateways]
+            ports = [tcp_ports(gateway.process.pid) if gateway.process else set() for gateway in self.gateways]
             victim = next((n for n, held in enumerate(ports) if exchange.client_port in held), victim)
             await asyncio.sleep(self._random.uniform(0, 0.05))
         return victim
@@ -237,9 +237,6 @@ class Chaos:
                 name, token = entry.account.removeprefix(f"{POOL}/"), entry.fingerprint or ""
                 self.record.losses.add(Loss(account=name, reason=entry.reason, token=token))
 
-    def _note_end(self, statuses: Sequence[int]) -> None:
-        self._statuses.update(statuses)
-
     def wrong(self) -> list[str]:
         """Everything that must not happen under any losses and kills, in words."""
         found = self.record.wrong(self.shim.exchanges)
@@ -290,18 +287,6 @@ async def _call(client: httpx.AsyncClient, url: str, number: int) -> Call:
 def _is_ready(document: Document, now: float) -> bool:
     held_back = document.get("disabled") or document.get("proxy_disabled")
     return not held_back and bool(document["token"]["expires_at"] > now + 0.2)
-
-
-def _tcp_ports(pid: int) -> set[int]:
-    """Find the local TCP ports of a process, where the system tells (Linux): none elsewhere, or when it is gone."""
-    try:
-        files = [path.readlink().name for path in Path(f"/proc/{pid}/fd").iterdir()]
-        lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
-    except OSError:
-        return set()
-    sockets = {name for name in files if name.startswith("socket:")}
-    rows = [line.split() for line in lines]  # local address in hex : port, ..., inode tenth
-    return {int(row[1].rpartition(":")[2], 16) for row in rows if f"socket:[{row[9]}]" in sockets}
 
 
 async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:

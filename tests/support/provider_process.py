@@ -5,9 +5,23 @@ import json
 import subprocess
 import threading
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Protocol, Self
 
 _STOP_SECONDS = 5.0
+
+
+class Provider(Protocol):
+    """What a test needs of an OAuth provider that can be one or another; its `/me` is a protected resource."""
+
+    host: str
+    port: int
+
+    @property
+    def issuer(self) -> str: ...
+
+    def pool(self) -> dict[str, Any]: ...
+
+    async def grant(self, account: str) -> dict[str, Any]: ...
 
 
 class ProviderProcess:
