@@ -17,7 +17,7 @@ def call(status: int | None, code: str | None = None, *, begun_at: float = 20.0)
 
 
 def killed(at: float) -> Outage:
-    return Outage(gateway=0, killed=True, begun_at=at, ended_at=at + 1)
+    return Outage(gateway=0, killed=True, begun_at=at, dead_at=at + 0.1, ended_at=at + 1)
 
 
 def asked(at: float, fate: Fate = Fate.PASS, status: int = 200) -> Exchange:
@@ -48,6 +48,7 @@ WRONG: dict[str, tuple[dict[str, Any], Sequence[Exchange]]] = {
     "a verdict after an answer that arrived": ({"losses": {loss()}}, [asked(20), REJECTED]),
     "a loss blamed on the provider": ({"losses": {loss("invalid_grant")}}, [asked(20, Fate.DROP), REJECTED]),
     "a spent token, presented again": ({}, [asked(20), asked(22)]),
+    "a spent token, presented again after the kill": ({"outages": [killed(19)]}, [asked(20), asked(22)]),
     "a spent token, presented again before the kill": ({"outages": [killed(23)]}, [asked(20), asked(22)]),
     "a switch that did not work": ({"refusals": [refused("pause")]}, []),
     "a traceback": ({"refusals": [refused("refresh", "Traceback (most recent call last)")]}, []),

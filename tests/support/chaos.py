@@ -26,7 +26,6 @@ from support.provider_process import Provider
 from support.tcp_shim import Fate, TcpShim
 
 _ROOT = Path(__file__).parents[2]
-_SCRIPT = str(_ROOT / "addon" / "gateway.py")
 POOL = "team"
 PAUSABLE = 2
 """The operator pauses so many of the accounts at most: the others must carry the traffic."""
@@ -77,7 +76,7 @@ class Chaos:
             )
             chaos = cls(provider, home, shim, names, seed)
             started = [
-                Mitmdump("-s", _SCRIPT, "--mode", f"reverse:{provider.issuer}", home=home, confdir=confdir)
+                Mitmdump("-s", "addon/gateway.py", "--mode", f"reverse:{provider.issuer}", home=home, confdir=confdir)
                 for _ in range(gateways)
             ]
             running.callback(_keep_output, folder, started)
@@ -96,8 +95,8 @@ class Chaos:
     ) -> None:
         """Let everything happen at once for so long, and let what is under way come to its end.
 
-        Of the gateways' restarts `kill_share` begin with SIGKILL, the others with SIGTERM. Where a machine is too busy
-        for anything to happen in that time it goes on until `enough` has. Raises TimeoutError.
+        Of the restarts `kill_share` begin with SIGKILL, the others with SIGTERM. On a machine that is too busy for
+        anything to happen in that time it goes on until `enough` has. Raises TimeoutError.
         """
         over = asyncio.Event()
         loops: list[Coroutine[Any, Any, None]] = [
@@ -160,6 +159,7 @@ class Chaos:
             outage = Outage(gateway=number, killed=killed, begun_at=time.monotonic())
             self.record.outages.append(outage)
             status = await (gateway.kill() if outage.killed else gateway.stop())
+            outage.dead_at = time.monotonic()
             self._statuses.update([status])
             outage.killed = status == -signal.SIGKILL  # also one that did not stop in time
             await gateway.start()

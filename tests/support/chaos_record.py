@@ -28,11 +28,12 @@ class Call:
 
 @dataclass(slots=True, kw_only=True)
 class Outage:
-    """A gateway that was ended on purpose, until it listened again."""
+    """A gateway that was ended on purpose, until it listened again. Its process was gone at `dead_at`."""
 
     gateway: int
     killed: bool
     begun_at: float
+    dead_at: float = float("inf")
     ended_at: float = float("inf")
 
 
@@ -76,12 +77,13 @@ class Record:
         for exchange in exchanges:
             if exchange.token is not None:
                 by_token[exchange.token].append(exchange)
-        return [
+        found = [
             *self._wrong_answers(),
             *self._wrong_losses(by_token),
             *self._wrong_presentations(by_token),
             *self._wrong_refusals(by_token),
         ]
+        return found + [f"for comparison: {outage}" for outage in self.outages if found]
 
     # --- requests -------------------------------------------------------------------------------------------------
 
@@ -137,13 +139,15 @@ class Record:
         """Whether the token was spent, and its answer lost by the shim or by a gateway's death.
 
         Any kill before the token came again may have been that of the gateway that held the answer: how soon it is
-        written depends on the machine, and which gateway asked is not to be seen from outside.
+        written depends on the machine, and which gateway asked is not to be seen from outside. What a process sent
+        before it was gone may have been taken in only then.
         """
         if not exchange.spent:
             return False
         until = float("inf") if again is None else again.begun_at
         return exchange.fate in LOSSY or any(
-            outage.killed and exchange.begun_at <= outage.begun_at <= until for outage in self.outages
+            outage.killed and exchange.begun_at <= outage.dead_at and outage.begun_at <= until
+            for outage in self.outages
         )
 
     # --- the command line -----------------------------------------------------------------------------------------
