@@ -40,8 +40,8 @@ WRONG: dict[str, tuple[dict[str, Any], Sequence[Exchange]]] = {
     "no answer": ({"calls": [call(None)]}, []),
     "a gateway's error": ({"calls": [call(500, "gateway_error")]}, []),
     "a code that has no place here": ({"calls": [call(403, "client_not_allowed")]}, []),
-    "a documented answer while somebody could serve": (
-        {"calls": [call(503, "pool_exhausted")], "ready": EVERYBODY_READY},
+    "documented answers while somebody could serve": (
+        {"calls": [call(503, "pool_exhausted"), call(503, "pool_exhausted", begun_at=20.2)], "ready": EVERYBODY_READY},
         [],
     ),
     "a verdict without a loss": ({"losses": {loss()}}, [asked(20, status=400)]),
@@ -58,6 +58,10 @@ WRONG: dict[str, tuple[dict[str, Any], Sequence[Exchange]]] = {
 RIGHT: dict[str, tuple[dict[str, Any], Sequence[Exchange]]] = {
     "an answer": ({"calls": [call(200)]}, []),
     "a documented answer while nobody is ready": ({"calls": [call(503, "pool_exhausted")]}, []),
+    "a documented answer, once, while somebody could almost serve": (
+        {"calls": [call(503, "pool_exhausted"), call(200, begun_at=20.2)], "ready": EVERYBODY_READY},
+        [],
+    ),
     "no answer from a gateway that is ended": ({"calls": [call(None)], "outages": [killed(20)]}, []),
     "an error of a gateway that is ended": ({"calls": [call(500, "gateway_error")], "outages": [killed(20)]}, []),
     "a verdict after an answer the shim dropped": ({"losses": {loss()}}, [asked(20, Fate.DROP), REJECTED]),
