@@ -122,7 +122,7 @@ class Keeper:
             wait = self._backoff(member.failures, outcome)
             if isinstance(outcome, Unavailable) and outcome.cause == "store":
                 self._tell_of_the_store(outcome.detail)
-            elif member.failures == 1:
+            elif member.failures == 1 and isinstance(outcome, Unavailable):  # a fault is told once, of the pool
                 logger.warning("Refreshing %s did not work: %s", member.record.address, outcome.detail)
         member.retry_at = now + wait
         if not member.record.token.live(now):

@@ -40,7 +40,8 @@ class Hearsay:
             return
         client = client_name(url, pool, after)
         if after.disabled and not before.disabled:
-            if "invalid_grant" in (after.disabled_reason or ""):  # another gateway's verdict, no operator's
+            # Another gateway's verdict, no operator's; and not of a token that a gateway lost.
+            if (after.disabled_reason or "").startswith("invalid_grant"):
                 # By our clock: it was a moment ago, whatever time the other's clock wrote.
                 self._clients.rejected(client, after.key, self._clock.time())
         elif _was_granted(before, after) and self._clients.accepted(client) is not None:

@@ -120,11 +120,6 @@ class Ledger:
         now = self._clock.time()
         if lost:
             reason = f"rotation_lost: an answer of the token endpoint never reached us, then {reason}"
-            logger.error(
-                "The gateway, not the user, lost the refresh token of %s: an answer of the token endpoint never "
-                "arrived. Re-add the account",
-                account.address,
-            )
         change = if_still(account, lambda current: current.with_disabled(reason, now))
         written = True
         try:
@@ -144,6 +139,12 @@ class Ledger:
             account.address,
             "invalid_grant" if "invalid_grant" in reason else reason.partition(":")[0],
         )
+        if lost:
+            logger.error(
+                "The gateway, not the user, lost the refresh token of %s: an answer of the token endpoint never "
+                "arrived. Re-add the account",
+                account.address,
+            )
         self._notify(AccountEvent(kind="disabled", account=stored, reason=stored.disabled_reason or ""))
         return Dead(account=stored, stored=written)
 
