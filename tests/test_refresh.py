@@ -553,6 +553,15 @@ class TestDisable:
         assert "suspect the client" in (rig.refresher.fault("pool") or "")
         assert "suspect the client" in caplog.text
 
+    async def test_d_what_we_lost_ourselves_is_no_storm(self, rig: Rig) -> None:
+        """A network that swallows answers says nothing of the client: each account is told to be lost."""
+        accounts = [await rig.add(f"user{number}") for number in range(6)]
+        rig.transport.script.extend([reply(502, b"<html>"), INVALID_GRANT] * 6)
+        for account in accounts:
+            await rig.refresher.refresh(account)
+            assert isinstance(await rig.refresher.refresh(account), Dead)
+        assert rig.refresher.fault("pool") is None
+
     async def test_d_one_that_is_accepted_ends_the_storm(self, rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
         """After a while the client is asked again; a success clears it, and the log says so."""
         accounts = [await rig.add(f"user{number}") for number in range(5)]
