@@ -321,3 +321,25 @@ async def test_a_gateway_that_was_never_configured_refuses(rig: Rig) -> None:
 
     assert json.loads(answer.text)["type"].endswith("gateway_error")
     assert rig.upstream.received == []
+
+
+async def test_plugins_named_by_option_are_loaded_and_stay(rig: Rig) -> None:
+    """A file is named; the operator sees it in `authpool.plugins`; it can't change while the gateway runs."""
+    named = rig.folder / "listening.py"
+    named.write_text("from authpool import hookimpl\n@hookimpl\ndef authpool_stop(): ...\n")
+    async with gateway_master(rig.home("alice"), authpool_plugins=[str(named)]) as gateway:
+        rows = gateway.master.addons.get("authpool").service.plugins.rows
+        assert next(row for row in rows if row.name == "listening").hooks == ("authpool_stop",)
+        with pytest.raises(exceptions.OptionsError, match="plugins can't change"):
+            gateway.master.options.update(authpool_plugins=[])
+        assert gateway.master.options.authpool_plugins == [str(named)]
+
+
+async def test_a_broken_account_does_not_keep_the_gateway_from_starting(rig: Rig) -> None:
+    """It is shown and skipped; mitmproxy ends when an error is logged while it starts, so none is."""
+    home = rig.home("alice", "bob")
+    account_path(home, "p/bob").write_text("version = [")
+    async with reverse_gateway(rig) as gateway, client(gateway.url) as api:
+        assert (await api.get("/x")).status_code == 200
+        assert states(gateway) == {"alice": "ready", "bob": "broken"}
+        assert any("Skipping broken account p/bob" in message for message in gateway.messages)

@@ -354,5 +354,24 @@ def test_version_and_help() -> None:
     """Both answer, and every verb of the contract is listed."""
     assert CliRunner().invoke(cli, ["--version"]).stdout == f"authpool, version {authpool.__version__}\n"
     listed = CliRunner().invoke(cli, ["--help"]).stdout
-    verbs = "accounts add enable history init mitmdump mitmproxy mitmweb pause refresh reload remove resume"
+    verbs = "accounts add enable history init mitmdump mitmproxy mitmweb pause plugins refresh reload remove resume"
     assert all(f"  {verb} " in listed for verb in verbs.split())
+
+
+async def test_plugins_are_listed_whatever_the_configuration_is_like(tmp_path: Path) -> None:
+    """Name, origin, version, hooks, and why one is left out; a table for people, JSON for scripts."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "broken.py").write_text("import nowhere_to_be_found")
+    (tmp_path / "named.py").write_text("from authpool import hookimpl\n@hookimpl\ndef authpool_stop(): ...\n")
+    (tmp_path / "authpool.toml").write_text("this is no TOML")
+    env = {"AUTHPOOL_PLUGINS": str(tmp_path / "named.py")}
+    told = await run("--home", str(tmp_path), "plugins", "--json", env=env)
+    assert isinstance(told.json, list)
+    rows = {row["name"]: row for row in told.json}
+    assert rows["round_robin"]["hooks"] == ["authpool_rotation"]
+    assert (rows["round_robin"]["origin"], rows["round_robin"]["version"]) == ("first-party", authpool.__version__)
+    assert rows["named"]["hooks"] == ["authpool_stop"]
+    assert "ModuleNotFoundError" in rows["broken"]["left_out"]
+    table = (await run("--home", str(tmp_path), "plugins")).out.splitlines()
+    assert table[0].split() == ["NAME", "ORIGIN", "VERSION", "HOOKS", "LEFT", "OUT"]
+    assert any(line.startswith("broken ") and "nowhere_to_be_found" in line for line in table)

@@ -21,7 +21,7 @@ from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
 
-VERBS = {"add", "accounts", "history", "reload", "pause", "resume", "enable", "refresh", "remove"}
+VERBS = {"add", "accounts", "history", "plugins", "reload", "pause", "resume", "enable", "refresh", "remove"}
 
 
 @pytest.fixture(autouse=True)

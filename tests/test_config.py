@@ -188,7 +188,7 @@ MISTAKES = [
     # unknown keys and tables
     (pool('token_ulr = "x"'), "pools.x.token_ulr", "there is no such key.", "Did you mean `token_url`?"),
     ("[gatway]", "gatway", "there is no such table.", "Did you mean `gateway`?"),
-    ("qqq = 1", "qqq", "there is no such key.", "Known here: gateway, pools."),
+    ("qqq = 1", "qqq", "there is no such key.", "Known here: gateway, plugins, pools."),
     (
         "[gateway]\nmax_acounts = 3",
         "gateway.max_acounts",
@@ -256,7 +256,7 @@ MISTAKES = [
     (
         pool('type = "refresh"'),
         "pools.x.type",
-        'is none of "refresh_token", "client_credentials", "static".',
+        'is none of "refresh_token", "client_credentials", "static", and no plugin provides it.',
         "Did you mean `refresh_token`?",
     ),
     (

@@ -7,6 +7,10 @@
     │   ├── UnknownAccountError   there is no such account
     │   ├── BrokenAccountError    its record can't be read as an account; only this account is affected
     │   └── StoreUnavailableError the disk is full, the folder is read-only or gone: try again
+    ├── TokenSourceError          a plugin's token source has no access token (`authpool.token_source`)
+    │   ├── CredentialDeadError          the account is to be disabled: a person must act
+    │   ├── CredentialUnavailableError   not now: try again
+    │   └── CredentialMisconfiguredError the pool is at fault, no account is
     └── RefusedError              a command was understood and refused; the message says why and what to do
 
 What a token endpoint answers is data, not an exception: see `authpool.refresh.verdict`.
@@ -43,6 +47,30 @@ class BrokenAccountError(StoreError):
 
 class StoreUnavailableError(StoreError):
     """The store itself does not answer (disk full, folder read-only or gone); nothing was changed."""
+
+
+class TokenSourceError(AuthpoolError):
+    """A token source has no access token. The detail is one line for operators, and holds no secret."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class CredentialDeadError(TokenSourceError):
+    """The account's credential is gone for good, and a person must act: the account is disabled."""
+
+
+class CredentialUnavailableError(TokenSourceError):
+    """There is no token now. `retry_after_seconds`: when to come again, where the source was told."""
+
+    def __init__(self, detail: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class CredentialMisconfiguredError(TokenSourceError):
+    """What is wrong is the pool, in authpool.toml or at the provider: nobody is disabled."""
 
 
 class RefusedError(AuthpoolError):

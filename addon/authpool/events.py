@@ -1,7 +1,7 @@
 """What happens in an account's life, as something that can be told on: to the log, to plugins, to an audit trail."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from authpool.account import Account
@@ -18,6 +18,20 @@ class AccountEvent:
     kind: EventKind
     account: Account
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolExhausted:
+    """No account of a pool could serve a request.
+
+    `counts`: how many accounts are in which state (in the words of `authpool.pool.State`). `retry_at`: when the next
+    cooldown ends (Unix seconds), None when none does. `at`: when it was noticed.
+    """
+
+    pool: str
+    at: int
+    counts: Mapping[str, int] = field(default_factory=dict)
+    retry_at: int | None = None
 
 
 type Notify = Callable[[AccountEvent], None]

@@ -1,20 +1,73 @@
-"""The hooks a plugin may implement. Leave out any argument you do not need."""
+"""The hooks a plugin may implement. Leave out any argument you do not need.
+
+A hook that asks for something by name is put to one plugin after the other, the last one loaded first, until one
+answers. Those are asked when pools are built, so a plugin that raises there is a mistake like one in authpool.toml: at
+start the gateway stops and names it, at reload the old configuration stays in force. Hooks that tell of something run
+on a thread of their own, in order: there a plugin may be slow, or raise, and no request waits for it.
+"""
+
+from pathlib import Path
 
 import pluggy
 
-from authpool.events import AccountEvent
+from authpool.config.config_table import ConfigTable
+from authpool.config.presets import Preset
+from authpool.events import AccountEvent, PoolExhausted
 from authpool.rotation import RotationFactory
+from authpool.store import StoreFactory
+from authpool.token_source import TokenSourceFactory
 
 hookspec = pluggy.HookspecMarker("authpool")
+
+
+@hookspec
+def authpool_configure(options: ConfigTable, home: Path) -> None:
+    """Take your table of authpool.toml, ``[plugins.NAME]``; NAME is the plugin's name in `authpool plugins`.
+
+    Called synchronously, at start and at each reload, before the hooks below; with an empty table when there is none.
+    Check it with `options.only("key", ...)` and the `take` methods; check all of it before you act on any. Raise
+    ConfigurationError for a mistake: at start the gateway stops, at reload the old configuration stays in force.
+    """
 
 
 @hookspec(firstresult=True)
 def authpool_rotation(name: str) -> RotationFactory | None:
     """Provide the rotation of that name.
 
-    Called once for each pool whenever pools are built (start, reload). Return a callable that makes a fresh
-    `authpool.rotation.Rotation` for a pool, or None when the name is not yours. When it raises, the pools are not
+    Called synchronously, once for each pool whenever pools are built (start, reload). Return a callable that makes a
+    fresh `authpool.rotation.Rotation` for a pool, or None when the name is not yours. When it raises, the pools are not
     built: at start the gateway stops, at reload the old pools stay.
+    """
+
+
+@hookspec(firstresult=True)
+def authpool_token_source(name: str) -> TokenSourceFactory | None:
+    """Provide a kind of credential: what `type = "NAME"` or `type = { name = "NAME", ... }` of a pool stands for.
+
+    Called synchronously, a few times for each pool whenever pools are built. Return a callable that makes a fresh
+    `authpool.token_source.TokenSource` for a pool, and raises ConfigurationError when its options are wrong; or None
+    when the name is not yours. `refresh_token`, `client_credentials` and `static` are never asked for. When it raises,
+    the pools are not built.
+    """
+
+
+@hookspec(firstresult=True)
+def authpool_store(name: str) -> StoreFactory | None:
+    """Provide the store of that name, for ``[gateway] store = "NAME"`` or ``{ name = "NAME", ... }``.
+
+    Called synchronously, once, by the gateway and by the command line alike. Return a callable that makes an
+    `authpool.store.Store` from the home and the options, or None when the name is not yours. When it raises, the
+    gateway does not start.
+    """
+
+
+@hookspec(firstresult=True)
+def authpool_preset(name: str) -> Preset | None:
+    """Provide the preset of that name, for ``preset = "NAME"``.
+
+    Called synchronously, whenever authpool.toml is read. Return None when the name is not yours. authpool's own presets
+    are never asked for, so no plugin sends refresh tokens of the preset `google` elsewhere. When it raises, the
+    configuration is not taken over.
     """
 
 
@@ -22,6 +75,24 @@ def authpool_rotation(name: str) -> RotationFactory | None:
 def authpool_account_event(event: AccountEvent) -> None:
     """Hear of a change in an account's life, after it was written.
 
-    Called in the process that made the change, synchronously: hand long work to a task or a thread of your own.
-    The event's account holds live credentials; do not log or keep them. An exception is logged, and nothing else.
+    Called in the process that made the change, in order, on the thread for such calls (no event loop runs there), soon
+    after. The event's account holds live credentials: do not log or keep them. An exception is logged, once for each
+    kind of event. While a call hangs nothing else is told; 1,000 events wait, further ones are dropped, and the log
+    says so. When the process ends it waits 3 s for what is left.
+    """
+
+
+@hookspec
+def authpool_pool_exhausted(event: PoolExhausted) -> None:
+    """Hear that no account of a pool could serve a request; of one pool at most once a minute.
+
+    Called as `authpool_account_event` is.
+    """
+
+
+@hookspec
+def authpool_stop() -> None:
+    """Finish what you do in the background: the process ends.
+
+    Called once, as `authpool_account_event` is, after the last event. The process waits 3 s for all plugins together.
     """

@@ -1,106 +1,243 @@
-"""Finding plugins, and asking them: entry points of the group `authpool`, and the files in the home's plugins/."""
+"""The plugins of this process: loaded, asked, and told. First-party ones come through the same door as anybody's."""
 
-import importlib.metadata
-import importlib.util
 import logging
-import sys
-import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pluggy
 
 from authpool import hookspecs
-from authpool.config import PoolConfig
+from authpool.config import GatewayConfig, PoolConfig
+from authpool.config.config_table import ConfigTable, did_you_mean, mistake
+from authpool.config.pool_type import BUILT_IN_TYPES
+from authpool.config.presets import Preset
+from authpool.courier import Courier
 from authpool.errors import ConfigurationError
-from authpool.events import AccountEvent
+from authpool.events import AccountEvent, PoolExhausted
+from authpool.plugin_search import GROUP, Candidate, find_plugins
 from authpool.rotation import Rotation
+from authpool.store import Store
+from authpool.token_source import TokenSource
 
 logger = logging.getLogger(__name__)
 
-GROUP = "authpool"
-_CHECKOUT = Path(__file__).resolve().parents[2]
+STOP_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginRow:
+    """One plugin as it is shown. `left_out` says why, and is empty for one that is loaded."""
+
+    name: str
+    origin: str
+    version: str | None
+    hooks: tuple[str, ...] = ()
+    left_out: str = ""
 
 
 class Plugins:
-    """All plugins of this process. First-party ones come through the same door as anybody's."""
+    """Loads every plugin there is; one that can't be loaded is named in the log, and left out."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """Load every plugin there is. Raises ConfigurationError naming the plugin that can't be loaded."""
+    def __init__(self, folder: Path | None = None, named: Sequence[str] = ()) -> None:
+        """`folder` is the home's plugins/; `named` are files and modules that were named by option."""
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
-        self._load_entry_points()
-        for path in sorted(folder.glob("*.py")) if folder is not None and folder.is_dir() else []:
-            self._register(path.stem, _import_file(path), str(path))
+        self._courier = Courier("authpool events")
+        self._failed: set[tuple[str, str]] = set()
+        self.rows = tuple(self._load(candidate) for candidate in find_plugins(folder, named))
+        for row in self.rows:
+            if row.left_out:  # a warning: mitmproxy does not start once an error was logged
+                logger.warning("Plugin %s (%s) is left out: %s. Mend or remove it", row.name, row.origin, row.left_out)
+
+    # --- loading ----------------------------------------------------------------------------------------------
+
+    def _load(self, candidate: Candidate) -> PluginRow:
+        row = PluginRow(name=candidate.name, origin=candidate.origin, version=candidate.version)
+        if self._manager.has_plugin(candidate.name):
+            return _without(row, "another plugin has this name")
         try:
-            self._manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            raise ConfigurationError("plugins", str(error), "Known hooks are in authpool.hookspecs.") from error
+            plugin = candidate.load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is somebody else's code
+            return _without(row, f"it can't be loaded ({type(error).__name__}: {error})")
+        try:
+            self._manager.register(plugin, candidate.name)
+        except Exception as error:  # noqa: BLE001 - likewise; pluggy has taken in a part of it
+            if self._manager.get_plugin(candidate.name) is plugin:
+                self._manager.unregister(name=candidate.name)
+            return _without(row, " ".join(str(error).split()))
+        callers = self._manager.get_hookcallers(plugin) or []
+        if unknown := sorted(caller.name for caller in callers if not caller.has_spec()):
+            self._manager.unregister(name=candidate.name)
+            known = [name for name in dir(hookspecs) if name.startswith("authpool_")]
+            hint = did_you_mean(unknown[0], known, f"There are: {', '.join(known)}.")
+            return _without(row, f"there is no hook {unknown[0]}. {hint}".removesuffix("."))
+        own = getattr(plugin, "__version__", None)
+        version = candidate.version or (own if isinstance(own, str) else None)
+        hooks = tuple(sorted(caller.name for caller in callers))
+        return PluginRow(name=row.name, origin=row.origin, version=version, hooks=hooks)
+
+    # --- asking -----------------------------------------------------------------------------------------------
+
+    def configure(self, tables: Mapping[str, Mapping[str, Any]], home: Path) -> None:
+        """Hand each plugin its table ``[plugins.NAME]``. Raises ConfigurationError."""
+        takers = {impl.plugin_name: impl for impl in self._implementations("authpool_configure")}
+        for name in tables:
+            if name not in takers:
+                raise mistake(("plugins", name), *self._why_not_configured(name))
+        for name, impl in takers.items():
+            options = ConfigTable.unchecked(tables.get(name, {}), ("plugins", name))
+            _ask(impl, options=options, home=home)
 
     def rotation(self, pool: PoolConfig) -> Rotation:
         """Make the rotation a pool asks for. Raises ConfigurationError when no plugin knows it."""
-        factory = self._manager.hook.authpool_rotation(name=pool.rotation)
+        plugin, factory = self._first("authpool_rotation", pool.rotation)
         if factory is None:
-            raise ConfigurationError(
-                f"authpool.toml: pools.{pool.name}.rotation",
+            raise mistake(
+                ("pools", pool.name, "rotation"),
                 f"no plugin provides the rotation {pool.rotation!r}.",
-                'Use "round_robin", or install the plugin that provides it.',
+                f'Use "round_robin", or install the plugin that provides it.{self._left_out_note()}',
             )
-        rotation: Rotation = factory(pool)
+        rotation: Rotation = _made(plugin, Rotation, lambda: factory(pool))
         return rotation
 
+    def token_source(self, pool: PoolConfig) -> TokenSource | None:
+        """Make the token source of a pool; None when its type is one of authpool's own. Raises ConfigurationError."""
+        if pool.type in BUILT_IN_TYPES:
+            return None
+        plugin, factory = self._first("authpool_token_source", pool.type)
+        if factory is None:
+            raise mistake(
+                ("pools", pool.name, "type"),
+                f"no plugin provides the type {pool.type!r}.",
+                f"Install the plugin that provides it.{self._left_out_note()}",
+            )
+        source: TokenSource = _made(plugin, TokenSource, lambda: factory(pool))
+        return source
+
+    def store(self, gateway: GatewayConfig, home: Path) -> Store:
+        """Make the store that the configuration asks for. Raises ConfigurationError."""
+        plugin, factory = self._first("authpool_store", gateway.store)
+        path = ("gateway", "store")
+        if factory is None:
+            raise mistake(
+                path,
+                f"no plugin provides the store {gateway.store!r}.",
+                f'Use "folder", or install the plugin that provides it.{self._left_out_note()}',
+            )
+        options = ConfigTable.unchecked(gateway.store_options, path)
+        store: Store = _made(plugin, object, lambda: factory(home, options))
+        return store
+
+    def preset(self, name: str) -> Preset | None:
+        """The preset of that name that a plugin provides. Raises ConfigurationError."""
+        plugin, answer = self._first("authpool_preset", name)
+        preset: Preset | None = None if answer is None else _made(plugin, Preset, lambda: answer)
+        return preset
+
+    def provides_type(self, name: str) -> bool:
+        """Whether a plugin provides token sources of that name. Raises ConfigurationError."""
+        return self._first("authpool_token_source", name)[1] is not None
+
+    def _implementations(self, hook: str) -> Iterator[pluggy.HookImpl]:
+        """Who implements a hook, in the order in which pluggy asks; wrappers have nothing to wrap here."""
+        for impl in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
+            if not (impl.wrapper or impl.hookwrapper):
+                yield impl
+
+    def _first(self, hook: str, name: str) -> tuple[str, Any]:
+        for impl in self._implementations(hook):
+            answer = _ask(impl, name=name)
+            if answer is not None:
+                return impl.plugin_name, answer
+        return "", None
+
+    def _left_out_note(self) -> str:
+        left_out = [f"{row.name} ({row.left_out})" for row in self.rows if row.left_out]
+        return f" Left out: {'; '.join(left_out)}." if left_out else ""
+
+    def _why_not_configured(self, name: str) -> tuple[str, str]:
+        row = next((row for row in self.rows if row.name == name), None)
+        if row is None:
+            names = [row.name for row in self.rows if "authpool_configure" in row.hooks]
+            return "there is no such plugin.", did_you_mean(name, names, "`authpool plugins` lists them.")
+        if row.left_out:
+            return f"the plugin is left out: {row.left_out}.", "Mend it, or remove the table."
+        return "the plugin has nothing to configure.", "Remove the table."
+
+    # --- telling ----------------------------------------------------------------------------------------------
+
     def notify(self, event: AccountEvent) -> None:
-        """Tell every plugin of an event; a plugin that raises is named in the log, and the others are told."""
-        for caller in self._manager.hook.authpool_account_event.get_hookimpls():
+        """Tell every plugin of an event, soon; one that raises is named in the log, and the others are told."""
+        self._tell("authpool_account_event", f"an account's {event.kind} event", event=event)
+
+    def notify_exhausted(self, event: PoolExhausted) -> None:
+        """Tell every plugin that a pool had nobody for a request, as `notify` does."""
+        self._tell("authpool_pool_exhausted", "an exhausted pool", event=event)
+
+    def close(self, patience_seconds: float = STOP_SECONDS) -> None:
+        """Tell what is left to tell, and that this is the end; for so long and no longer. Blocks."""
+        self._tell("authpool_stop", "the end")
+        self._courier.close(patience_seconds)
+
+    def _tell(self, hook: str, what: str, **arguments: object) -> None:
+        if implementations := list(self._implementations(hook)):
+            self._courier.post(lambda: self._deliver(implementations, what, arguments), "events")
+
+    def _deliver(self, implementations: Sequence[pluggy.HookImpl], what: str, arguments: Mapping[str, object]) -> None:
+        for impl in implementations:
+            self._courier.busy_with(f"plugin {impl.plugin_name}")
             try:
-                caller.function(**dict.fromkeys(caller.argnames, event))
-            except Exception:
-                logger.exception("Plugin %s failed on an account's %s event", caller.plugin_name, event.kind)
-
-    def _load_entry_points(self) -> None:
-        points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
-        for name, value in _checkout_entry_points().items():
-            points.setdefault(name, importlib.metadata.EntryPoint(name, value, GROUP))
-        for name, point in sorted(points.items()):
-            try:
-                module = point.load()
-            except Exception as error:
-                raise ConfigurationError(
-                    f"plugin {name}",
-                    f"can't be loaded ({type(error).__name__}: {error}).",
-                    "Mend or uninstall it.",
-                ) from error
-            self._register(name, module, point.value)
-
-    def _register(self, name: str, module: ModuleType, origin: str) -> None:
-        try:
-            self._manager.register(module, name)
-        except (ValueError, pluggy.PluginValidationError) as error:
-            raise ConfigurationError(f"plugin {name} ({origin})", str(error), "Mend or remove it.") from error
+                _call(impl, arguments)
+            except Exception as error:  # noqa: BLE001 - it is somebody else's code
+                if (impl.plugin_name, what) not in self._failed:
+                    self._failed.add((impl.plugin_name, what))
+                    where = _where(error)
+                    logger.error("Plugin %s failed on %s: %s%s", impl.plugin_name, what, type(error).__name__, where)
 
 
-def _checkout_entry_points() -> dict[str, str]:
-    """The first-party entry points of a source checkout that is run without being installed."""
-    pyproject = _CHECKOUT / "pyproject.toml"
-    folder = _CHECKOUT / "plugins"
-    if not (pyproject.is_file() and folder.is_dir()):
-        return {}
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-    with pyproject.open("rb") as file:
-        points: dict[str, str] = tomllib.load(file)["project"]["entry-points"][GROUP]
-    return points
+def _call(impl: pluggy.HookImpl, arguments: Mapping[str, object]) -> Any:
+    return impl.function(**{name: value for name, value in arguments.items() if name in impl.argnames})
 
 
-def _import_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"authpool_home_plugin_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ConfigurationError(f"plugin {path}", "is not a Python file.", "Rename or remove it.")
-    module = importlib.util.module_from_spec(spec)
+def _ask(impl: pluggy.HookImpl, **arguments: object) -> Any:
     try:
-        spec.loader.exec_module(module)
+        return _call(impl, arguments)
+    except ConfigurationError:
+        raise
     except Exception as error:
+        raise _at_fault(impl.plugin_name, error) from error
+
+
+def _made(plugin: str, kind: type[Any], make: Callable[[], Any]) -> Any:
+    """What a plugin's factory makes, if it is of that kind. Raises ConfigurationError."""
+    try:
+        made = make()
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise _at_fault(plugin, error) from error
+    if not isinstance(made, kind):
         raise ConfigurationError(
-            f"plugin {path}", f"can't be loaded ({type(error).__name__}: {error}).", "Mend or remove it."
-        ) from error
-    return module
+            f"plugin {plugin}", f"answers a {type(made).__name__}, not a {kind.__name__}.", "Mend or remove it."
+        )
+    return made
+
+
+def _at_fault(plugin: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"plugin {plugin}", f"failed ({type(error).__name__}{_where(error)}).", "Mend or remove it."
+    )
+
+
+def _where(error: Exception) -> str:
+    """Where an exception was raised; its text is not told, for it may hold what the plugin was given."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f" in {trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"
+
+
+def _without(row: PluginRow, reason: str) -> PluginRow:
+    return PluginRow(name=row.name, origin=row.origin, version=row.version, left_out=reason)

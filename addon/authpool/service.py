@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,14 +13,17 @@ from authpool.audit import AuditTrail, ProcessKind
 from authpool.broker import Broker
 from authpool.clock import Clock, SystemClock
 from authpool.config import CONFIG_NAME, Config, PoolConfig, load_config
+from authpool.config.config_table import mistake
 from authpool.config.discovery import EndpointResolver
 from authpool.config.routing import Router
 from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError
-from authpool.events import AccountEvent
+from authpool.events import AccountEvent, PoolExhausted
 from authpool.failover import Failover
 from authpool.health import is_dry
 from authpool.keeper import Keeper
 from authpool.limits import Limits
+from authpool.plugin_search import ENVIRONMENT as PLUGINS_VARIABLE
+from authpool.plugin_search import named_plugins
 from authpool.plugins import Plugins
 from authpool.pool import Pool, State
 from authpool.refresh.healer import Healer
@@ -29,7 +32,7 @@ from authpool.refresh.refresher import Refresher
 from authpool.refresh.token_client import TokenClient, TokenEndpoint, fetcher
 from authpool.report import disabled_line, reload_line
 from authpool.store import Record, Store
-from authpool.store.folder import FolderStore
+from authpool.token_source import TokenSource
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ FOLLOW_SHARE = 0.05
 small share of a core; a change by anybody's hand is in the pool within a second."""
 EDITOR_SECONDS = 0.1
 """An editor that saves by renaming leaves a moment without a file: no account is believed gone before this."""
+EXHAUSTED_SECONDS = 60.0
 RELOAD_MARKER = ".reload"
 """Touched by `authpool reload`: every gateway on the home reloads."""
 
@@ -50,6 +54,8 @@ class Snapshot:
     config: Config
     router: Router
     pools: Mapping[str, Pool] = field(default_factory=dict)
+    sources: Mapping[str, TokenSource] = field(default_factory=dict)
+    """Where the accounts of a pool get their tokens, by pool, when a plugin provides it."""
 
 
 class Service:
@@ -65,30 +71,35 @@ class Service:
         store: Store | None = None,
         accept: Callable[[Config], None] = lambda config: None,
         process: ProcessKind = "gateway",
+        plugins: Sequence[str] = (),
     ) -> None:
         """`accept` may raise ConfigurationError for a configuration that does not fit where the gateway runs.
 
-        `process` is what the audit trail calls this process.
+        `process` is what the audit trail calls this process. `plugins` are files and modules named by option.
         """
         self.home = home
         self._accept = accept
         self._environ = environ
         self.clock = clock or SystemClock()
-        config = load_config(home, environ)
-        self.plugins = Plugins(home / "plugins")
+        self.plugins = Plugins(home / "plugins", named_plugins(plugins, environ.get(PLUGINS_VARIABLE, "")))
+        config = load_config(home, environ, self.plugins)
+        self.plugins.configure(config.plugins, home)
         self._audit = AuditTrail(home, self.clock, process)
         for pool in config.pools.values():
             self.plugins.rotation(pool)
-        self._snapshot = Snapshot(config=config, router=Router(config.pools.values()))
+        self._snapshot = Snapshot(
+            config=config, router=Router(config.pools.values()), sources=self._token_sources(config)
+        )
         self._own_client = TokenClient() if endpoint is None else None
         self.endpoint: TokenEndpoint = endpoint or self._own_client  # type: ignore[assignment]
-        self.store = store or FolderStore(home / "accounts")
+        self.store = store or self.plugins.store(config.gateway, home)
         self.resolver = EndpointResolver(fetcher(self.endpoint))
         self.refresher = Refresher(
             store=self.store,
             endpoint=self.endpoint,
             resolver=self.resolver,
             pools=self._configured_pools,
+            sources=lambda: self._snapshot.sources,
             clock=self.clock,
             notify=self.notify,
             settled=self._settle,
@@ -103,6 +114,7 @@ class Service:
         self._marks: tuple[object, ...] = ()
         self._reloading = asyncio.Lock()
         self._store_trouble = ""
+        self._exhausted_at: dict[str, float] = {}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -128,6 +140,7 @@ class Service:
         await self.resolver.aclose()
         if self._own_client is not None:
             await self._own_client.aclose()
+        await asyncio.to_thread(self.plugins.close)
 
     async def reload(self) -> None:
         """Re-read configuration and accounts, build the new pools aside and swap them in.
@@ -136,8 +149,10 @@ class Service:
         """
         async with self._reloading:
             self._marks = self._current_marks()
-            config = load_config(self.home, self._environ)
+            config = load_config(self.home, self._environ, self.plugins)
+            self._refuse_another_store(config)
             self._accept(config)
+            self.plugins.configure(config.plugins, self.home)
             self.refresher.forget_faults()
             self.resolver.forget()
             await self._build(config)
@@ -153,11 +168,22 @@ class Service:
         pools = self._snapshot.pools
         return [name for name, pool in pools.items() if self.refresher.fault(name) is not None and is_dry(pool, now)]
 
+    def pool_exhausted(self, pool: str, counts: Mapping[State, int], retry_at: float | None) -> None:
+        """Tell the plugins that nobody of a pool could serve a request: of one pool at most once a minute."""
+        now = self.clock.monotonic()
+        if now - self._exhausted_at.get(pool, -EXHAUSTED_SECONDS) < EXHAUSTED_SECONDS:
+            return
+        self._exhausted_at[pool] = now
+        told = {str(state): count for state, count in counts.items() if count}
+        until = None if retry_at is None else int(retry_at)
+        self.plugins.notify_exhausted(PoolExhausted(pool=pool, at=int(self.clock.time()), counts=told, retry_at=until))
+
     # --- building and swapping --------------------------------------------------------------------------------
 
     async def _build(self, config: Config) -> None:
         for pool_config in config.pools.values():  # before the store is read: what it tells as changed it tells once
             self.plugins.rotation(pool_config)
+        sources = self._token_sources(config)
         former = self._snapshot.pools
         known = {member.key: member.record for pool in former.values() for member in pool}
         loaded = await self.store.load(config.pools.keys())
@@ -179,7 +205,7 @@ class Service:
         for name, pool in pools.items():
             if name in former:
                 pool.inherit(former[name])
-        self._snapshot = Snapshot(config=config, router=Router(config.pools.values()), pools=pools)
+        self._snapshot = Snapshot(config=config, router=Router(config.pools.values()), pools=pools, sources=sources)
         if not pools:
             logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
         for pool in pools.values():
@@ -194,8 +220,8 @@ class Service:
             match member.state(now):
                 case State.DISABLED:
                     logger.warning(disabled_line(member.account))
-                case State.BROKEN:
-                    logger.error("Skipping broken account %s: %s", member.record.address, _reason(member.record))
+                case State.BROKEN:  # a warning: mitmproxy ends when an error is logged while it starts
+                    logger.warning("Skipping broken account %s: %s", member.record.address, _reason(member.record))
         logger.info(reload_line(pool.config.name, pool.counts()))
 
     # --- following --------------------------------------------------------------------------------------------
@@ -266,6 +292,19 @@ class Service:
 
     def _settle(self, key: AccountKey, outcome: Outcome) -> None:
         self._keeper.settle(key, outcome)
+
+    def _token_sources(self, config: Config) -> Mapping[str, TokenSource]:
+        made = {name: self.plugins.token_source(pool) for name, pool in config.pools.items()}
+        return {name: source for name, source in made.items() if source is not None}
+
+    def _refuse_another_store(self, config: Config) -> None:
+        old, new = self._snapshot.config.gateway, config.gateway
+        if (old.store, old.store_options) != (new.store, new.store_options):
+            raise mistake(
+                ("gateway", "store"),
+                "can't change while the gateway runs.",
+                "Start it anew, or put back what was there.",
+            )
 
     def _current_marks(self) -> tuple[object, ...]:
         marks: list[object] = []

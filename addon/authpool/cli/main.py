@@ -23,6 +23,8 @@ from authpool.verbs.history import HEADER as HISTORY_HEADER
 from authpool.verbs.history import history as read_history
 from authpool.verbs.history import history_cells
 from authpool.verbs.operations import Operations
+from authpool.verbs.plugin_table import HEADER as PLUGIN_HEADER
+from authpool.verbs.plugin_table import plugin_cells
 from authpool.verbs.sources import read_source
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Answer JSON, for scripts.")
@@ -63,8 +65,8 @@ def add(session: Session, pool: str, source: str, name: str | None, as_json: boo
     """Add an account to POOL, or re-add one with a new credential.
 
     SOURCE is @FILE, env:NAME or - (standard input, or a hidden prompt): a token response, Google authorized_user
-    JSON, an Antigravity Manager account file, or a bare refresh token. It is proved with a refresh first. NAME is
-    needed where the provider tells none, and must be what it tells otherwise.
+    JSON, an Antigravity Manager account file, or a bare refresh token; none, where a plugin fetches the tokens. It is
+    proved with a refresh first. NAME is needed where the provider tells none, and must be what it tells otherwise.
     """
     with failures_told(as_json=as_json):
         credential = read_source(source, environ=os.environ, stdin=_read_stdin)
@@ -100,6 +102,19 @@ def history(session: Session, account: str | None, as_json: bool) -> None:  # no
             click.echo("Nothing has happened yet, or nothing that was written down")
         else:
             click.echo(table(HISTORY_HEADER, [history_cells(entry) for entry in entries]))
+
+
+@cli.command()
+@_json_option
+@click.pass_obj
+def plugins(session: Session, as_json: bool) -> None:  # noqa: FBT001
+    """Show every plugin: from where, with which hooks, and why one is left out."""
+    with failures_told(as_json=as_json):
+        rows = session.plugins().rows
+        if as_json:
+            click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        else:
+            click.echo(table(PLUGIN_HEADER, [plugin_cells(row) for row in rows]))
 
 
 @cli.command()

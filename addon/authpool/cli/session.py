@@ -12,6 +12,9 @@ import click
 
 from authpool.errors import AuthpoolError
 from authpool.home import home_folder, secure_folder
+from authpool.plugin_search import ENVIRONMENT as PLUGINS_VARIABLE
+from authpool.plugin_search import named_plugins
+from authpool.plugins import Plugins
 from authpool.service import Service
 from authpool.verbs.operations import Operations
 
@@ -25,6 +28,10 @@ class Session:
     @property
     def home(self) -> Path:
         return home_folder(self.home_option, os.environ)
+
+    def plugins(self) -> Plugins:
+        """The plugins that a gateway on this home loads, whatever the home's configuration is like."""
+        return Plugins(self.home / "plugins", named_plugins((), os.environ.get(PLUGINS_VARIABLE, "")))
 
     def run[T](self, operation: Callable[[Operations], Awaitable[T]]) -> T:
         """Carry out an operation on the home, under the same locks as a gateway. Raises AuthpoolError."""

@@ -15,7 +15,9 @@ from typing import Any, Literal, cast, get_args
 
 from authpool.config.client_secret import is_literal
 from authpool.config.config_table import CONFIG_NAME, ConfigTable, mistake
+from authpool.config.extensions import BUILT_IN, Extensions
 from authpool.config.host_pattern import HostPattern
+from authpool.config.named_option import read_named
 from authpool.config.pool_config import (
     ClientAuth,
     ClientConfig,
@@ -34,6 +36,7 @@ __all__ = [
     "ClientConfig",
     "ClientKeys",
     "Config",
+    "Extensions",
     "GatewayConfig",
     "HeaderInjection",
     "HostPattern",
@@ -53,13 +56,16 @@ _SYNTAX_PLACE = re.compile(r" \(at (?P<place>[^()]*)\)$")
 class GatewayConfig:
     """``[gateway]``: `client_keys` are asked for always, never, or (auto) unless all listeners are local.
 
-    `health_path` is the path that answers the gateway's health in reverse mode; None: there is none.
+    `health_path` is the path that answers the gateway's health in reverse mode; None: there is none. `store` is where
+    the accounts are kept, by name, and `store_options` what stands beside it, for the plugin that provides it.
     """
 
     client_keys: ClientKeys = "auto"
     max_accounts: int = 3
     fast_dispatch: bool = True
     health_path: str | None = None
+    store: str = "folder"
+    store_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,20 +75,24 @@ class Config:
     home: Path
     pools: Mapping[str, PoolConfig]
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """``[plugins.NAME]``, as written: each is its plugin's to read."""
 
 
-def load_config(home: Path, environ: Mapping[str, str]) -> Config:
+def load_config(home: Path, environ: Mapping[str, str], extensions: Extensions = BUILT_IN) -> Config:
     """Read `home`/authpool.toml; `environ` is where ``env:NAME`` secrets are looked up.
 
     Raises ConfigurationError. Pools may be absent: a gateway without any serves no credential.
     """
     document, open_to_others = _read(home / CONFIG_NAME)
-    top = ConfigTable(document, (), ("pools", "gateway"))
+    top = ConfigTable(document, (), ("pools", "gateway", "plugins"))
     tables = top.take_table("pools")
     _refuse_exposed_secret(tables, home / CONFIG_NAME, open_to_others)
-    pools = {name: read_pool(name, table, home, environ) for name, table in tables.items()}
+    pools = {name: read_pool(name, table, home, environ, extensions) for name, table in tables.items()}
     _refuse_ties(pools)
-    return Config(home=home, pools=MappingProxyType(pools), gateway=_gateway(top))
+    return Config(
+        home=home, pools=MappingProxyType(pools), gateway=_gateway(top), plugins=MappingProxyType(_plugins(top))
+    )
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str | None]:
@@ -145,15 +155,23 @@ def _refuse_ties(pools: Mapping[str, PoolConfig]) -> None:
 
 
 def _gateway(top: ConfigTable) -> GatewayConfig:
-    known = ("client_keys", "max_accounts", "fast_dispatch", "health_path")
+    known = ("client_keys", "max_accounts", "fast_dispatch", "health_path", "store")
     table = ConfigTable(top.take_table("gateway"), ("gateway",), known)
+    store, store_options = read_named(table, "store", "folder")
     client_keys = table.take_choice("client_keys", get_args(ClientKeys.__value__), "auto")
     return GatewayConfig(
         client_keys=cast("ClientKeys", client_keys),
         max_accounts=table.take_whole("max_accounts", default=3, low=1, high=20),
         fast_dispatch=table.take("fast_dispatch", bool, default=True),
         health_path=_health_path(table),
+        store=store,
+        store_options=store_options,
     )
+
+
+def _plugins(top: ConfigTable) -> dict[str, dict[str, Any]]:
+    tables = ConfigTable.unchecked(top.take_table("plugins"), ("plugins",))
+    return {name: tables.take_table(name) for name in top.take_table("plugins")}
 
 
 def _health_path(table: ConfigTable) -> str | None:

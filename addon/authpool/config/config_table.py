@@ -64,6 +64,15 @@ class ConfigTable:
             if key not in known:
                 raise _unknown_key((*path, key), known, is_table=isinstance(value, dict))
 
+    @classmethod
+    def unchecked(cls, document: Mapping[str, Any], path: KeyPath) -> "ConfigTable":
+        """A table whose known keys only a plugin can tell, with `only`."""
+        return cls(dict(document), path, document.keys())
+
+    def only(self, *known: str) -> "ConfigTable":
+        """This table, if it has no other keys. Raises ConfigurationError."""
+        return ConfigTable(dict(self._document), self.path, known)
+
     def __contains__(self, key: str) -> bool:
         return key in self._document
 

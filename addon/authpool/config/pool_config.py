@@ -9,6 +9,7 @@ from authpool.config.host_pattern import HostPattern
 from authpool.config.selector import Selector
 
 type PoolType = Literal["refresh_token", "client_credentials", "static"]
+"""The kinds of credential that need no plugin."""
 type ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
 
 
@@ -55,14 +56,16 @@ class QuotaReserve:
 class PoolConfig:
     """One ``[pools.NAME]``. Empty `paths` or `methods` don't narrow; an absent endpoint may be discovered.
 
-    `rotation_options` is what stands beside the rotation's name, for the plugin that provides it.
+    `type` is a PoolType, or the name of a plugin's token source; `type_options` and `rotation_options` are what stands
+    beside the name, for the plugin that provides it.
     What an upstream's rate limits do: `cooldown_by` tells which requests share an account's cooldown, `wait_seconds`
     how long a request may wait for the first account to come back, `quota_reserve` what is spared.
     `codes` maps this provider's error codes to the standard ones they stand for.
     """
 
     name: str
-    type: PoolType = "refresh_token"
+    type: str = "refresh_token"
+    type_options: Mapping[str, Any] = field(default_factory=dict)
     hosts: tuple[HostPattern, ...]
     paths: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()

@@ -9,10 +9,13 @@ from authpool.config.answer_rule import read_answer_rules
 from authpool.config.client_secret import resolve_secret
 from authpool.config.config_table import ConfigTable, KeyPath, did_you_mean, mistake
 from authpool.config.endpoint_url import check_endpoint, check_issuer
+from authpool.config.extensions import BUILT_IN, Extensions
 from authpool.config.host_pattern import HostPattern
 from authpool.config.injection import read_injection
+from authpool.config.named_option import read_named
 from authpool.config.path_pattern import PathPattern
-from authpool.config.pool_config import ClientAuth, ClientConfig, PoolConfig, PoolType, QuotaReserve
+from authpool.config.pool_config import ClientAuth, ClientConfig, PoolConfig, QuotaReserve
+from authpool.config.pool_type import OAUTH_TYPES, read_type
 from authpool.config.presets import PRESETS, Preset
 from authpool.config.selector import Selector, parse_selector
 from authpool.refresh.verdict import CLIENT_CODES, SIGN_IN_CODES, TRANSIENT_CODES
@@ -53,27 +56,31 @@ _PERCENT = re.compile(r"(\d{1,2}(?:\.\d+)?)\s*%")
 _HTTPS = "Use https://; http:// is for loopback only."
 
 
-def read_pool(name: str, document: object, home: Path, environ: Mapping[str, str]) -> PoolConfig:
+def read_pool(
+    name: str, document: object, home: Path, environ: Mapping[str, str], extensions: Extensions = BUILT_IN
+) -> PoolConfig:
     """Read one pool, with its preset and its client secret filled in."""
     path: KeyPath = ("pools", name)
     if not _POOL_NAME.fullmatch(name):
         problem = "is not a pool name: it names a folder, so small letters, digits, `_` and `-`, at most 64."
         raise mistake(path, problem, "Rename the table, such as [pools.my-pool].")
     table = ConfigTable(document, path, (*_COMMON_KEYS, *_OAUTH_KEYS))
-    pool_type = cast("PoolType", table.take_choice("type", get_args(PoolType.__value__), "refresh_token"))
-    if pool_type == "static":
-        _refuse_oauth_keys(table)
-    preset_name, preset = _preset(table)
+    pool_type, type_options = read_type(table, extensions)
+    is_oauth = pool_type in OAUTH_TYPES
+    if not is_oauth:
+        _refuse_oauth_keys(table, pool_type)
+    preset_name, preset = _preset(table, extensions)
     issuer = _issuer(table, preset)
     endpoints = _endpoints(table, preset if issuer is None else Preset())
-    client = None if pool_type == "static" else _client(table, preset, home, environ)
-    if pool_type != "static" and issuer is None and endpoints["token_url"] is None:
+    client = _client(table, preset, home, environ) if is_oauth else None
+    if is_oauth and issuer is None and endpoints["token_url"] is None:
         problem = "is missing, and there is no `issuer` to discover it from."
         raise mistake(table.at("token_url"), problem, "Add `token_url`, `issuer` or `preset`.")
     rotation, rotation_options = _rotation(table)
     return PoolConfig(
         name=name,
         type=pool_type,
+        type_options=type_options,
         hosts=_hosts(table),
         paths=_checked_strings(table, "paths", PathPattern.parse, 'Write it as "/v1/models" or "/v1/*".'),
         methods=tuple(method.upper() for method in _methods(table)),
@@ -96,13 +103,7 @@ def read_pool(name: str, document: object, home: Path, environ: Mapping[str, str
 
 def _rotation(table: ConfigTable) -> tuple[str, dict[str, object]]:
     """Read ``"weighted"``, or ``{ name = "weighted", weights = { ... } }``: the options are the plugin's to read."""
-    if table.kind_of("rotation") is not dict:
-        return table.take_string("rotation") or "round_robin", {}
-    options = table.take_table("rotation")
-    name = ConfigTable(options, table.at("rotation"), options).take_string("name")
-    if name is None:
-        raise mistake((*table.at("rotation"), "name"), "is missing.", 'Write { name = "round_robin" }, or another one.')
-    return name, {key: value for key, value in options.items() if key != "name"}
+    return read_named(table, "rotation", "round_robin")
 
 
 def _cooldown_by(table: ConfigTable) -> Selector:
@@ -122,18 +123,23 @@ def _quota_reserve(table: ConfigTable) -> QuotaReserve | None:
     return QuotaReserve(share=float(percent[1]) / 100)
 
 
-def _refuse_oauth_keys(table: ConfigTable) -> None:
+def _refuse_oauth_keys(table: ConfigTable, pool_type: str) -> None:
+    why = "a static pool refreshes nothing, its accounts are fixed secrets"
+    if pool_type != "static":
+        why = f"a pool of type {pool_type} asks no token endpoint"
     for key in _OAUTH_KEYS:
         if key in table:
-            problem = "means nothing here: a static pool refreshes nothing, its accounts are fixed secrets."
-            raise mistake(table.at(key), problem, "Remove the line, or choose another `type`.")
+            raise mistake(table.at(key), f"means nothing here: {why}.", "Remove the line, or choose another `type`.")
 
 
-def _preset(table: ConfigTable) -> tuple[str | None, Preset]:
+def _preset(table: ConfigTable, extensions: Extensions) -> tuple[str | None, Preset]:
     name = table.take_string("preset")
     if name is None:
         return None, Preset()
     if name not in PRESETS:
+        provided = extensions.preset(name)
+        if provided is not None:
+            return name, provided
         remedy = did_you_mean(name, PRESETS, f"There are: {', '.join(PRESETS)}.")
         raise mistake(table.at("preset"), "there is no such preset.", remedy)
     return name, PRESETS[name]

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from mitmproxy import ctx, exceptions, http
@@ -34,6 +35,7 @@ class Gateway:
         self._traffic: Traffic | None = None
         self._started: asyncio.Future[bool] | None = None
         self._home = ""
+        self._plugins: tuple[str, ...] = ()
         self._configured = False
         self._stopping = False
 
@@ -44,6 +46,13 @@ class Gateway:
             str,
             "",
             "The folder with authpool.toml and the accounts. Default: AUTHPOOL_HOME, else ~/.authpool.",
+        )
+        loader.add_option(
+            "authpool_plugins",
+            Sequence[str],
+            [],
+            "Plugins to load beside those installed and those in the home: files or module names. "
+            "Default: AUTHPOOL_PLUGINS, separated by commas.",
         )
 
     def configure(self, updated: AbstractSet[str]) -> None:
@@ -59,6 +68,8 @@ class Gateway:
                 self._build()
             elif ctx.options.authpool_home != self._home:
                 raise exceptions.OptionsError("authpool: the home can't change while the gateway runs: start anew")
+            elif tuple(ctx.options.authpool_plugins) != self._plugins:
+                raise exceptions.OptionsError("authpool: the plugins can't change while the gateway runs: start anew")
             if self.service is not None and {"mode", "listen_host", "authpool_home"} & set(updated):
                 self._check_listeners(self.service.snapshot.config)
             if "ssl_insecure" in updated and ctx.options.ssl_insecure:
@@ -126,10 +137,11 @@ class Gateway:
         for name in ("httpx", "httpcore", "hpack"):  # they log URLs and headers
             logging.getLogger(name).setLevel(logging.WARNING)
         self._home = ctx.options.authpool_home
+        self._plugins = tuple(ctx.options.authpool_plugins)
         home = home_folder(self._home or None, os.environ)
         if home.is_dir():  # a mistyped home is an error, not a new folder
             secure_folder(home)
-        self.service = Service(home, os.environ, accept=self._accept)
+        self.service = Service(home, os.environ, accept=self._accept, plugins=self._plugins)
         self._traffic = Traffic(self.service)
         wire.install(self._traffic, gateway_error, fast_dispatch=self.service.snapshot.config.gateway.fast_dispatch)
 

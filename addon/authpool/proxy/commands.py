@@ -14,6 +14,8 @@ from authpool.verbs.account_table import HEADER, account_cells
 from authpool.verbs.history import HEADER as HISTORY_HEADER
 from authpool.verbs.history import history, history_cells
 from authpool.verbs.operations import Operations, live_rows
+from authpool.verbs.plugin_table import HEADER as PLUGIN_HEADER
+from authpool.verbs.plugin_table import plugin_cells
 from authpool.verbs.sources import read_source
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,12 @@ class Commands:
         except AuthpoolError as error:
             raise exceptions.CommandError(str(error)) from error
         return [list(HISTORY_HEADER), *(list(history_cells(entry)) for entry in entries)]  # type: ignore[return-value]
+
+    @command.command("authpool.plugins")
+    def plugins(self) -> types.Data:
+        """Every plugin: name, origin, version, hooks, and why one is left out."""
+        rows = self._service().plugins.rows
+        return [list(PLUGIN_HEADER), *(list(plugin_cells(row)) for row in rows)]  # type: ignore[return-value]
 
     @command.command("authpool.reload")
     def reload(self) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Literal
 
@@ -22,17 +22,20 @@ from authpool.events import Notify
 from authpool.refresh.adoption import already_refreshed, from_memory, from_successor
 from authpool.refresh.asking import Asker
 from authpool.refresh.endpoint_watch import EndpointWatch, presenter
+from authpool.refresh.fetching import Fetching, source_name
 from authpool.refresh.grant_request import GrantRequest, grant_request, without_secrets
 from authpool.refresh.hearsay import Hearsay
 from authpool.refresh.late_writer import LateWriter
 from authpool.refresh.ledger import Ledger
 from authpool.refresh.lineage import Lineage
 from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
-from authpool.refresh.storm import WAY_OUT, ClientWatch
+from authpool.refresh.sentencing import Sentencing
+from authpool.refresh.storm import ClientWatch
 from authpool.refresh.succession import SupersededError
 from authpool.refresh.token_client import TokenEndpoint
 from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, SignInRequired, TryLater, Verdict
 from authpool.store import Store
+from authpool.token_source import TokenSource
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ class Refresher:
         resolver: EndpointResolver,
         pools: Callable[[], Mapping[str, PoolConfig]],
         clock: Clock,
+        sources: Callable[[], Mapping[str, TokenSource]] = dict,
         notify: Notify = lambda event: None,
         settled: Callable[[AccountKey, Outcome], None] = lambda key, outcome: None,
         news: Callable[[], Awaitable[None]] | None = None,
@@ -64,6 +68,7 @@ class Refresher:
         self._store = store
         self._resolver = resolver
         self._pools = pools
+        self._sources = sources
         self._clock = clock
         self._settled = settled
         self._news = news or partial(asyncio.sleep, 0)
@@ -79,6 +84,8 @@ class Refresher:
         self._ledger = Ledger(store, self._late, self._lineage, clock, notify)
         self._clients = ClientWatch()
         self._hearsay = Hearsay(self._lineage, self._clients, pools, resolver, clock)
+        self._rules = Sentencing(self._ledger, self._clients, self._news, clock)
+        self.fetching = Fetching(self._ledger, self._clients, self._rules, pools, clock)
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     async def refresh(
@@ -186,14 +193,15 @@ class Refresher:
         if pool.type == "static":
             return Unavailable(detail="a static credential can't be refreshed", cause="account")
         try:
-            url = pool.token_url or (await self._resolver.resolve(pool)).token_url
+            asked = self._sources().get(pool.name) or pool.token_url or (await self._resolver.resolve(pool)).token_url
         except DiscoveryError as error:
             return Unavailable(detail=str(error)) if error.transient else Misconfigured(detail=str(error))
-        if url is None:
+        if asked is None:
             return Misconfigured(detail="no token_url is configured or discovered")
-        if (held_back := self._held_back(url, mode)) is not None:
+        if isinstance(asked, str) and (held_back := self._held_back(asked, mode)) is not None:
             return held_back
-        slots = self._slots.setdefault(url, asyncio.Semaphore(FLIGHTS_PER_ENDPOINT))
+        whom = asked if isinstance(asked, str) else source_name(pool)
+        slots = self._slots.setdefault(whom, asyncio.Semaphore(FLIGHTS_PER_ENDPOINT))
         async with slots, AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(LOCK_SECONDS):
@@ -201,17 +209,26 @@ class Refresher:
             except TimeoutError:
                 return Unavailable(detail="another process holds the account and does not move on", cause="store")
             if self._pools().get(seen.pool) == pool:
-                return await self._refresh_held(seen, rejected, pool, url, held, mode)
+                return await self._refresh_held(seen, rejected, pool, asked, held, mode)
         return await self._refresh(seen, rejected, mode)  # reconfigured while we waited
 
     async def _refresh_held(
-        self, seen: Account, rejected: str | None, pool: PoolConfig, url: str, held: AsyncExitStack, mode: _Mode
+        self,
+        seen: Account,
+        rejected: str | None,
+        pool: PoolConfig,
+        asked: str | TokenSource,
+        held: AsyncExitStack,
+        mode: _Mode,
     ) -> Outcome:
         account = await self._ledger.read(seen.key)
         if account.disabled and mode != "force":
             return Dead(account=account)
         if mode != "force" and already_refreshed(account, seen, rejected, self._clock.time()):
             return Ready(account=account, posted=False)
+        if isinstance(asked, TokenSource):
+            return await self.fetching.refresh(account, asked, pool, held, force=mode == "force")
+        url = asked
         if pool.type == "refresh_token" and account.token.refresh_token is None:
             return Unavailable(detail="the account has no refresh token: re-add it", cause="account")
         request = grant_request(pool, url, account)
@@ -247,13 +264,17 @@ class Refresher:
                 case _ if self._pools().get(account.pool) != pool:
                     outcome = Unavailable(detail="the pool's configuration changed meanwhile", retry_after_seconds=1)
                 case ClientRejected():
-                    outcome = self._fault(pool, request, f"the token endpoint rejects the client: {reason}")
+                    outcome = self._rules.fault(
+                        pool, request.client, f"the token endpoint rejects the client: {reason}"
+                    )
                 case GrantRejected() | SignInRequired() if pool.type == "client_credentials":
                     outcome = Unavailable(detail=clip_reason(reason), cause="account")
                 case GrantRejected():
-                    outcome = await self._condemn(account, pool, request, reason, lost=lost or cut_off, held=held)
+                    outcome = await self._rules.condemn(
+                        account, pool, request.client, reason, lost=lost or cut_off, held=held
+                    )
                 case SignInRequired():
-                    outcome = await self._condemn(account, pool, request, reason, lost=False, held=held)
+                    outcome = await self._rules.condemn(account, pool, request.client, reason, lost=False, held=held)
             if not (cut_off or lost):
                 await self._ledger.withdraw(account)
         except SupersededError as superseded:
@@ -266,36 +287,3 @@ class Refresher:
         if isinstance(verdict, Granted) and self._clients.accepted(request.client) is not None:
             logger.warning("Pool %s: the token endpoint accepts the client again", pool.name)
         return verdict, lost
-
-    async def _condemn(
-        self,
-        account: Account,
-        pool: PoolConfig,
-        request: GrantRequest,
-        reason: str,
-        *,
-        lost: bool,
-        held: AsyncExitStack,
-    ) -> Outcome:
-        """Disable the account, when all the disable rules hold."""
-        if account.disabled:  # it was asked by force, and is as dead as before
-            return Dead(account=account)
-        with suppress(StoreError):  # other gateways on this home may have disabled accounts of this client just now
-            await self._news()
-        # What we lost ourselves is nobody's storm.
-        if not lost and self._clients.rejected(request.client, account.key, self._clock.time()):
-            return self._fault(
-                pool,
-                request,
-                f"several accounts of one client are rejected at once ({reason}): suspect the client; "
-                "no further account is disabled until one of them is accepted",
-            )
-        return await self._ledger.condemn(account, reason, held, lost=lost)
-
-    # --- clients ----------------------------------------------------------------------------------------------
-
-    def _fault(self, pool: PoolConfig, request: GrantRequest, detail: str) -> Misconfigured:
-        detail = clip_reason(detail)
-        if self._clients.blame(request.client, pool.name, detail, self._clock.time()):
-            logger.error("Pool %s: %s; %s", pool.name, detail, WAY_OUT)
-        return Misconfigured(detail=detail)

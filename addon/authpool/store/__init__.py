@@ -6,9 +6,11 @@ this interface, so that a lock may be a file's or a database row's.
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Protocol
 
 from authpool.account import Account, AccountKey, BrokenAccount
+from authpool.config.config_table import ConfigTable
 
 type Record = Account | BrokenAccount
 type Change = Callable[[Account | None], Account | None]
@@ -50,3 +52,8 @@ class Store(Protocol):
         Raises BrokenAccountError when the record can't be read; with `replace_broken` the change starts from None
         instead, and the unreadable record is kept aside.
         """
+
+
+type StoreFactory = Callable[[Path, ConfigTable], Store]
+"""From the home, and what `store = { name = "...", ... }` says beside the name, to a store. Raises ConfigurationError
+for options it does not like (`options.only("key", ...)` refuses unknown ones)."""

@@ -15,9 +15,11 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from authpool import hookimpl
 from authpool.account import Account, AccountKey
+from authpool.config.config_table import ConfigTable
 from authpool.errors import StoreUnavailableError, UnknownAccountError
-from authpool.store import Change, Record
+from authpool.store import Change, Record, StoreFactory
 from authpool.store.account_name import ENCODED_BYTES, encode_name
 from authpool.store.atomic_file import FileOperations, unavailable
 from authpool.store.compare_and_set import change_account
@@ -138,3 +140,14 @@ def _lock_name(key: AccountKey) -> str:
     if len(encoded) > ENCODED_BYTES:  # no such account can be; its lock excludes all the same
         encoded = hashlib.sha256(encoded.encode()).hexdigest()
     return f".{encoded}.lock"
+
+
+def _make(home: Path, options: ConfigTable) -> FolderStore:
+    options.only()
+    return FolderStore(home / "accounts")
+
+
+@hookimpl
+def authpool_store(name: str) -> StoreFactory | None:
+    """The default store comes through the same door as anybody's."""
+    return _make if name == "folder" else None

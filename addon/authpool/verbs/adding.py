@@ -6,28 +6,33 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
-from authpool.account import Account, AccountKey, OAuthClient, Token, fingerprint
+from authpool.account import Account, AccountKey, OAuthClient, Token, clip_reason, fingerprint
 from authpool.config import PoolConfig
 from authpool.config.discovery import Endpoints
-from authpool.errors import AuthpoolError, BrokenAccountError, RefusedError, StoreError, UnknownAccountError
+from authpool.errors import (
+    AuthpoolError,
+    BrokenAccountError,
+    RefusedError,
+    StoreError,
+    TokenSourceError,
+    UnknownAccountError,
+)
 from authpool.events import AccountEvent
+from authpool.refresh.succession import token_from_grant
 from authpool.report import timestamp
 from authpool.service import Service
 from authpool.store.account_name import check_name
+from authpool.token_source import TokenSource
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.identity import provider_name
 from authpool.verbs.proof import Proof, Prover
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sources import Credential
+from authpool.verbs.take_over import ADDED_FROM, TakeOver
 from authpool.verbs.unclaimed import Unclaimed
 
 logger = logging.getLogger(__name__)
 
-ADDED_FROM = "added_from"
-"""Key in an account's file: the fingerprint of the refresh token that was exchanged when the account was added.
-
-Adding the same file twice would present a spent token, and a provider that punishes reuse would end the grant.
-"""
 LABEL = "label"
 
 
@@ -52,10 +57,12 @@ class Adding:
             return await self._add_static(pool, credential, expected)
         if pool.type == "client_credentials":
             return await self._add_client(pool, credential, expected)
+        if (source := self._service.snapshot.sources.get(pool.name)) is not None:
+            return await self._add_sourced(pool, source, credential, expected)
         async with self._holdings.patiently(self._unclaimed.alone(), "another `add` is under way in a process"):
             return await self._add_grant(pool, credential, expected)
 
-    # --- the three types --------------------------------------------------------------------------------------
+    # --- the types --------------------------------------------------------------------------------------------
 
     async def _add_static(self, pool: PoolConfig, credential: Credential, expected: str | None) -> str:
         secret = credential.secret or credential.access_token
@@ -66,6 +73,24 @@ class Adding:
         account = self._provisional(pool, credential, expected, Token(access_token=secret))
         async with self._holdings.held(account.key):
             return await self._write(pool, account)
+
+    async def _add_sourced(
+        self, pool: PoolConfig, source: TokenSource, credential: Credential, expected: str | None
+    ) -> str:
+        if credential != replace(Credential(), name=credential.name):
+            raise RefusedError(
+                f"accounts of {pool.name} have no secret of their own: authpool add {pool.name} none NAME"
+            )
+        if expected is None:
+            raise RefusedError(f"say what the account is called: authpool add {pool.name} none NAME")
+        account = self._provisional(pool, credential, expected, Token())
+        async with self._holdings.held(account.key):
+            try:
+                granted, asked_at = await self._service.refresher.fetching.prove(source, account, pool)
+            except TokenSourceError as error:
+                raise RefusedError(f"there is no token for {account.address}: {clip_reason(error.detail)}") from None
+            token = token_from_grant(account.token, granted, asked_at)
+            return await self._write(pool, replace(account, token=token))
 
     async def _add_client(self, pool: PoolConfig, credential: Credential, expected: str | None) -> str:
         client = credential.client
@@ -193,7 +218,7 @@ class Adding:
 
     async def _write(self, pool: PoolConfig, fresh: Account) -> str:
         """Write under the account's lock, which the caller holds."""
-        change = _TakeOver(pool, fresh)
+        change = TakeOver(pool, fresh)
         stored = await self._service.store.update(fresh.key, change, replace_broken=True)
         if stored is None:
             raise TypeError("a change that never removes has removed")
@@ -203,40 +228,6 @@ class Adding:
         self._service.notify(AccountEvent(kind="added" if before is None else "readded", account=stored))
         await self._holdings.follow()
         return _sentence(before, stored)
-
-
-class _TakeOver:
-    """The change that puts a proved credential in place; remembers what it was put in place of."""
-
-    def __init__(self, pool: PoolConfig, fresh: Account) -> None:
-        self._pool = pool
-        self._fresh = fresh
-        self.before: Account | None = None
-
-    def __call__(self, current: Account | None) -> Account | None:
-        self.before = current
-        fresh = self._fresh
-        if current is None:
-            return fresh
-        changed = _credential(self._pool, fresh) != _credential(self._pool, current)
-        if self._pool.type == "static" and not changed:
-            return current
-        extra = {**fresh.extra, **current.extra, ADDED_FROM: fresh.extra.get(ADDED_FROM)}
-        account = replace(
-            current, client=fresh.client, extra={key: value for key, value in extra.items() if value is not None}
-        ).with_token(replace(fresh.token, extra=current.token.extra))
-        return account.with_enabled() if changed else account
-
-
-def _credential(pool: PoolConfig, account: Account) -> object:
-    """What an account of the pool stands or falls with: `disabled` is cleared when this changes."""
-    match pool.type:
-        case "static":
-            return account.token.access_token
-        case "client_credentials":
-            return account.client
-        case _:
-            return account.token.refresh_token
 
 
 def _expected_name(credential: Credential, name: str | None) -> str | None:

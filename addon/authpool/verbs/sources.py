@@ -46,8 +46,11 @@ class Credential:
 def read_source(source: str, *, environ: Mapping[str, str], stdin: Callable[[], str] | None = None) -> Credential:
     """Read ``@FILE``, ``env:NAME`` or, where there is a `stdin` to read all of, ``-``. Raises RefusedError.
 
+    ``none`` is for accounts that have no secret of their own: a plugin fetches their tokens.
     What was given is never repeated in a message: it may be the secret itself.
     """
+    if source == "none":
+        return Credential()
     if source == "-" and stdin is not None:
         return parse_credential(stdin(), "standard input")
     if source.startswith("@"):

@@ -1,0 +1,115 @@
+"""Asking a plugin's token source for an access token, with an end, and looking at what it answers."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+
+from authpool.account import Account, clip_reason
+from authpool.clock import Clock
+from authpool.config import PoolConfig
+from authpool.errors import (
+    CredentialDeadError,
+    CredentialMisconfiguredError,
+    CredentialUnavailableError,
+    TokenSourceError,
+)
+from authpool.refresh.adoption import from_successor
+from authpool.refresh.grant_request import without_secrets
+from authpool.refresh.ledger import Ledger
+from authpool.refresh.outcome import Misconfigured, Outcome, Unavailable
+from authpool.refresh.sentencing import Sentencing
+from authpool.refresh.storm import ClientWatch
+from authpool.refresh.succession import SupersededError
+from authpool.refresh.verdict import Granted
+from authpool.token_source import Fetched, TokenSource
+
+logger = logging.getLogger(__name__)
+
+FETCH_SECONDS = 60.0
+_TOKEN = re.compile(r"[\x21-\x7e]+")  # what can stand in a header as it is
+
+
+def source_name(pool: PoolConfig) -> str:
+    """Name a pool's token source where others have a token endpoint, or a client."""
+    return f"{pool.type} of pool {pool.name}"
+
+
+class Fetching:
+    """Fetches tokens from plugins' sources, for one refresher. Whoever calls it holds the account's lock."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clients: ClientWatch,
+        rules: Sentencing,
+        pools: Callable[[], Mapping[str, PoolConfig]],
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._clients = clients
+        self._rules = rules
+        self._pools = pools
+        self._clock = clock
+
+    async def refresh(
+        self, account: Account, source: TokenSource, pool: PoolConfig, held: AsyncExitStack, *, force: bool
+    ) -> Outcome:
+        """Fetch, and write what was fetched before it is used. Nothing is spent, so there is no intent to write."""
+        name = source_name(pool)
+        fault = self._clients.held_back(name, pool.name, self._clock.time())
+        if fault is not None and not force:
+            return Misconfigured(detail=fault.detail)
+        try:
+            granted, asked_at = await self.prove(source, account, pool)
+            return await self._ledger.keep(account, granted, asked_at, held)
+        except (CredentialDeadError, CredentialMisconfiguredError) as error:
+            detail = clip_reason(without_secrets(error.detail, account, pool))
+            if self._pools().get(pool.name) != pool:
+                return Unavailable(detail="the pool's configuration changed meanwhile", retry_after_seconds=1)
+            if isinstance(error, CredentialMisconfiguredError):
+                return self._rules.fault(pool, name, detail)
+            return await self._condemn(account, pool, name, detail, held)
+        except CredentialUnavailableError as error:
+            detail = clip_reason(without_secrets(error.detail, account, pool))
+            return Unavailable(detail=detail, retry_after_seconds=error.retry_after_seconds)
+        except SupersededError as superseded:
+            return from_successor(superseded.current, self._clock.time())
+
+    async def _condemn(
+        self, account: Account, pool: PoolConfig, name: str, reason: str, held: AsyncExitStack
+    ) -> Outcome:
+        try:
+            return await self._rules.condemn(account, pool, name, reason, lost=False, held=held)
+        except SupersededError as superseded:
+            return from_successor(superseded.current, self._clock.time())
+
+    async def prove(self, source: TokenSource, account: Account, pool: PoolConfig) -> tuple[Granted, float]:
+        """Fetch a token, and tell when it was asked for (Unix seconds). Raises TokenSourceError."""
+        asked_at = self._clock.time()
+        granted = await fetch_from(source, account, now=asked_at)
+        if self._clients.accepted(source_name(pool)) is not None:
+            logger.warning("Pool %s: its token source works again", pool.name)
+        return granted, asked_at
+
+
+async def fetch_from(source: TokenSource, account: Account, *, now: float) -> Granted:
+    """Fetch, and answer as a token endpoint would. Raises TokenSourceError, and nothing else."""
+    try:
+        async with asyncio.timeout(FETCH_SECONDS):
+            fetched = await source.fetch(account)
+    except TokenSourceError:
+        raise
+    except TimeoutError:
+        raise CredentialUnavailableError(f"the token source took longer than {FETCH_SECONDS:.0f} s") from None
+    except Exception as error:  # noqa: BLE001 - it is somebody else's code, and its words may hold a secret
+        raise CredentialUnavailableError(f"the token source failed ({type(error).__name__})") from None
+    if not isinstance(fetched, Fetched):
+        raise CredentialMisconfiguredError("the token source answers something that is no token")
+    if not _TOKEN.fullmatch(str(fetched.access_token)):
+        raise CredentialUnavailableError("the token source answers a token with a character that no token has")
+    if fetched.expires_at is not None and fetched.expires_at <= now:
+        raise CredentialUnavailableError("the token source answers a token that is over already")
+    lifetime = None if fetched.expires_at is None else int(fetched.expires_at) - int(now)
+    return Granted(access_token=fetched.access_token, token_type=fetched.token_type, lifetime_seconds=lifetime)

@@ -1,0 +1,48 @@
+"""A proved credential taking the place of the one before, and when that takes a disabled account back."""
+
+from dataclasses import replace
+
+from authpool.account import Account
+from authpool.config import PoolConfig
+
+ADDED_FROM = "added_from"
+"""Key in an account's file: the fingerprint of the refresh token that was exchanged when the account was added.
+
+Adding the same file twice would present a spent token, and a provider that punishes reuse would end the grant.
+"""
+
+
+class TakeOver:
+    """The change that puts a proved credential in place; remembers what it was put in place of."""
+
+    def __init__(self, pool: PoolConfig, fresh: Account) -> None:
+        self._pool = pool
+        self._fresh = fresh
+        self.before: Account | None = None
+
+    def __call__(self, current: Account | None) -> Account | None:
+        self.before = current
+        fresh = self._fresh
+        if current is None:
+            return fresh
+        changed = _credential(self._pool, fresh) != _credential(self._pool, current)
+        if self._pool.type == "static" and not changed:
+            return current
+        extra = {**fresh.extra, **current.extra, ADDED_FROM: fresh.extra.get(ADDED_FROM)}
+        account = replace(
+            current, client=fresh.client, extra={key: value for key, value in extra.items() if value is not None}
+        ).with_token(replace(fresh.token, extra=current.token.extra))
+        return account.with_enabled() if changed else account
+
+
+def _credential(pool: PoolConfig, account: Account) -> object:
+    """What an account of the pool stands or falls with: `disabled` is cleared when this changes."""
+    match pool.type:
+        case "static":
+            return account.token.access_token
+        case "client_credentials":
+            return account.client
+        case "refresh_token":
+            return account.token.refresh_token
+        case _:  # a plugin's token source has just vouched for it: as good as a new credential
+            return object()
