@@ -33,7 +33,7 @@ def plugin(folder: Path, text: str) -> Path:
 def test_round_robin_comes_through_the_entry_points() -> None:
     """The first-party rotation is found by the same door as anybody's, and each pool gets its own."""
     plugins = Plugins()
-    assert type(plugins.rotation(config())).__name__ == "RoundRobin"
+    assert type(plugins.rotation(config()).inner).__name__ == "RoundRobin"
     assert plugins.rotation(config()) is not plugins.rotation(config())
 
 
@@ -69,7 +69,7 @@ def authpool_account_event(event):
 """,
     )
     plugins = Plugins(folder)
-    assert type(plugins.rotation(config("mine"))).__name__ == "Mine"
+    assert type(plugins.rotation(config("mine")).inner).__name__ == "Mine"
     plugins.notify(EVENT)
     plugins.notify(EVENT)
     plugins.close()
@@ -106,11 +106,12 @@ HANGING = """
 import threading
 from authpool import hookimpl
 
-released, heard = threading.Event(), []
+entered, released, heard = threading.Event(), threading.Event(), []
 
 @hookimpl
 def authpool_account_event(event):
     heard.append(event.kind)
+    entered.set()
     released.wait(20)
 
 @hookimpl
@@ -123,6 +124,8 @@ def test_a_plugin_that_hangs_holds_nobody_up(tmp_path: Path, caplog: pytest.LogC
     """Telling returns at once, what is too much is dropped with one line, and the end does not wait for ever."""
     plugins = Plugins(plugin(tmp_path / "plugins", HANGING))
     hanging = sys.modules["authpool_plugin_file_mine"]
+    plugins.notify(EVENT)
+    assert hanging.entered.wait(10)  # type: ignore[attr-defined]
     began = time.monotonic()
     for _ in range(CAPACITY + 500):
         plugins.notify(EVENT)
@@ -134,10 +137,13 @@ def test_a_plugin_that_hangs_holds_nobody_up(tmp_path: Path, caplog: pytest.LogC
     assert time.monotonic() - began < 4
     assert "events were not told any more: plugin mine has been busy" in caplog.messages[-1]
     hanging.released.set()  # type: ignore[attr-defined]
+    for thread in [thread for thread in threading.enumerate() if thread.name == "authpool events"]:
+        thread.join(10)
 
 
 def test_events_arrive_in_order_and_the_end_waits_for_them(tmp_path: Path) -> None:
-    """Whoever listens hears of each, and then that this is the end."""
+    """Whoever listens hears of each, and then that this is the end; the thread is gone."""
+    before = threading.active_count()
     plugins = Plugins(plugin(tmp_path / "plugins", HANGING))
     hanging = sys.modules["authpool_plugin_file_mine"]
     hanging.released.set()  # type: ignore[attr-defined]
@@ -145,7 +151,7 @@ def test_events_arrive_in_order_and_the_end_waits_for_them(tmp_path: Path) -> No
         plugins.notify(event)
     plugins.close()
     assert hanging.heard == ["disabled", "enabled", "disabled", "stop"]  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name == "authpool events" and thread.is_alive()]
+    assert threading.active_count() == before
 
 
 def test_without_a_listener_there_is_no_thread() -> None:
@@ -181,7 +187,7 @@ def test_a_plugin_that_can_not_work_is_named_and_left_out(
     assert row.origin == str(tmp_path / "plugins" / "mine.py")
     assert not row.hooks
     assert f"Plugin mine ({row.origin}) is left out: {row.left_out}" in caplog.text
-    assert type(plugins.rotation(config())).__name__
+    assert plugins.rotation(config())
     with pytest.raises(ConfigurationError, match=r"Left out: mine \("):
         plugins.rotation(config("mine"))
 

@@ -16,6 +16,7 @@ from authpool.config.presets import Preset
 from authpool.courier import Courier
 from authpool.errors import ConfigurationError
 from authpool.events import AccountEvent, PoolExhausted
+from authpool.guarded_rotation import GuardedRotation
 from authpool.plugin_search import GROUP, Candidate, find_plugins
 from authpool.rotation import Rotation
 from authpool.store import Store
@@ -90,8 +91,8 @@ class Plugins:
             options = ConfigTable.unchecked(tables.get(name, {}), ("plugins", name))
             _ask(impl, options=options, home=home)
 
-    def rotation(self, pool: PoolConfig) -> Rotation:
-        """Make the rotation a pool asks for. Raises ConfigurationError when no plugin knows it."""
+    def rotation(self, pool: PoolConfig) -> GuardedRotation:
+        """Make the rotation a pool asks for, and watch it. Raises ConfigurationError when no plugin knows it."""
         plugin, factory = self._first("authpool_rotation", pool.rotation)
         if factory is None:
             raise mistake(
@@ -100,7 +101,7 @@ class Plugins:
                 f'Use "round_robin", or install the plugin that provides it.{self._left_out_note()}',
             )
         rotation: Rotation = _made(plugin, Rotation, lambda: factory(pool))
-        return rotation
+        return GuardedRotation(rotation, plugin=plugin, pool=pool.name)
 
     def token_source(self, pool: PoolConfig) -> TokenSource | None:
         """Make the token source of a pool; None when its type is one of authpool's own. Raises ConfigurationError."""
