@@ -1,0 +1,167 @@
+"""command: access tokens that an external program prints, such as `gcloud auth print-access-token` or a vault client.
+
+    type = { name = "command", argv = ["gcloud", "auth", "print-access-token", "{account}"], lifetime_seconds = 3000 }
+
+The program is started without a shell, once for each token; ``{account}`` in an argument is the account's name. What it
+prints is kept in the account's record until shortly before it expires. It never shows in a log.
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import time
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from authpool import hookimpl
+from authpool.account import Account, clip_reason
+from authpool.config import PoolConfig
+from authpool.config.config_table import ConfigTable, mistake
+from authpool.errors import CredentialMisconfiguredError, CredentialUnavailableError
+from authpool.token_source import Fetched, TokenSource, TokenSourceFactory, source_options
+
+OUTPUT_BYTES = 64 * 1024
+_KEYS = ("argv", "format", "seconds", "lifetime_seconds", "env")
+_TOKEN_KEYS = ("access_token", "token", "accessToken", "id_token")
+_EXPIRY_KEYS = ("expires_at", "expiration", "expiry", "expiresOn", "Expiration")
+_SECRET = re.compile(r"[^\s:=\"']{20,}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command(TokenSource):
+    """One program, for the accounts of a pool. `lifetime_seconds`: how long a token lives whose end is not printed."""
+
+    argv: tuple[str, ...]
+    is_json: bool = False
+    seconds: int = 10
+    lifetime_seconds: int | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    async def fetch(self, account: Account) -> Fetched:
+        asked_at = int(time.time())
+        output = await self._run([argument.replace("{account}", account.name) for argument in self.argv])
+        try:
+            text = output.decode().strip()
+            token, expires_at = _read_json(text, asked_at) if self.is_json else (text, None)
+        except (ValueError, TypeError, RecursionError):  # not chained: what was printed may be a token
+            raise CredentialUnavailableError(f"{self.argv[0]} printed no token that can be read") from None
+        if not token:
+            raise CredentialUnavailableError(f"{self.argv[0]} printed no token")
+        if expires_at is None and self.lifetime_seconds is not None:
+            expires_at = asked_at + self.lifetime_seconds
+        return Fetched(access_token=token, expires_at=expires_at)
+
+    async def _run(self, argv: list[str]) -> bytes:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTHPOOL_")}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=PIPE,
+                env=environment | dict(self.env),
+                start_new_session=True,  # a group of its own, so that its children end with it
+            )
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "an argument can't be passed on"
+            raise CredentialMisconfiguredError(f"{self.argv[0]} can't be started: {why}") from None
+        try:
+            async with asyncio.timeout(self.seconds):
+                output, errors = await asyncio.gather(
+                    _read(process.stdout, lambda: _kill_group(process)), _read(process.stderr)
+                )
+                status = await process.wait()
+        except TimeoutError:
+            raise CredentialUnavailableError(f"{self.argv[0]} took longer than {self.seconds} s") from None
+        finally:
+            await _end(process)
+        if len(output) > OUTPUT_BYTES:
+            raise CredentialUnavailableError(f"{self.argv[0]} printed more than {OUTPUT_BYTES} bytes")
+        if status != 0:
+            raise CredentialUnavailableError(f"{self.argv[0]} failed with status {status}{_first_line(errors)}")
+        return output
+
+
+async def _read(stream: asyncio.StreamReader | None, too_much: Callable[[], None] = lambda: None) -> bytes:
+    """Read to the end, and keep no more than one byte above the limit; `too_much` is called when there is more."""
+    data = b""
+    while stream is not None and (piece := await stream.read(OUTPUT_BYTES)):
+        if len(data) <= OUTPUT_BYTES < len(data) + len(piece):
+            too_much()
+        data = (data + piece)[: OUTPUT_BYTES + 1]
+    return data
+
+
+def _kill_group(process: Process) -> None:
+    """Kill what is left of the group, the program's own children too."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _end(process: Process) -> None:
+    _kill_group(process)
+    # Shielded: a caller that is cancelled leaves no zombie, and no pipe for the loop to trip over.
+    await asyncio.shield(process.wait())
+    process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio has no other way
+
+
+def _first_line(errors: bytes) -> str:
+    """The first line of what it complained of, without any word that is long enough to be a secret."""
+    lines = errors.decode("utf-8", "replace").strip().splitlines()
+    return f": {clip_reason(_SECRET.sub('[redacted]', lines[0][:300]))}" if lines else ""
+
+
+def _read_json(text: str, now: int) -> tuple[str, int | None]:
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise TypeError("no object")
+    token = next((document[key] for key in _TOKEN_KEYS if isinstance(document.get(key), str)), "")
+    if document.get("expires_in") is not None:
+        return token, now + int(document["expires_in"])
+    end = next((document[key] for key in _EXPIRY_KEYS if document.get(key) is not None), None)
+    return token, None if end is None else _unix_seconds(end)
+
+
+def _unix_seconds(end: Any) -> int:
+    """Unix seconds, as a number or in digits, or a date as in RFC 3339."""
+    if isinstance(end, int | float):
+        return int(end)
+    text = str(end)
+    if text.isdecimal():
+        return int(text)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a date without a zone is not known to the second")
+    return int(moment.timestamp())
+
+
+def _make(pool: PoolConfig) -> TokenSource:
+    table = source_options(pool, *_KEYS)
+    argv = table.take_strings("argv")
+    if not argv or not argv[0].strip():
+        raise mistake(table.at("argv"), "is missing or empty.", 'Write argv = ["PROGRAM", "ARGUMENT"].')
+    lifetime = table.take_whole("lifetime_seconds", 3600, 1, 31_536_000) if "lifetime_seconds" in table else None
+    return Command(
+        argv=argv,
+        is_json=table.take_choice("format", ("text", "json"), "text") == "json",
+        seconds=table.take_whole("seconds", 10, 1, 55),
+        lifetime_seconds=lifetime,
+        env=_environment(table),
+    )
+
+
+def _environment(table: ConfigTable) -> dict[str, str]:
+    names = table.take_table("env")
+    env = ConfigTable.unchecked(names, table.at("env"))
+    return {name: env.take(name, str, "") for name in names}
+
+
+@hookimpl
+def authpool_token_source(name: str) -> TokenSourceFactory | None:
+    return _make if name == "command" else None
