@@ -10,7 +10,7 @@ import pytest
 
 from authpool.account import Account
 from authpool.config import HostPattern, PoolConfig, load_config
-from authpool.courier import CAPACITY
+from authpool.courier import CAPACITY, Courier
 from authpool.errors import ConfigurationError
 from authpool.events import AccountEvent
 from authpool.plugins import Plugins
@@ -154,14 +154,13 @@ def test_events_arrive_in_order_and_the_end_waits_for_them(tmp_path: Path) -> No
     assert threading.active_count() == before
 
 
-def test_without_a_listener_there_is_no_thread() -> None:
-    """Whoever has no such plugin pays nothing."""
+def test_a_courier_without_work_has_no_thread() -> None:
+    """And what is posted after its end is not done."""
     before = threading.active_count()
-    plugins = Plugins()
-    if not any("authpool_account_event" in row.hooks for row in plugins.rows if not row.left_out):
-        plugins.notify(EVENT)
-        assert threading.active_count() == before
-    plugins.close()
+    courier = Courier("test")
+    assert courier.close(1)
+    courier.post(lambda: None, "jobs")
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize(
