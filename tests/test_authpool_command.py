@@ -12,6 +12,7 @@ from authpool.account import Account
 from authpool.config import HostPattern, PoolConfig
 from authpool.errors import ConfigurationError, CredentialMisconfiguredError, CredentialUnavailableError
 from authpool.plugins import Plugins
+from authpool.testing.token_sources import TokenSourceConformance
 from authpool.token_source import TokenSource
 from support.home import make_home, read_account
 from support.pool_rig import client, gateway_master
@@ -202,3 +203,15 @@ async def test_a_request_gets_what_the_script_prints(tmp_path: Path, upstream: U
     assert read_account(home, "p/alice")["token"]["access_token"] == "second"
     assert "first" not in log
     assert "second" not in log.replace("a second", "")
+
+
+class TestConformance(TokenSourceConformance):
+    """The plugin holds to what every token source must."""
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> TokenSource:
+        return source([script(tmp_path, 'echo "token-$$"'), "{account}"], lifetime_seconds=60)
+
+    @pytest.fixture
+    def failing_source(self, tmp_path: Path) -> TokenSource:
+        return source([script(tmp_path, "printf 'one\\ntwo\\n' >&2; exit 1")])

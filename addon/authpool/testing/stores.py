@@ -1,0 +1,221 @@
+"""What every store must hold to.
+
+Subclass it in a test module of yours, and say how to open one:
+
+    class TestMyStore(StoreConformance):
+        @staticmethod
+        def open(place: Path) -> Store:
+            return MyStore(place / "accounts.db")
+
+Two stores opened on one place are two processes' views of it. Crashes are real: a process of its own opens the store by
+the class's import path, so the class must be importable from a module. Needs pytest-asyncio.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from authpool.account import Account, AccountKey, Token
+from authpool.errors import UnknownAccountError
+from authpool.store import Store
+
+ALICE = AccountKey.of("p", "alice")
+BOB = AccountKey.of("p", "bob")
+_SECONDS = 10.0
+
+
+def _account(name: str = "alice", token: str = "first") -> Account:
+    return Account(pool="p", name=name, token=Token(access_token=token), extra={"label": "work"})
+
+
+def _counted(current: Account | None) -> Account | None:
+    """Add one to a counter in the record, the way any read-change-write would."""
+    if current is None:
+        return None
+    return replace(current, extra={**current.extra, "count": current.extra.get("count", 0) + 1})
+
+
+class StoreConformance:
+    """Run by pytest for each subclass. Override `open`."""
+
+    @staticmethod
+    def open(place: Path) -> Store:
+        """Open the store that lives at `place`, a folder of its own (mode 0700)."""
+        raise NotImplementedError("override `open`")
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "place"
+        folder.mkdir(mode=0o700)
+        return folder
+
+    @pytest.fixture
+    def store(self, place: Path) -> Store:
+        return self.open(place)
+
+    @pytest.mark.asyncio
+    async def test_what_was_written_is_read_by_everybody(self, store: Store, place: Path) -> None:
+        """With every field, unknown keys too, by another process's store as well."""
+        written = await store.update(ALICE, lambda _: _account())
+        assert written == await store.read(ALICE) == await self.open(place).read(ALICE)
+        assert written is not None
+        assert written.extra["label"] == "work"
+        assert dict(await self.open(place).load(["p"])) == {ALICE: written}
+
+    @pytest.mark.asyncio
+    async def test_an_account_that_is_not_there(self, store: Store) -> None:
+        """Reading one is an error, changing one begins with None, and removing one twice is no trouble."""
+        with pytest.raises(UnknownAccountError):
+            await store.read(ALICE)
+        assert await store.update(ALICE, lambda current: current) is None
+        await store.update(ALICE, lambda _: _account())
+        assert await store.update(ALICE, lambda _: None) is None
+        assert await store.update(ALICE, lambda _: None) is None
+        with pytest.raises(UnknownAccountError):
+            await store.read(ALICE)
+
+    @pytest.mark.asyncio
+    async def test_a_change_that_raises_changes_nothing(self, store: Store) -> None:
+        """The exception reaches the caller, and the record is as it was."""
+        await store.update(ALICE, lambda _: _account())
+
+        def refuse(_current: Account | None) -> Account | None:
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            await store.update(ALICE, refuse)
+        assert (await store.read(ALICE)).token.access_token == "first"
+
+    @pytest.mark.asyncio
+    async def test_changes_tell_what_differs_and_tell_it_once(self, store: Store, place: Path) -> None:
+        """What another process wrote, changed or removed; the others are not named."""
+        await store.update(ALICE, lambda _: _account())
+        await store.load(["p"])
+        other = self.open(place)
+        await other.update(BOB, lambda _: _account("bob"))
+        await self._told(store, BOB, "first")
+        await other.update(BOB, lambda current: current and current.with_token(Token(access_token="second")))
+        await self._told(store, BOB, "second")
+        await other.update(BOB, lambda _: None)
+        await self._told(store, BOB, None)
+        assert await store.changes() == {}
+
+    async def _told(self, store: Store, key: AccountKey, token: str | None) -> None:
+        """Within a few seconds, `changes` tells of the account with that token (None: that it is gone)."""
+        deadline = time.monotonic() + _SECONDS
+        while time.monotonic() < deadline:
+            told = dict(await store.changes())
+            assert set(told) <= {key}
+            if key in told:
+                record = told[key]
+                if (record.token.access_token if isinstance(record, Account) else None) == token:
+                    return
+            await asyncio.sleep(0.02)
+        pytest.fail(f"`changes` never told of {key}")
+
+    @pytest.mark.asyncio
+    async def test_no_update_is_lost(self, store: Store, place: Path) -> None:
+        """Whatever order they come in, from two processes' stores at once: each counts."""
+        await store.update(ALICE, lambda _: _account())
+        stores = [store, self.open(place)]
+        await asyncio.gather(*(stores[number % 2].update(ALICE, _counted) for number in range(40)))
+        assert (await store.read(ALICE)).extra["count"] == 40
+
+    @pytest.mark.asyncio
+    async def test_reading_all_while_others_write_sees_whole_records(self, store: Store, place: Path) -> None:
+        """A reload under load finds every account, each as somebody wrote it."""
+        names = [f"user{number}" for number in range(20)]
+        for name in names:
+            await store.update(AccountKey.of("p", name), lambda _, name=name: _account(name))  # type: ignore[misc]
+        writer = self.open(place)
+
+        async def write() -> None:
+            for number in range(60):
+                await writer.update(AccountKey.of("p", names[number % 20]), _counted)
+
+        writing = asyncio.create_task(write())
+        while not writing.done():
+            records = await self.open(place).load(["p"])
+            assert {key.name for key in records} == set(names)
+            assert all(isinstance(record, Account) for record in records.values())
+        await writing
+
+    @pytest.mark.asyncio
+    async def test_a_lock_is_held_by_one_at_a_time(self, store: Store, place: Path) -> None:
+        """Another process's store waits for it; another account's lock, and an update, do not."""
+        other = self.open(place)
+        order: list[str] = []
+
+        async def wait_for_it() -> None:
+            async with other.lock(ALICE):
+                order.append("second")
+
+        async with store.lock(ALICE):
+            waiting = asyncio.create_task(wait_for_it())
+            async with asyncio.timeout(_SECONDS), other.lock(BOB):
+                await other.update(ALICE, lambda _: _account())
+            await asyncio.sleep(0.1)
+            order.append("first")
+        async with asyncio.timeout(_SECONDS):
+            await waiting
+        assert order == ["first", "second"]
+
+    @pytest.mark.asyncio
+    async def test_waiting_for_a_lock_can_be_given_up(self, store: Store, place: Path) -> None:
+        """Whoever is cancelled while waiting holds nothing afterwards."""
+        other = self.open(place)
+        async with store.lock(ALICE):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1), other.lock(ALICE):
+                    pytest.fail("it was held")
+        async with asyncio.timeout(_SECONDS), store.lock(ALICE):
+            pass
+
+    @pytest.mark.asyncio
+    async def test_a_process_that_dies_leaves_whole_records_and_no_lock(self, store: Store, place: Path) -> None:
+        """Killed at a random moment of writing, again and again: the record is an old one or the new one."""
+        await store.update(ALICE, lambda _: _account())
+        count = 0
+        for round_ in range(8):
+            await asyncio.to_thread(self._kill_a_writer, place, 0.01 * round_)
+            async with asyncio.timeout(_SECONDS), store.lock(ALICE):
+                account = await store.read(ALICE)
+            assert account.token.access_token == "first"
+            assert account.extra["label"] == "work"
+            assert account.extra.get("count", 0) >= count
+            count = account.extra.get("count", 0)
+            assert set(await self.open(place).load(["p"])) == {ALICE}
+        assert count > 0
+
+    def _kill_a_writer(self, place: Path, after_seconds: float) -> None:
+        """Start a process that holds the lock and writes without end, let it begin, and kill it."""
+        kind = type(self)
+        paths = os.pathsep.join([str(Path(str(sys.modules[kind.__module__].__file__)).parent), *sys.path])
+        process = subprocess.Popen(
+            [sys.executable, "-m", "authpool.testing.writing_process", kind.__module__, kind.__qualname__, str(place)],
+            env={**os.environ, "PYTHONPATH": paths},
+            stdout=subprocess.PIPE,
+        )
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"writing\n"
+            time.sleep(after_seconds)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+
+
+async def write_for_ever(store: Store) -> None:
+    """What the process that is killed does."""
+    async with store.lock(ALICE):
+        await store.update(ALICE, _counted)
+        print("writing", flush=True)  # noqa: T201 - that is how the test knows
+        while True:
+            await store.update(ALICE, _counted)
