@@ -18,7 +18,8 @@ from authpool.account import Account, Token
 from authpool.config.config_table import ConfigTable
 from authpool.errors import ConfigurationError
 from authpool.events import AccountEvent, PoolExhausted
-from authpool.pool import State
+from authpool.lease import Lease
+from authpool.rotation import RotationRequest
 from authpool.service import Service
 from authpool.verbs.operations import Operations
 from authpool_webhook import Target, Webhook
@@ -29,6 +30,7 @@ from support.rotating_provider import RotatingProvider
 from support.server import HttpServer
 from support.token_endpoint import ScriptedTokenEndpoint
 
+REQUEST = RotationRequest(method="GET", host="api.example", path="/")
 SECRET = "whsec_" + base64.b64encode(b"a key of some bytes").decode()
 ALICE = Account(
     pool="p",
@@ -255,8 +257,10 @@ async def test_a_gateway_tells_of_a_dead_account_and_of_an_empty_pool(
     try:
         with pytest.raises(Exception, match="it is disabled now"):
             await Operations(service).refresh("p/alice")
-        service.pool_exhausted("p", {State.DISABLED: 1, State.READY: 0}, None)
-        service.pool_exhausted("p", {State.DISABLED: 1}, None)  # not again within a minute
+        for _ in range(3):  # told once, however many requests find nobody
+            lease = Lease(pool="p", rotation="round_robin", request=REQUEST, max_accounts=3)
+            await service.broker.acquire(lease)
+            assert lease.refusal is not None
         await receiver.wait_for(2)
     finally:
         await service.stop()

@@ -171,7 +171,7 @@ def test_a_courier_without_work_has_no_thread() -> None:
         ("raise SystemExit(3)", "SystemExit"),
         (
             "from authpool import hookimpl\n@hookimpl\ndef authpool_rotatoin(name): ...",
-            "there is no hook authpool_rotatoin. Did you mean `authpool_rotation`?",
+            "there is no hook authpool_rotatoin (Did you mean `authpool_rotation`?)",
         ),
         ("from authpool import hookimpl\n@hookimpl\ndef authpool_rotation(nmae): ...", "nmae"),
     ),

@@ -33,7 +33,7 @@ class GuardedRotation(Rotation):
 
     def __init__(self, inner: Rotation, *, plugin: str, pool: str, timer: Callable[[], float] = perf_counter) -> None:
         self.inner = inner
-        self.needs_body = inner.needs_body  # type: ignore[misc]
+        self.needs_body = inner.needs_body
         self._who = f"The rotation of plugin {plugin} (pool {pool})"
         self._timer = timer
         self._members: dict[AccountKey, None] = {}

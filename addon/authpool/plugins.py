@@ -73,7 +73,7 @@ class Plugins:
             self._manager.unregister(name=candidate.name)
             known = [name for name in dir(hookspecs) if name.startswith("authpool_")]
             hint = did_you_mean(unknown[0], known, f"There are: {', '.join(known)}.")
-            return _without(row, f"there is no hook {unknown[0]}. {hint}".removesuffix("."))
+            return _without(row, f"there is no hook {unknown[0]} ({hint.removesuffix('.')})")
         own = getattr(plugin, "__version__", None)
         version = candidate.version or (own if isinstance(own, str) else None)
         hooks = tuple(sorted(caller.name for caller in callers))
@@ -116,6 +116,11 @@ class Plugins:
             )
         source: TokenSource = _made(plugin, TokenSource, lambda: factory(pool))
         return source
+
+    def token_sources(self, pools: Mapping[str, PoolConfig]) -> Mapping[str, TokenSource]:
+        """Make the token sources of those pools that have one, by pool. Raises ConfigurationError."""
+        made = {name: self.token_source(pool) for name, pool in pools.items()}
+        return {name: source for name, source in made.items() if source is not None}
 
     def store(self, gateway: GatewayConfig, home: Path) -> Store:
         """Make the store that the configuration asks for. Raises ConfigurationError."""

@@ -17,7 +17,8 @@ from authpool.config.config_table import mistake
 from authpool.config.discovery import EndpointResolver
 from authpool.config.routing import Router
 from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError
-from authpool.events import AccountEvent, PoolExhausted
+from authpool.events import AccountEvent
+from authpool.exhaustion import Exhaustion
 from authpool.failover import Failover
 from authpool.health import is_dry
 from authpool.keeper import Keeper
@@ -42,7 +43,6 @@ FOLLOW_SHARE = 0.05
 small share of a core; a change by anybody's hand is in the pool within a second."""
 EDITOR_SECONDS = 0.1
 """An editor that saves by renaming leaves a moment without a file: no account is believed gone before this."""
-EXHAUSTED_SECONDS = 60.0
 RELOAD_MARKER = ".reload"
 """Touched by `authpool reload`: every gateway on the home reloads."""
 
@@ -88,7 +88,7 @@ class Service:
         for pool in config.pools.values():
             self.plugins.rotation(pool)
         self._snapshot = Snapshot(
-            config=config, router=Router(config.pools.values()), sources=self._token_sources(config)
+            config=config, router=Router(config.pools.values()), sources=self.plugins.token_sources(config.pools)
         )
         self._own_client = TokenClient() if endpoint is None else None
         self.endpoint: TokenEndpoint = endpoint or self._own_client  # type: ignore[assignment]
@@ -106,7 +106,8 @@ class Service:
             news=self.catch_up,
         )
         self._limits = Limits(self.store, self.clock, self.notify)
-        self.broker = Broker(self._pools, self.refresher, self.clock)
+        exhaustion = Exhaustion(self.plugins.notify_exhausted, self.clock)
+        self.broker = Broker(self._pools, self.refresher, self.clock, exhaustion.tell)
         self.failover = Failover(self._pools, self.broker, self.refresher, self._limits, self.clock)
         self._healer = Healer(self.refresher)
         self._keeper = Keeper(self._pools, self.refresher, self.clock)
@@ -114,7 +115,6 @@ class Service:
         self._marks: tuple[object, ...] = ()
         self._reloading = asyncio.Lock()
         self._store_trouble = ""
-        self._exhausted_at: dict[str, float] = {}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -168,22 +168,12 @@ class Service:
         pools = self._snapshot.pools
         return [name for name, pool in pools.items() if self.refresher.fault(name) is not None and is_dry(pool, now)]
 
-    def pool_exhausted(self, pool: str, counts: Mapping[State, int], retry_at: float | None) -> None:
-        """Tell the plugins that nobody of a pool could serve a request: of one pool at most once a minute."""
-        now = self.clock.monotonic()
-        if now - self._exhausted_at.get(pool, -EXHAUSTED_SECONDS) < EXHAUSTED_SECONDS:
-            return
-        self._exhausted_at[pool] = now
-        told = {str(state): count for state, count in counts.items() if count}
-        until = None if retry_at is None else int(retry_at)
-        self.plugins.notify_exhausted(PoolExhausted(pool=pool, at=int(self.clock.time()), counts=told, retry_at=until))
-
     # --- building and swapping --------------------------------------------------------------------------------
 
     async def _build(self, config: Config) -> None:
         for pool_config in config.pools.values():  # before the store is read: what it tells as changed it tells once
             self.plugins.rotation(pool_config)
-        sources = self._token_sources(config)
+        sources = self.plugins.token_sources(config.pools)
         former = self._snapshot.pools
         known = {member.key: member.record for pool in former.values() for member in pool}
         loaded = await self.store.load(config.pools.keys())
@@ -293,18 +283,10 @@ class Service:
     def _settle(self, key: AccountKey, outcome: Outcome) -> None:
         self._keeper.settle(key, outcome)
 
-    def _token_sources(self, config: Config) -> Mapping[str, TokenSource]:
-        made = {name: self.plugins.token_source(pool) for name, pool in config.pools.items()}
-        return {name: source for name, source in made.items() if source is not None}
-
     def _refuse_another_store(self, config: Config) -> None:
         old, new = self._snapshot.config.gateway, config.gateway
         if (old.store, old.store_options) != (new.store, new.store_options):
-            raise mistake(
-                ("gateway", "store"),
-                "can't change while the gateway runs.",
-                "Start it anew, or put back what was there.",
-            )
+            raise mistake(("gateway", "store"), "can't change while the gateway runs.", "Start anew, or put it back.")
 
     def _current_marks(self) -> tuple[object, ...]:
         marks: list[object] = []
