@@ -34,9 +34,9 @@ REQUEST = request()
 
 
 def made(name: str, options: Mapping[str, Any] | None = None) -> Rotation:
-    """Make a rotation as the gateway does: by its name, through the entry points, with the options of the pool."""
+    """Make a rotation as the gateway does, by its name and with the options of the pool; without the guard around it."""
     hosts = (HostPattern.parse("api.example.com"),)
-    return Plugins().rotation(PoolConfig(name="p", hosts=hosts, rotation=name, rotation_options=options or {}))
+    return Plugins().rotation(PoolConfig(name="p", hosts=hosts, rotation=name, rotation_options=options or {})).inner
 
 
 def serve(rotation: Rotation, times: int = 1, *, client: str = "192.0.2.1") -> list[str]:
