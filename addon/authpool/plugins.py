@@ -17,7 +17,7 @@ from authpool.courier import Courier
 from authpool.errors import ConfigurationError
 from authpool.events import AccountEvent, PoolExhausted
 from authpool.guarded_rotation import GuardedRotation
-from authpool.plugin_search import GROUP, Candidate, find_plugins
+from authpool.plugin_search import ENVIRONMENT, GROUP, Candidate, find_plugins, named_plugins
 from authpool.rotation import Rotation
 from authpool.store import Store
 from authpool.token_source import TokenSource
@@ -118,7 +118,12 @@ class Plugins:
         return source
 
     def token_sources(self, pools: Mapping[str, PoolConfig]) -> Mapping[str, TokenSource]:
-        """Make the token sources of those pools that have one, by pool. Raises ConfigurationError."""
+        """Make the token sources of those pools that have one, by pool, and see that there are rotations for all.
+
+        Raises ConfigurationError.
+        """
+        for pool in pools.values():
+            self.rotation(pool)
         made = {name: self.token_source(pool) for name, pool in pools.items()}
         return {name: source for name, source in made.items() if source is not None}
 
@@ -201,6 +206,17 @@ class Plugins:
                     self._failed.add((impl.plugin_name, what))
                     where = _where(error)
                     logger.error("Plugin %s failed on %s: %s%s", impl.plugin_name, what, type(error).__name__, where)
+
+
+def load_plugins(home: Path, environ: Mapping[str, str], named: Sequence[str] = ()) -> Plugins:
+    """The plugins that a gateway on this home has; `named` by the option `authpool_plugins`."""
+    return Plugins(home / "plugins", named_plugins(named, environ.get(ENVIRONMENT, "")))
+
+
+def refuse_another_store(old: GatewayConfig, new: GatewayConfig) -> None:
+    """Raises ConfigurationError when a reload would put the accounts elsewhere."""
+    if (old.store, old.store_options) != (new.store, new.store_options):
+        raise mistake(("gateway", "store"), "can't change while the gateway runs.", "Start anew, or put it back.")
 
 
 def _call(impl: pluggy.HookImpl, arguments: Mapping[str, object]) -> Any:

@@ -13,7 +13,6 @@ from authpool.audit import AuditTrail, ProcessKind
 from authpool.broker import Broker
 from authpool.clock import Clock, SystemClock
 from authpool.config import CONFIG_NAME, Config, PoolConfig, load_config
-from authpool.config.config_table import mistake
 from authpool.config.discovery import EndpointResolver
 from authpool.config.routing import Router
 from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError
@@ -23,9 +22,7 @@ from authpool.failover import Failover
 from authpool.health import is_dry
 from authpool.keeper import Keeper
 from authpool.limits import Limits
-from authpool.plugin_search import ENVIRONMENT as PLUGINS_VARIABLE
-from authpool.plugin_search import named_plugins
-from authpool.plugins import Plugins
+from authpool.plugins import load_plugins, refuse_another_store
 from authpool.pool import Pool, State
 from authpool.refresh.healer import Healer
 from authpool.refresh.outcome import Outcome
@@ -81,12 +78,10 @@ class Service:
         self._accept = accept
         self._environ = environ
         self.clock = clock or SystemClock()
-        self.plugins = Plugins(home / "plugins", named_plugins(plugins, environ.get(PLUGINS_VARIABLE, "")))
+        self.plugins = load_plugins(home, environ, plugins)
         config = load_config(home, environ, self.plugins)
         self.plugins.configure(config.plugins, home)
         self._audit = AuditTrail(home, self.clock, process)
-        for pool in config.pools.values():
-            self.plugins.rotation(pool)
         self._snapshot = Snapshot(
             config=config, router=Router(config.pools.values()), sources=self.plugins.token_sources(config.pools)
         )
@@ -150,7 +145,7 @@ class Service:
         async with self._reloading:
             self._marks = self._current_marks()
             config = load_config(self.home, self._environ, self.plugins)
-            self._refuse_another_store(config)
+            refuse_another_store(self._snapshot.config.gateway, config.gateway)
             self._accept(config)
             self.plugins.configure(config.plugins, self.home)
             self.refresher.forget_faults()
@@ -171,9 +166,7 @@ class Service:
     # --- building and swapping --------------------------------------------------------------------------------
 
     async def _build(self, config: Config) -> None:
-        for pool_config in config.pools.values():  # before the store is read: what it tells as changed it tells once
-            self.plugins.rotation(pool_config)
-        sources = self.plugins.token_sources(config.pools)
+        sources = self.plugins.token_sources(config.pools)  # first: what the store tells as changed it tells once
         former = self._snapshot.pools
         known = {member.key: member.record for pool in former.values() for member in pool}
         loaded = await self.store.load(config.pools.keys())
@@ -282,11 +275,6 @@ class Service:
 
     def _settle(self, key: AccountKey, outcome: Outcome) -> None:
         self._keeper.settle(key, outcome)
-
-    def _refuse_another_store(self, config: Config) -> None:
-        old, new = self._snapshot.config.gateway, config.gateway
-        if (old.store, old.store_options) != (new.store, new.store_options):
-            raise mistake(("gateway", "store"), "can't change while the gateway runs.", "Start anew, or put it back.")
 
     def _current_marks(self) -> tuple[object, ...]:
         marks: list[object] = []

@@ -34,7 +34,7 @@ REQUEST = request()
 
 
 def made(name: str, options: Mapping[str, Any] | None = None) -> Rotation:
-    """Make a rotation as the gateway does, by its name and with the options of the pool; without the guard around it."""
+    """Make a rotation as the gateway does, by name and with the options of a pool; without the guard around it."""
     hosts = (HostPattern.parse("api.example.com"),)
     return Plugins().rotation(PoolConfig(name="p", hosts=hosts, rotation=name, rotation_options=options or {})).inner
 

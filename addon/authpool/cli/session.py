@@ -12,9 +12,7 @@ import click
 
 from authpool.errors import AuthpoolError
 from authpool.home import home_folder, secure_folder
-from authpool.plugin_search import ENVIRONMENT as PLUGINS_VARIABLE
-from authpool.plugin_search import named_plugins
-from authpool.plugins import Plugins
+from authpool.plugins import Plugins, load_plugins
 from authpool.service import Service
 from authpool.verbs.operations import Operations
 
@@ -31,7 +29,7 @@ class Session:
 
     def plugins(self) -> Plugins:
         """The plugins that a gateway on this home loads, whatever the home's configuration is like."""
-        return Plugins(self.home / "plugins", named_plugins((), os.environ.get(PLUGINS_VARIABLE, "")))
+        return load_plugins(self.home, os.environ)
 
     def run[T](self, operation: Callable[[Operations], Awaitable[T]]) -> T:
         """Carry out an operation on the home, under the same locks as a gateway. Raises AuthpoolError."""
