@@ -167,6 +167,24 @@ async def test_a_dead_credential_disables_and_enable_takes_it_back(tmp_path: Pat
         assert "is enabled again" in await operations.add("p", read_source("none", environ={}), "alice")
 
 
+async def test_a_forced_refresh_right_after_one_that_landed_asks_and_ends(tmp_path: Path) -> None:
+    """In the very turn of the event loop in which a flight lands, and is not forgotten yet."""
+    home = home_of(tmp_path, POOL, "alice", access_token="old", expires_at=1)
+    service = Service(home, {})
+    account = await service.store.read(AccountKey.of("p", "alice"))
+    first = asyncio.create_task(service.refresher.refresh(account))
+    await until(lambda: account.key in service.refresher._flights)
+    flight = service.refresher._flights[account.key]
+    while not flight.done():
+        await asyncio.sleep(0)
+    assert service.refresher.refreshing(account.key)
+    outcome = await service.refresher.refresh(account, force=True)
+    assert type(outcome).__name__ == "Ready"
+    assert len(vault().calls) == 2
+    await first
+    await service.stop()
+
+
 @pytest.mark.parametrize(
     ("answer", "detail"),
     (

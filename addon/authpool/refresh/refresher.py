@@ -99,10 +99,10 @@ class Refresher:
         others are answered at once. `settled` hears of each flight once, before its callers. Raises nothing: what went
         wrong is in the outcome.
         """
-        flight = self._flights.get(account.key)
+        flight = self._under_way(account.key) if force else self._flights.get(account.key)
         while force and flight is not None:  # that one may answer from what is stored: let it land, then ask
             await asyncio.shield(flight)
-            flight = self._flights.get(account.key)
+            flight = self._under_way(account.key)
             if flight in self._forced:
                 break  # somebody who waited as well asks now
         if flight is None and self._closing:
@@ -115,6 +115,11 @@ class Refresher:
                 self._forced.update([flight] if force else [])
                 flight.add_done_callback(lambda landed: self._forget(account.key, landed))
         return await asyncio.shield(flight)
+
+    def _under_way(self, key: AccountKey) -> "asyncio.Task[Outcome] | None":
+        """A flight that has not landed; to wait for one that has, and is not forgotten yet, would not even yield."""
+        flight = self._flights.get(key)
+        return None if flight is None or flight.done() else flight
 
     def _forget(self, key: AccountKey, landed: "asyncio.Task[Outcome]") -> None:
         self._forced.discard(landed)
