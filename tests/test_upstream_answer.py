@@ -1,11 +1,20 @@
 """What an upstream's answer means."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from authpool.classifier import Classifier
+from authpool.config import HostPattern, PoolConfig
 from authpool.config.answer_rule import AnswerRule, Meaning
-from authpool.upstream_answer import UpstreamAnswer, json_field, meaning_of
+from authpool.upstream_answer import UpstreamAnswer, json_field
+
+POOL = PoolConfig(name="p", hosts=(HostPattern.parse("api.example.com"),))
+
+
+def meaning_of(told: UpstreamAnswer, rules: tuple[AnswerRule, ...] = ()) -> Meaning | None:
+    return Classifier().meaning(replace(POOL, answers=rules), told)
 
 
 def answer(status: int, body: bytes | None = None, **fields: str) -> UpstreamAnswer:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pluggy
 
+from authpool.classifier import AnswerClass
+from authpool.config import PoolConfig
 from authpool.config.config_table import ConfigTable
 from authpool.config.presets import Preset
 from authpool.events import AccountEvent, PoolExhausted
 from authpool.rotation import RotationFactory
 from authpool.store import StoreFactory
 from authpool.token_source import TokenSourceFactory
+from authpool.upstream_answer import UpstreamAnswer
 
 hookspec = pluggy.HookspecMarker("authpool")
 
@@ -68,6 +71,19 @@ def authpool_preset(name: str) -> Preset | None:
     Called synchronously, whenever authpool.toml is read. Return None when the name is not yours. authpool's own presets
     are never asked for, so no plugin sends refresh tokens of the preset `google` elsewhere. When it raises, the
     configuration is not taken over.
+    """
+
+
+@hookspec
+def authpool_classify_answer(pool: PoolConfig, answer: UpstreamAnswer) -> AnswerClass:
+    """Say what an upstream's answer means for its account: "ok", "bad_token", "cooldown" or "forbidden".
+
+    Called synchronously, for each answer to a request of a pool when its headers are there, unless a rule of the pool
+    (``[[pools.NAME.answers]]``) fits; the first plugin that does not return None decides, the last one loaded first.
+    `answer.body` is None then. Return "wait" to be asked again with the body: the answer is held back until it is
+    whole, up to 64 KiB and not where it streams. None: nothing to say; with all None the status decides. The request
+    waits: one that raises, takes over a second or says anything else is named in the log, counts as None, and is asked
+    no more after three times in a row, until the next reload.
     """
 
 

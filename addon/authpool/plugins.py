@@ -9,6 +9,7 @@ from typing import Any
 import pluggy
 
 from authpool import hookspecs
+from authpool.classifier import AskedPlugin, Classifier
 from authpool.config import GatewayConfig, PoolConfig
 from authpool.config.config_table import ConfigTable, did_you_mean, mistake
 from authpool.config.pool_type import BUILT_IN_TYPES
@@ -146,6 +147,14 @@ class Plugins:
         plugin, answer = self._first("authpool_preset", name)
         preset: Preset | None = None if answer is None else _made(plugin, Preset, lambda: answer)
         return preset
+
+    def classifier(self) -> Classifier:
+        """What judges the answers of upstreams from now on."""
+
+        def asked(impl: pluggy.HookImpl) -> AskedPlugin:
+            return AskedPlugin(impl.plugin_name, lambda pool, answer: _call(impl, {"pool": pool, "answer": answer}))
+
+        return Classifier([asked(impl) for impl in self._implementations("authpool_classify_answer")])
 
     def provides_type(self, name: str) -> bool:
         """Whether a plugin provides token sources of that name. Raises ConfigurationError."""

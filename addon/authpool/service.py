@@ -11,6 +11,7 @@ from pathlib import Path
 from authpool.account import Account, AccountKey
 from authpool.audit import AuditTrail, ProcessKind
 from authpool.broker import Broker
+from authpool.classifier import Classifier
 from authpool.clock import Clock, SystemClock
 from authpool.config import CONFIG_NAME, Config, PoolConfig, load_config
 from authpool.config.discovery import EndpointResolver
@@ -51,6 +52,7 @@ class Snapshot:
     config: Config
     router: Router
     pools: Mapping[str, Pool] = field(default_factory=dict)
+    classifier: Classifier = field(default_factory=Classifier)
     sources: Mapping[str, TokenSource] = field(default_factory=dict)
     """Where the accounts of a pool get their tokens, by pool, when a plugin provides it."""
 
@@ -188,7 +190,13 @@ class Service:
         for name, pool in pools.items():
             if name in former:
                 pool.inherit(former[name])
-        self._snapshot = Snapshot(config=config, router=Router(config.pools.values()), pools=pools, sources=sources)
+        self._snapshot = Snapshot(
+            config=config,
+            router=Router(config.pools.values()),
+            pools=pools,
+            sources=sources,
+            classifier=self.plugins.classifier(),
+        )
         if not pools:
             logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
         for pool in pools.values():

@@ -3,14 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from authpool.config.answer_rule import AnswerRule, Meaning
 from authpool.quota import Header
-
-UNAUTHENTICATED = "16"
-RESOURCE_EXHAUSTED = "8"
-"""Codes of gRPC, told by `grpc-status` in the headers or the trailers (grpc/doc/statuscodes.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,15 +21,15 @@ class UpstreamAnswer:
     body: bytes | None = field(default=None, repr=False)
 
 
-def meaning_of(answer: UpstreamAnswer, rules: Sequence[AnswerRule] = ()) -> Meaning | None:
-    """What an answer means: by the first rule that fits it, else by its status; None when the body must tell."""
+def rule_meaning(answer: UpstreamAnswer, rules: Sequence[AnswerRule]) -> Meaning | Literal["no rule"] | None:
+    """What an answer means by the first rule that fits; None while the body must tell."""
     for rule in rules:
         fits = _fits(rule, answer)
         if fits is None:
             return None
         if fits:
             return rule.means
-    return usual_meaning(answer)
+    return "no rule"
 
 
 def usual_meaning(answer: UpstreamAnswer) -> Meaning:
@@ -46,10 +42,10 @@ def usual_meaning(answer: UpstreamAnswer) -> Meaning:
         case 503 if answer.header("retry-after") is not None:
             return "cooldown"
         case 200:
-            match answer.header("grpc-status"):
-                case "16":
+            match answer.header("grpc-status"):  # grpc/doc/statuscodes.md
+                case "16":  # UNAUTHENTICATED
                     return "bad_token"
-                case "8":
+                case "8":  # RESOURCE_EXHAUSTED
                     return "cooldown"
     return "ok"
 

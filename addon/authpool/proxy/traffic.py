@@ -29,7 +29,7 @@ from authpool.proxy.destination import (
 from authpool.proxy.message import answer_of, is_grpc, is_stream, rotation_request, telling_fields
 from authpool.selection import selected
 from authpool.service import Service
-from authpool.upstream_answer import UpstreamAnswer, meaning_of
+from authpool.upstream_answer import UpstreamAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class Traffic:
     def _hear(self, ticket: Ticket, answer: UpstreamAnswer) -> None:
         if ticket.lease is None or ticket.pool is None:
             return
-        ticket.meaning = meaning_of(answer, ticket.pool.answers)
+        ticket.meaning = self._service.snapshot.classifier.meaning(ticket.pool, answer)
         if ticket.meaning is not None:
             self._service.failover.heard(ticket.lease, answer, ticket.meaning)
 

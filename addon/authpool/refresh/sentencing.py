@@ -32,7 +32,8 @@ class Sentencing:
             return Dead(account=account)
         with suppress(StoreError):  # other gateways on this home may have disabled accounts of this client just now
             await self._news()
-        if self._clients.rejected(client, account.key, self._clock.time()):
+        # What we lost ourselves is nobody's storm.
+        if not lost and self._clients.rejected(client, account.key, self._clock.time()):
             return self.fault(
                 pool,
                 client,
