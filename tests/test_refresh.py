@@ -526,6 +526,15 @@ class TestDisable:
         assert isinstance(await rig.refresher.refresh(account), Dead)
         assert (rig.stored().disabled_reason or "").startswith("rotation_lost:")
 
+    async def test_c_what_was_lost_once_stays_lost(self, rig: Rig) -> None:
+        """An editor took the verdict out of the file: the next one says the same."""
+        account = await rig.add()
+        rig.transport.script.append(rig.transport.handle_and_lose)
+        assert isinstance(await refresh(rig, account), Dead)
+        await rig.put(account)
+        assert isinstance(await rig.refresher.refresh(account), Dead)
+        assert (rig.stored().disabled_reason or "").startswith("rotation_lost:")
+
     async def test_c_a_gateway_error_after_the_rotation_is_rotation_lost(self, rig: Rig) -> None:
         """A 502 in front of the endpoint swallowed the new pair."""
         account = await rig.add()

@@ -19,6 +19,8 @@ from authpool.store import Change, Store
 logger = logging.getLogger(__name__)
 
 REMOVAL_SECONDS = 0.5
+ROTATION_LOST = "rotation_lost:"
+"""So begins the reason of an account whose new refresh token never reached us."""
 
 
 class Ledger:
@@ -29,6 +31,7 @@ class Ledger:
         self._late = late
         self._lineage = lineage
         self._intents: dict[AccountKey, str] = {}
+        self._lost: dict[AccountKey, str] = {}
         """Which refresh token of an account may have been spent, should an editor take the intent out of the file."""
         self._clock = clock
         self._notify = notify
@@ -39,6 +42,7 @@ class Ledger:
         Raises StoreError.
         """
         account = await self._store.read(key)
+        self._note_lost(account)
         heal = self._lineage.heal(account)
         if heal is None:
             return account
@@ -55,9 +59,10 @@ class Ledger:
         if refresh_token is None:
             return False, account
         mark = PendingRefresh(fingerprint=fingerprint(refresh_token), started_at=int(self._clock.time()))
-        cut_off = self._intents.get(account.key) == mark.fingerprint
+        cut_off = mark.fingerprint in {self._intents.get(account.key), self._lost.get(account.key)}
         left_over = account.pending_refresh
         if left_over is not None and left_over.fingerprint == mark.fingerprint:
+            self._intents[account.key] = mark.fingerprint  # an editor may take it out of the file yet
             return True, account  # keep the older time: the token may have been spent from then on
         stored = await self._store.update(
             account.key, if_still(account, lambda current: replace(current, pending_refresh=mark))
@@ -119,7 +124,7 @@ class Ledger:
         """Write that the grant is dead; `lost` when an answer to this refresh token had never arrived."""
         now = self._clock.time()
         if lost:
-            reason = f"rotation_lost: an answer of the token endpoint never reached us, then {reason}"
+            reason = f"{ROTATION_LOST} an answer of the token endpoint never reached us, then {reason}"
         change = if_still(account, lambda current: current.with_disabled(reason, now))
         written = True
         try:
@@ -134,6 +139,7 @@ class Ledger:
             written = False
             self._late.write_later(stored, change, held)
         assert stored is not None  # noqa: S101 - the change never removes
+        self._note_lost(stored)
         logger.warning(
             "Disabling account %s due to %s: refresh token likely revoked or expired",
             account.address,
@@ -147,6 +153,12 @@ class Ledger:
             )
         self._notify(AccountEvent(kind="disabled", account=stored, reason=stored.disabled_reason or ""))
         return Dead(account=stored, stored=written)
+
+
+    def _note_lost(self, account: Account) -> None:
+        """A refresh token that a gateway lost stays lost, also when an editor takes that out of the file."""
+        if (account.disabled_reason or "").startswith(ROTATION_LOST) and account.token.refresh_token is not None:
+            self._lost[account.key] = fingerprint(account.token.refresh_token)
 
 
 def _told(error: Exception) -> str:
