@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from authpool.proxy import wire
 from support.certificates import CertificateAuthority
 from support.clock import FakeClock
 from support.node import NodeMissingError, node_is_required
+from support.pool_rig import Rig
 from support.provider import OidcProvider
 from support.rotating_provider import RotatingProvider
 from support.token_endpoint import ScriptedTokenEndpoint
@@ -89,6 +91,20 @@ async def upstream() -> AsyncIterator[Upstream]:
     """An API over plain HTTP/1.1."""
     async with Upstream() as server:
         yield server
+
+
+@pytest.fixture
+def rig(tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream) -> Rig:
+    """A home to be written, for a gateway between these."""
+    return Rig(folder=tmp_path, provider=rotating, endpoint=token_endpoint, upstream=upstream)
+
+
+@pytest.fixture(autouse=True)
+def _stock_mitmproxy(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test left in mitmproxy is taken out of it."""
+    yield
+    if request.node.get_closest_marker("mitmproxy"):
+        wire.uninstall()
 
 
 @pytest.fixture

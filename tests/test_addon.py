@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +19,10 @@ from support.answers import Slow
 from support.gateway import GatewayStartError, Mitmdump, RunningGateway, dump_master
 from support.home import account_path, write_configuration
 from support.pool_rig import Rig, client, gateway_master, reverse_gateway
-from support.rotating_provider import RotatingProvider
-from support.token_endpoint import ScriptedTokenEndpoint
-from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
 
 SCRIPT = Path(__file__).parent.parent / "addon" / "gateway.py"
-
-
-@pytest.fixture(autouse=True)
-def _stock_mitmproxy() -> Iterator[None]:
-    yield
-    wire.uninstall()
-
-
-@pytest.fixture
-def rig(tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream) -> Rig:
-    return Rig(folder=tmp_path, provider=rotating, endpoint=token_endpoint, upstream=upstream)
 
 
 def states(gateway: RunningGateway) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,14 +17,7 @@ from support.answers import JSON, Slow
 from support.clock import FakeClock
 from support.home import account_path
 from support.pool_rig import Rig
-from support.rotating_provider import RotatingProvider
-from support.token_endpoint import ScriptedTokenEndpoint, refused_url
-from support.upstream import Upstream
-
-
-@pytest.fixture
-def rig(tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream) -> Rig:
-    return Rig(folder=tmp_path, provider=rotating, endpoint=token_endpoint, upstream=upstream)
+from support.token_endpoint import refused_url
 
 
 @pytest.fixture

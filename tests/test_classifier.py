@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,9 +13,6 @@ from authpool.config.answer_rule import AnswerRule
 from authpool.upstream_answer import UpstreamAnswer
 from support.answers import JSON
 from support.pool_rig import Rig, client, reverse_gateway
-from support.rotating_provider import RotatingProvider
-from support.token_endpoint import ScriptedTokenEndpoint
-from support.upstream import Upstream
 
 POOL = PoolConfig(name="p", hosts=(HostPattern.parse("api.example.com"),))
 
@@ -91,16 +87,13 @@ def authpool_classify_answer(pool, answer):
 
 
 @pytest.mark.mitmproxy
-async def test_a_plugin_in_the_home_tells_a_bad_token_by_the_body(
-    tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream
-) -> None:
+async def test_a_plugin_in_the_home_tells_a_bad_token_by_the_body(rig: Rig) -> None:
     """The account is refreshed and the request sent again; the client sees the second answer only."""
-    rig = Rig(folder=tmp_path, provider=rotating, endpoint=token_endpoint, upstream=upstream)
     home = rig.home("alice")
     (home / "plugins" / "session.py").write_text(PLUGIN)
-    upstream.then(JSON(200, {"error": "session is over"}))
+    rig.upstream.then(JSON(200, {"error": "session is over"}))
     async with reverse_gateway(rig) as gateway, client(gateway.url) as api:
         answers = [(await api.get("/x")).text for _ in range(2)]
     assert not any("session is over" in text for text in answers)
     assert rig.posts == 1
-    assert len(upstream.received) == 3
+    assert len(rig.upstream.received) == 3

@@ -3,14 +3,13 @@
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 from mitmproxy import exceptions
 
-from authpool.proxy import wire
 from authpool.proxy.addon import Gateway
 from authpool.proxy.commands import Commands
 from support.gateway import Mitmdump, RunningGateway, dump_master
@@ -22,13 +21,6 @@ from support.upstream import Upstream
 pytestmark = pytest.mark.mitmproxy
 
 VERBS = {"add", "accounts", "history", "plugins", "reload", "pause", "resume", "enable", "refresh", "remove"}
-
-
-@pytest.fixture(autouse=True)
-def stock_mitmproxy() -> Iterator[None]:
-    """Leave mitmproxy as it was."""
-    yield
-    wire.uninstall()
 
 
 @pytest.fixture

@@ -2,36 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from email.utils import formatdate
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from authpool.account import AccountKey
-from authpool.proxy import wire
 from authpool.proxy.addon import Gateway
 from support.answers import JSON, Echo, Slow
 from support.exchange import Answer, Request
 from support.pool_rig import Rig, client, reverse_gateway
-from support.rotating_provider import RotatingProvider
-from support.token_endpoint import ScriptedTokenEndpoint
-from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
-
-
-@pytest.fixture(autouse=True)
-def _stock_mitmproxy() -> Iterator[None]:
-    yield
-    wire.uninstall()
-
-
-@pytest.fixture
-def rig(tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream) -> Rig:
-    return Rig(folder=tmp_path, provider=rotating, endpoint=token_endpoint, upstream=upstream)
 
 
 def owner(request: Request) -> str:

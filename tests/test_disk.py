@@ -22,17 +22,11 @@ from support.idle_gateway import idle_gateway, idle_home, state
 from support.mounts import set_read_only, small_disk, switchable
 from support.pool_rig import Rig, client, reverse_gateway
 from support.rotating_provider import RotatingProvider
-from support.token_endpoint import Form, ScriptedTokenEndpoint
+from support.token_endpoint import Form
 from support.transport import Failing, Transport
-from support.upstream import Upstream
 
 CANT_READ = "The accounts can't be read"
 WAITS = "Refreshes wait for the store: "
-
-
-@pytest.fixture
-def rig(tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream) -> Rig:
-    return Rig(folder=tmp_path, provider=rotating, endpoint=token_endpoint, upstream=upstream)
 
 
 class Desk:

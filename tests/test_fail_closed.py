@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Self
 
@@ -23,26 +23,13 @@ from authpool.rotation import Rotation, RotationRequest
 from support.gateway import GatewayStartError, Mitmdump, dump_master
 from support.home import make_home, write_configuration
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
-from support.rotating_provider import RotatingProvider
 from support.streams import event_stream
-from support.token_endpoint import ScriptedTokenEndpoint
 from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
 
 OWN = {"authorization": "Bearer the-clients-own", "x-api-key": "the-clients-own"}
 SCRIPT = Path(__file__).parent.parent / "addon" / "gateway.py"
-
-
-@pytest.fixture(autouse=True)
-def _stock_mitmproxy() -> Iterator[None]:
-    yield
-    wire.uninstall()
-
-
-@pytest.fixture
-def rig(tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream) -> Rig:
-    return Rig(folder=tmp_path, provider=rotating, endpoint=token_endpoint, upstream=upstream)
 
 
 def is_gateway_error(answer: httpx.Response) -> bool:

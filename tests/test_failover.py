@@ -2,33 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from mitmproxy import http
 
-from authpool.proxy import wire
 from support.answers import JSON, Slow
 from support.certificates import CertificateAuthority
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
 from support.rotating_provider import RotatingProvider
-from support.token_endpoint import ScriptedTokenEndpoint, refused_url
+from support.token_endpoint import refused_url
 from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
-
-
-@pytest.fixture(autouse=True)
-def _stock_mitmproxy() -> Iterator[None]:
-    yield
-    wire.uninstall()
-
-
-@pytest.fixture
-def rig(tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream) -> Rig:
-    return Rig(folder=tmp_path, provider=rotating, endpoint=token_endpoint, upstream=upstream)
 
 
 def check_that_nobody_is_named(answer: httpx.Response, rig: Rig) -> None:

@@ -1,6 +1,6 @@
 """What the gateway tells of its own health, pure and through a real mitmproxy."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,6 @@ import pytest
 
 from authpool.health import health
 from authpool.pool import State
-from authpool.proxy import wire
 from authpool.proxy.addon import Gateway
 from support.gateway import RunningGateway, dump_master
 from support.home import make_home, token_table, write_account
@@ -41,13 +40,6 @@ def test_a_pool_with_a_rejected_client_and_no_live_token_can_not_serve() -> None
     answer = health({"a": {State.READY: 1}, "b": {State.READY: 2}}, ["b"])
     assert answer.status == 503
     assert answer.document["pools"] == {"a": {"ready": 1}, "b": {"ready": 2, "client": "rejected"}}
-
-
-@pytest.fixture(autouse=True)
-def stock_mitmproxy() -> Iterator[None]:
-    """Leave mitmproxy as it was."""
-    yield
-    wire.uninstall()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,7 +14,6 @@ from mitmproxy.addons.dumper import Dumper
 from mitmproxy.addons.eventstore import EventStore
 from mitmproxy.flow import Flow
 
-from authpool.proxy import wire
 from support.answers import JSON
 from support.gateway import Mitmdump
 from support.home import read_account
@@ -28,12 +26,6 @@ from support.upstream import Upstream
 pytestmark = pytest.mark.mitmproxy
 
 SCRIPT = Path(__file__).parent.parent / "addon" / "gateway.py"
-
-
-@pytest.fixture(autouse=True)
-def _stock_mitmproxy() -> Iterator[None]:
-    yield
-    wire.uninstall()
 
 
 @pytest.fixture

@@ -2,34 +2,20 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from authpool.proxy import wire
 from support.certificates import CertificateAuthority
 from support.exchange import Reply
 from support.http2 import Http2Reply
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
-from support.rotating_provider import RotatingProvider
 from support.streams import GrpcStatus, PacedStream, event_stream, grpc_stream, line_stream, slow_body
-from support.token_endpoint import ScriptedTokenEndpoint
 from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
-
-
-@pytest.fixture(autouse=True)
-def _stock_mitmproxy() -> Iterator[None]:
-    yield
-    wire.uninstall()
-
-
-@pytest.fixture
-def rig(tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream) -> Rig:
-    return Rig(folder=tmp_path, provider=rotating, endpoint=token_endpoint, upstream=upstream)
 
 
 MAKERS = {"events": event_stream, "ndjson": line_stream}

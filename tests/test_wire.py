@@ -21,23 +21,10 @@ from authpool.proxy import wire
 from authpool.proxy.wire import message_check, stream
 from support.certificates import CertificateAuthority
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
-from support.rotating_provider import RotatingProvider
 from support.streams import WebSocketEcho
-from support.token_endpoint import ScriptedTokenEndpoint
 from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
-
-
-@pytest.fixture(autouse=True)
-def _stock_mitmproxy() -> Iterator[None]:
-    yield
-    wire.uninstall()
-
-
-@pytest.fixture
-def rig(tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream) -> Rig:
-    return Rig(folder=tmp_path, provider=rotating, endpoint=token_endpoint, upstream=upstream)
 
 
 CLIENTS_OWN = {

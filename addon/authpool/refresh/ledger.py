@@ -154,7 +154,6 @@ class Ledger:
         self._notify(AccountEvent(kind="disabled", account=stored, reason=stored.disabled_reason or ""))
         return Dead(account=stored, stored=written)
 
-
     def _note_lost(self, account: Account) -> None:
         """A refresh token that a gateway lost stays lost, also when an editor takes that out of the file."""
         if (account.disabled_reason or "").startswith(ROTATION_LOST) and account.token.refresh_token is not None:
