@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3.13 python3 python3.12; do \
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo run test test-oldest soak check format bench clean
+.PHONY: demo run test test-oldest soak check format bench simulate clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -46,6 +46,10 @@ format: $(VENV)/.ready
 bench: $(VENV)/.ready
 	@$(VENV)/bin/python tests/bench/choice.py
 	@$(VENV)/bin/python tests/bench/bench.py $(ARGS)
+
+# Every rotation on pools of random accounts, in virtual time; ARGS=--write puts the figures into the docs.
+simulate: $(VENV)/.ready
+	@PYTHONPATH=tests $(VENV)/bin/python tests/bench/simulate.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(OLDEST) .venv-node build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
