@@ -33,6 +33,19 @@ def test_a_spent_token_is_replaced_by_the_newest() -> None:
     assert healed(lineage, account(9)) is None
 
 
+def test_what_a_refresh_read_before_counts_too() -> None:
+    """A person replaced the credential between two refreshes, and nobody looked in between."""
+    lineage = Lineage()
+    lineage.seen(account(1))
+    lineage.seen(account(2))
+    lineage.rotated(account(2), account(3))
+    back = healed(lineage, account(1))
+    assert back is not None
+    assert back.token.refresh_token == "refresh-3"
+    lineage.forget(account(1).key)
+    assert healed(lineage, account(1)) is None
+
+
 def test_what_another_process_rotated_counts_too() -> None:
     """The store told both records, one after the other."""
     lineage = Lineage()

@@ -45,6 +45,7 @@ class Ledger:
         self._note_lost(account)
         heal = self._lineage.heal(account)
         if heal is None:
+            self._lineage.seen(account)
             return account
         stored = await self._store.update(key, if_still(account, heal))
         logger.warning("The record of %s held a spent refresh token again; its successor is put back", account.address)

@@ -25,10 +25,19 @@ class Lineage:
 
     def __init__(self) -> None:
         self._lines: dict[AccountKey, _Line] = {}
+        self._seen: dict[AccountKey, Account] = {}
+
+    def seen(self, account: Account) -> None:
+        """A refresh has read the account: what it was when it was read before, another process or a person replaced."""
+        before = self._seen.get(account.key)
+        self._seen[account.key] = account
+        if before is not None:
+            self.followed(before, account)
 
     def rotated(self, spent: Account, stored: Account) -> None:
         """The token endpoint took one refresh token and gave another."""
         self._replace(spent, stored, generation=None)
+        self._seen[stored.key] = stored
 
     def followed(self, before: Account, after: Account) -> None:
         """The store has another record of the account than before, by anybody's hand."""
@@ -42,6 +51,7 @@ class Lineage:
     def forget(self, key: AccountKey) -> None:
         """The account was removed."""
         self._lines.pop(key, None)
+        self._seen.pop(key, None)
 
     def heal(self, account: Account) -> Callable[[Account], Account] | None:
         """How to put the newest credential back in the place of a replaced one; None when the account has no such."""
