@@ -1,5 +1,7 @@
 """Reading what an upstream says of its limits."""
 
+import time
+from collections.abc import Iterator
 from email.utils import formatdate
 
 import pytest
@@ -71,6 +73,24 @@ def test_every_dialect_of_rate_limit_fields_is_read(fields: dict[str, str], expe
 def test_retry_after_is_read_in_seconds_and_as_a_date(text: str | None, expected: float | None) -> None:
     """Never in the past, never more than a month away, nothing where it is not understood."""
     assert retry_after(lambda name: text if name == "retry-after" else None, NOW) == expected
+
+
+@pytest.fixture
+def _far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "XYZ+5")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_far_from_greenwich")
+@pytest.mark.parametrize("text", ("Tue Nov 14 22:14:50 2023", "Tue, 14 Nov 2023 22:14:50", formatdate(NOW + 90)))
+def test_a_date_without_a_zone_is_gmt(text: str) -> None:
+    """Wherever the gateway runs (RFC 9110 §5.6.7, asctime's form)."""
+    assert retry_after(lambda name: text, NOW) == NOW + 90
+    fields = {"x_ratelimit_remaining": "4", "x_ratelimit_reset": text}
+    assert quota_of(header_of(**fields), NOW) == Quota(remaining=4, resets_at=NOW + 90)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,26 @@ def test_a_rule_on_the_body_waits_for_the_body() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "one_document"),
+    (
+        ("application/json", True),
+        ("application/problem+json; charset=utf-8", True),
+        ("Text/JSON", True),
+        ("application/x-ndjson", False),
+        ("application/ndjson", False),
+        ("application/jsonl", False),
+        ("application/jsonlines", False),
+        ("application/json-seq", False),
+        ("application/stream+json", False),
+    ),
+)
+def test_a_rule_on_the_body_holds_back_no_stream(kind: str, one_document: bool) -> None:  # noqa: FBT001
+    """A stream of documents is no JSON body: waiting for its end would hold it back from the client."""
+    rules = (AnswerRule(means="bad_token", json=("error",)),)
+    assert meaning_of(answer(200, content_type=kind), rules) == (None if one_document else "ok")
+
+
+@pytest.mark.parametrize(
     ("document", "path", "value"),
     (
         ({"a": {"b": "x"}}, ("a", "b"), "x"),

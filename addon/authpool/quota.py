@@ -9,6 +9,7 @@ fields of their own), and the `X-RateLimit-*` fields of the services that came b
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 type Header = Callable[[str], str | None]
@@ -46,10 +47,16 @@ def retry_after(header: Header, now: float) -> float | None:
     if re.fullmatch(r"\d{1,9}", text):
         return now + min(float(text), _LONGEST_SECONDS)
     try:
-        at = parsedate_to_datetime(text).timestamp() if text else None
+        at = _date(text) if text else None
     except (ValueError, OverflowError):
         return None
     return None if at is None else min(max(at, now), now + _LONGEST_SECONDS)
+
+
+def _date(text: str) -> float:
+    """Read an HTTP date; one that names no zone (asctime's form) is GMT (RFC 9110 §5.6.7)."""
+    at = parsedate_to_datetime(text)
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
 def quota_of(header: Header, now: float) -> Quota | None:
@@ -107,7 +114,7 @@ def _reset(text: str | None, now: float) -> float | None:
         at = now + sum(float(value) * _UNIT_SECONDS[unit] for value, unit in _SPAN.findall(text))  # `1m30s`
     else:
         try:
-            at = parsedate_to_datetime(text).timestamp()
+            at = _date(text)
         except (ValueError, OverflowError):
             return None
     return min(max(at, now), now + _LONGEST_SECONDS)

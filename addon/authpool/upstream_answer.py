@@ -59,12 +59,18 @@ def _fits(rule: AnswerRule, answer: UpstreamAnswer) -> bool | None:
         return value is not None and (rule.values is None or value.strip() in rule.values)
     if not rule.json:
         return True
-    if "json" not in (answer.header("content-type") or ""):
+    if not _is_json(answer.header("content-type") or ""):
         return False
     if answer.body is None:
         return None
     found = json_field(answer.body, rule.json)
     return found is not None and (rule.values is None or found in rule.values)
+
+
+def _is_json(content_type: str) -> bool:
+    """Whether a body is one JSON document (RFC 8259, RFC 6839); not a stream of them, which must not be held back."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind.endswith(("/json", "+json")) and kind != "application/stream+json"
 
 
 def json_field(body: bytes | None, path: Sequence[str]) -> str | None:
