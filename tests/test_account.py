@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authpool.account import (
+    MOST_COOLDOWNS,
     Account,
     AccountKey,
     Cooldown,
@@ -185,3 +186,13 @@ def test_an_account_name_may_hold_slashes() -> None:
 def test_a_fingerprint_is_the_start_of_a_hash() -> None:
     """8 hex digits of SHA-256, as in the contract."""
     assert fingerprint("test") == "9f86d081"
+
+
+def test_cooldowns_of_an_account_are_bounded() -> None:
+    """Clients name the kinds: those that last the longest are kept, and always the one for all requests."""
+    cooling = Account(pool="p", name="alice").with_cooldown(Cooldown(until=20), 0)
+    for number in range(3 * MOST_COOLDOWNS):
+        cooling = cooling.with_cooldown(Cooldown(until=100 + number, key=f"k{number}"), 0)
+    assert len(cooling.cooldowns) == MOST_COOLDOWNS
+    assert Cooldown(until=20) in cooling.cooldowns
+    assert min(one.until for one in cooling.cooldowns if one.key) == 100 + 2 * MOST_COOLDOWNS + 1

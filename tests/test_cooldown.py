@@ -7,10 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
+from mitmproxy import http
 
 from authpool.account import AccountKey
+from authpool.audit import read_trail
 from authpool.proxy.addon import Gateway
+from authpool.service import Service
 from support.answers import JSON, Echo, Slow
+from support.clock import FakeClock
 from support.exchange import Answer, Request
 from support.pool_rig import Rig, client, reverse_gateway
 
@@ -69,6 +73,35 @@ async def test_the_request_goes_on_with_the_next_account(rig: Rig, status: int, 
     assert rig.posts == 0
     (cooldown,) = rig.account("alice")["cooldowns"]
     assert abs(cooldown["until"] - time.time() - 600) < 30
+
+
+async def test_a_cooldown_is_told_once(rig: Rig) -> None:
+    """One line in the log when it begins and one when it ends, however many answers were of its burst."""
+    rig.home("alice", "bob")
+    limited = rig.upstream.respond = Limited("alice", retry_after="1")
+    addon = Gateway()
+    async with reverse_gateway(rig, gateway=addon) as gateway, client(gateway.url) as api:
+        await asyncio.gather(*(api.get("/x") for _ in range(12)))
+        limited.names.clear()
+        await gateway.wait_until(lambda: states(addon)["alice"] == "ready")
+        await asyncio.gather(*(api.get("/x") for _ in range(12)))
+        began = [m for m in gateway.messages if m.startswith("Account p/alice is cooling until")]
+        ended = [m for m in gateway.messages if m == "Account p/alice serves again after a cooldown"]
+    assert (len(began), len(ended)) == (1, 1)
+    assert began[0].endswith("the upstream answered 429")
+
+
+@pytest.mark.parametrize("at_once", ("0", "Wed, 01 Jan 2020 00:00:00 GMT"))
+async def test_who_refuses_and_says_at_once_is_not_taken_at_its_word(rig: Rig, at_once: str) -> None:
+    """`Retry-After: 0` says nothing: the account pauses, longer each time, rather than being asked again and again."""
+    rig.home("alice")
+    rig.upstream.respond = Limited("alice", retry_after=at_once)
+    addon = Gateway()
+    async with reverse_gateway(rig, gateway=addon) as gateway, client(gateway.url) as api:
+        answers = [await api.get("/x") for _ in range(10)]
+        assert states(addon) == {"alice": "cooling"}
+    assert {answer.headers["Retry-After"] for answer in answers} <= {"1", "2"}
+    assert len(rig.upstream.received) == 1
 
 
 async def test_a_503_that_does_not_say_when_is_the_clients(rig: Rig) -> None:
@@ -143,6 +176,34 @@ async def test_one_probe_ends_a_cooldown(rig: Rig) -> None:
         answers = await asyncio.gather(*waiting)
     assert alone == 2
     assert [answer.status_code for answer in answers] == [200] * 8
+
+
+async def test_an_answer_too_long_to_be_judged_by_its_body_ends_a_cooldown_too(rig: Rig) -> None:
+    """A rule on the body holds an answer back only so far; past that it is the client's, and speaks for the account."""
+    rule = {"status": 200, "json": "error.code", "equals": "token_expired", "means": "bad_token"}
+    rig.home("alice", wait_seconds=20, answers=[rule])
+    rig.upstream.then(JSON(429, {}, {"retry-after": "1"}))
+    rig.upstream.respond = lambda request: JSON(200, {"text": "x" * 100_000})
+    addon = Gateway()
+    async with reverse_gateway(rig, gateway=addon) as gateway, client(gateway.url) as api:
+        assert [(await api.get("/x")).status_code for _ in range(2)] == [200] * 2
+        assert "Account p/alice serves again after a cooldown" in gateway.messages
+
+
+async def test_a_body_that_streams_after_all_still_has_its_kind(rig: Rig) -> None:
+    """The account was to be chosen by the body, and there is none: what a header says of the kind holds still."""
+    rig.home("alice", "bob", cooldown_by="header:X-Model", rotation={"name": "sticky", "by": "json:user"})
+    rig.upstream.respond = Limited("alice", "bob", retry_after="600")
+    addon = Gateway()
+
+    class Streams:
+        def requestheaders(self, flow: http.HTTPFlow) -> None:
+            flow.request.stream = True
+
+    async with reverse_gateway(rig, Streams(), gateway=addon) as gateway, client(gateway.url) as api:
+        answer = await api.post("/x", content=b"a body", headers={"X-Model": "large"})
+        assert states(addon) == {"alice": "ready", "bob": "ready"}
+    assert answer.status_code == 429
 
 
 async def test_a_cooldown_survives_a_restart(rig: Rig) -> None:
@@ -297,6 +358,43 @@ async def test_a_spared_account_returns_by_itself(rig: Rig) -> None:
     assert held_back.status_code == 503
     assert 1 <= int(held_back.headers["Retry-After"]) <= 3
     assert "proxy_disabled_until" not in rig.account("alice")
+
+
+async def test_a_quota_of_nobodys_token_spares_nobody(rig: Rig) -> None:
+    """Some APIs count requests with a bad token by their sender's address, and tell what is left of that."""
+    rig.home("alice", quota_reserve=10)
+    rig.upstream.then(JSON(401, {}, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "600"}))
+    addon = Gateway()
+    async with reverse_gateway(rig, gateway=addon) as gateway, client(gateway.url) as api:
+        assert [(await api.get("/x")).status_code for _ in range(2)] == [200] * 2
+        assert states(addon) == {"alice": "ready"}
+
+
+async def test_what_ended_while_nobody_looked_is_taken_back_in_the_file(rig: Rig) -> None:
+    """The reset came while no gateway ran: the file says so a moment after the next start."""
+    rig.home("alice")
+    over = {"proxy_disabled": True, "proxy_disabled_reason": "quota_protection", "proxy_disabled_until": 1_700_000_000}
+    rig.write("alice", **rig.account("alice") | over)
+    async with reverse_gateway(rig) as gateway:
+        await gateway.wait_until(lambda: rig.account("alice").get("proxy_disabled") is False)
+
+
+async def test_a_sparing_is_told_by_the_gateway_that_wrote_it(rig: Rig) -> None:
+    """Of several on one home that all see the reset, so that the trail has it once."""
+    rig.home("alice")
+    clock = FakeClock(time.time())
+    spared = {"proxy_disabled": True, "proxy_disabled_reason": "quota_protection"}
+    rig.write("alice", **rig.account("alice") | spared | {"proxy_disabled_until": int(clock.time()) + 60})
+    services = [Service(rig.path, {}, clock=clock) for _ in range(3)]
+    for service in services:
+        await service.start()
+    clock.jump(61)
+    for service in services:
+        service._limits.take_back(service.snapshot.pools.values())
+    for service in services:
+        await service.stop()
+    assert [entry.event for entry in read_trail(rig.path)] == ["resumed"]
+    assert rig.account("alice")["proxy_disabled"] is False
 
 
 async def test_an_operators_pause_is_not_touched_by_a_quota(rig: Rig) -> None:

@@ -99,6 +99,19 @@ def test_a_burst_counts_once() -> None:
     assert first.until == 60.0
 
 
+def test_a_request_that_goes_out_during_a_cooldown_does_not_count_again() -> None:
+    """It had the account before the cooldown began, and waited for a connection: it is of the same burst."""
+    lane = lane_of(ALICE)
+    first = lane.cool(ALICE, None, "429", sent_at=1, now=2)
+    for number in range(1, 10):
+        lane.cool(ALICE, None, "429", sent_at=2 + number / 20, now=2 + number / 10)
+    assert first.strikes == 1
+    assert first.until < 3.5
+    lane.thaw(first.until)
+    lane.cool(ALICE, None, "429", sent_at=first.until, now=4)
+    assert first.strikes == 2
+
+
 def test_an_account_that_left_and_came_back_is_still_cooling() -> None:
     """A pause and a resume, or a refresh, end no cooldown."""
     lane = lane_of(ALICE)

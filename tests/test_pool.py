@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from authpool.account import Account, AccountKey, BrokenAccount, Cooldown, Token
 from authpool.config import HostPattern, PoolConfig
+from authpool.lane import LONGEST_SECONDS
 from authpool.lanes import MOST_LANES
 from authpool.pool import Pool, State
 from authpool.rotation import RotationRequest
@@ -183,6 +184,61 @@ def test_a_cooldown_for_one_kind_of_request_leaves_the_others_alone(clock: FakeC
     assert (in_lane("large"), in_lane("small")) == ({"alice"}, {"alice"})
 
 
+def test_a_probe_of_all_requests_is_the_only_one_in_every_lane(clock: FakeClock) -> None:
+    """Also for kinds of requests that have a lane of their own; and when it was served, they follow at once."""
+    pool = pool_of(clock, account("alice"), account("bob"))
+    alice, bob = AccountKey.of("p", "alice"), AccountKey.of("p", "bob")
+    pool.throttle(bob, clock.time() + 600, "429", lane="large", sent_at=clock.time())
+    pool.throttle(alice, clock.time() + 60, "429", sent_at=clock.time())
+    assert pool.choose(REQUEST, (), "large") is None
+    clock.jump(60)
+    assert pool.choose(REQUEST, (bob,)) is not None
+    pool.began(alice, "probe")
+    assert pool.choose(REQUEST, (), "large") is None
+    pool.put(account("alice", generation=1))
+    assert pool.proved(alice, sent_at=clock.time())
+    assert pool.choose(REQUEST, (), "large") is not None
+
+
+def test_a_probe_that_leaves_makes_room_in_every_lane(clock: FakeClock) -> None:
+    """Whatever was settled meanwhile."""
+    pool = pool_of(clock, account("alice"), account("bob"))
+    alice, bob = AccountKey.of("p", "alice"), AccountKey.of("p", "bob")
+    pool.throttle(bob, clock.time() + 600, "429", lane="large", sent_at=clock.time())
+    pool.throttle(alice, clock.time() + 60, "429", sent_at=clock.time())
+    clock.jump(60)
+    assert pool.choose(REQUEST, (), "large") is not None
+    pool.began(alice, "probe")
+    pool.put(account("alice", generation=1))
+    assert pool.choose(REQUEST, (), "large") is None
+    pool.ended(alice, "probe")
+    assert pool.choose(REQUEST, (), "large") is not None
+
+
+def test_a_cooldown_taken_out_of_the_record_is_over_after_a_reload_too(clock: FakeClock) -> None:
+    """An operator edits the file and reloads: what he took out is not carried over from before."""
+    cooling = account("alice", cooldowns=(Cooldown(until=int(clock.time()) + 600, reason="429"),))
+    before = pool_of(clock, cooling)
+    edited, untouched = pool_of(clock, account("alice")), pool_of(clock, cooling)
+    untouched.inherit(before)
+    assert state_of(untouched, "alice", clock) is State.COOLING
+    edited.inherit(before)
+    assert state_of(edited, "alice", clock) is State.READY
+    assert chosen(edited) == {"alice"}
+
+
+def test_a_lane_that_nobody_asks_for_any_more_is_dropped(clock: FakeClock) -> None:
+    """Each lane costs every request a little, so one that is over must not stay because its kind never comes again."""
+    pool = pool_of(clock, account("alice"))
+    pool.throttle(AccountKey.of("p", "alice"), clock.time() + 60, "429", lane="rare", sent_at=clock.time())
+    clock.jump(60)
+    pool.counts()
+    assert set(pool._lanes.kinds) == {"rare"}
+    clock.jump(LONGEST_SECONDS)
+    pool.counts()
+    assert pool._lanes.kinds == {}
+
+
 def test_there_are_never_more_lanes_than_anybody_could_need(clock: FakeClock) -> None:
     """What clients name must not take up memory for ever: the lane that is free first makes room."""
     pool = pool_of(clock, account("alice"), account("bob"))
@@ -231,6 +287,9 @@ def test_a_spared_account_returns_at_its_reset(clock: FakeClock) -> None:
     assert chosen(pool) == {"alice"}
     assert [member.account.name for member in pool.take_spared()] == ["alice"]
     assert pool.take_spared() == []
+    at_start = pool_of(clock, account("alice", **spared))
+    assert chosen(at_start) == {"alice"}
+    assert [member.account.name for member in at_start.take_spared()] == ["alice"]
     disabled = account("alice", disabled=True, **spared)
     pool.put(disabled)
     assert state_of(pool, "alice", clock) is State.DISABLED

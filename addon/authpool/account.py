@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 REASON_BYTES = 800
+MOST_COOLDOWNS = 64
+"""Of one account's kinds of requests so many are kept, those that last the longest."""
 QUOTA_PROTECTION = "quota_protection"
 """The `proxy_disabled_reason` of an account that is spared until its quota is full again."""
 
@@ -165,6 +167,7 @@ class Account:
     def with_cooldown(self, cooldown: Cooldown, now: float) -> "Account":
         """With this pause in place of an older one of the same kind, and without those that are over."""
         others = [other for other in self.cooldowns if other.until > now and other.key != cooldown.key]
+        others = sorted(others, key=lambda one: (one.key == "", one.until))[1 - MOST_COOLDOWNS :]  # clients name kinds
         kept = tuple(sorted([*others, cooldown], key=lambda one: one.key)) if cooldown.until > now else tuple(others)
         return self if kept == self.cooldowns else replace(self, cooldowns=kept)
 

@@ -23,6 +23,8 @@ RETRY_SECONDS = 5.0
 """When nothing tells how long the token endpoint will be down: come again after this."""
 LOOK_SECONDS = (0.02, 0.25)
 """Who waits for an account to come back looks again after so long, at the least and at the most."""
+LOOKS_PER_SECOND = 1000.0
+"""Of all that wait together, as long as nobody looks more seldom than that."""
 
 type Exhausted = Callable[[Pool, float | None], None]
 """Hears of a pool that can serve nobody any more, and when (Unix seconds) that may end by itself."""
@@ -43,6 +45,7 @@ class Broker:
         self._clock = clock
         self._tell_exhausted = exhausted
         self._exhausted: set[str] = set()
+        self._waiting = 0
 
     def needs_body(self, config: PoolConfig) -> bool:
         """Whether the account of a pool's requests is chosen by their body."""
@@ -91,6 +94,8 @@ class Broker:
         """
         returns_at = pool.next_return(lease.lane)
         now = self._clock.monotonic()
+        if returns_at is None and lease.cooled:
+            returns_at = self._clock.time()  # those it was tried on may be back already
         if not pool.config.wait_seconds or returns_at is None:
             return 0.0
         if lease.waiting_until is None:
@@ -99,7 +104,11 @@ class Broker:
         if now + ahead > lease.waiting_until or now >= lease.waiting_until:
             return 0.0
         least, most = LOOK_SECONDS
-        await self._clock.sleep(min(most, max(least, ahead)))
+        self._waiting += 1
+        try:  # the more there are, the more seldom each of them looks
+            await self._clock.sleep(min(most, max(least, ahead, self._waiting / LOOKS_PER_SECOND)))
+        finally:
+            self._waiting -= 1
         lease.tried -= lease.cooled
         lease.cooled.clear()
         return self._clock.monotonic() - now

@@ -55,12 +55,14 @@ class Failover:
             return
         now = self._clock.time()
         quota = quota_of(answer.header, now)
-        if quota is not None:
+        if quota is not None and meaning != "bad_token":  # what an upstream counts for nobody's token is nobody's quota
             pool.observe(member.key, quota)
             self._limits.spare(pool, member, quota)
         if meaning == "cooldown":
             empty = quota is not None and quota.remaining == 0
             until = retry_after(answer.header, now) or (quota.resets_at if empty and quota is not None else None)
+            if until is not None and until <= now:  # "at once" from who has just refused is no answer
+                until = None
             self._limits.cool(pool, member, lease, until, f"the upstream answered {answer.status}")
         elif meaning == "ok" and pool.proved(member.key, lane=lease.lane, sent_at=lease.sent_at):
             logger.info("Account %s serves again after a cooldown", member.record.address)

@@ -81,13 +81,13 @@ class Lane:
     def cool(self, key: AccountKey, until: float | None, reason: str, *, sent_at: float, now: float) -> Throttle:
         """An upstream told the account to pause, until a time or for as long as we see fit.
 
-        Answers to requests that were sent before the pause began are of one burst with the answer that began it: they
-        may make it longer, and never count again.
+        Answers to requests that were sent before the pause was over are of one burst with the answer that began it:
+        they may make it longer, and never count again. Requests that had the account already go out in it, too.
         """
         throttle = self.throttles.get(key)
         if throttle is None:
             throttle = Throttle(since=now, until=0.0, reason=reason, strikes=0)
-        elif sent_at <= throttle.since:
+        elif sent_at < throttle.until:
             if until is not None and until > throttle.until:
                 throttle.until = until
                 self._restore(key, throttle, now)
@@ -160,6 +160,12 @@ class Lane:
             self.settle(key, now)
             thawed.append(key)
         return thawed
+
+    def forget_old(self, now: float) -> None:
+        """Forget cooldowns that have been over for so long that how often they came says nothing any more."""
+        for key, throttle in list(self.throttles.items()):
+            if throttle.until + LONGEST_SECONDS <= now and not throttle.blocks(now):
+                self.lift(key, now)
 
     def shift(self, seconds: float, now: float) -> None:
         """The wall clock was put forward or back: waits last as long as they would have."""

@@ -12,6 +12,8 @@ from authpool.rotation import Rotation, RotationRequest
 ALL = ""
 """The name of the lane of all requests."""
 MOST_LANES = 256
+SWEEP_SECONDS = 30.0
+"""So often lanes are looked through for cooldowns that nobody asks for any more."""
 
 
 class Lanes:
@@ -22,6 +24,7 @@ class Lanes:
         self._rng = rng
         self.everyone = Lane(make_rotation(), rng)
         self.kinds: dict[str, Lane] = {}
+        self._sweep_at = 0.0
         self.in_flight: Counter[AccountKey] = Counter()
         self.quotas: dict[AccountKey, Quota] = {}
 
@@ -32,9 +35,10 @@ class Lanes:
     def choose(self, request: RotationRequest, tried: Collection[AccountKey], lane: str) -> AccountKey | None:
         return self.kinds.get(lane, self.everyone).choose(request, tried)
 
-    def throttle(self, key: AccountKey) -> Throttle | None:
-        """The account's cooldown for all requests."""
-        return self.everyone.throttles.get(key)
+    def throttle(self, key: AccountKey, lane: str = ALL) -> Throttle | None:
+        """The account's cooldown for requests of a lane, or for all of them."""
+        found = self.everyone if lane == ALL else self.kinds.get(lane)
+        return None if found is None else found.throttles.get(key)
 
     def settle(self, key: AccountKey, now: float, *, able: bool) -> None:
         """Make every rotation hold the account exactly while it can serve there; `able`: as far as it goes itself."""
@@ -63,11 +67,10 @@ class Lanes:
 
     def ended(self, key: AccountKey, holder: object, lane: str, now: float) -> bool:
         """A request is over; one of an account that was removed meanwhile counts for nothing."""
-        if not self.in_flight[key]:
-            return False
-        self.in_flight[key] -= 1
-        for one in self._all():
-            one.rotation.finished(key)
+        if self.in_flight[key]:
+            self.in_flight[key] -= 1
+            for one in self._all():
+                one.rotation.finished(key)
         turns = [one.ended(key, holder, now) for one in self._of(lane)]
         return any(turns)
 
@@ -104,10 +107,16 @@ class Lanes:
         """Let those serve whose time has come; answers whose state for all requests may be another now."""
         for lane in self.kinds.values():
             lane.thaw(now)
+        if self.kinds and now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_SECONDS
+            for lane in self.kinds.values():
+                lane.forget_old(now)
+            self._drop_idle()
         return self.everyone.thaw(now)
 
     def shift(self, seconds: float, now: float) -> None:
         """The wall clock was put forward or back; see `Lane.shift`."""
+        self._sweep_at += seconds
         for lane in self._all():
             lane.shift(seconds, now)
 

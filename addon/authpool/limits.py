@@ -8,13 +8,12 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable
-from functools import reduce
 
 from authpool.account import QUOTA_PROTECTION, Account, AccountKey, Cooldown
 from authpool.clock import Clock
 from authpool.config.pool_config import QuotaReserve
 from authpool.errors import AuthpoolError
-from authpool.events import AccountEvent, Notify
+from authpool.events import AccountEvent, EventKind, Notify
 from authpool.lease import Lease
 from authpool.pool import Member, Pool, State
 from authpool.quota import Quota
@@ -37,18 +36,18 @@ class Limits:
         self._store = store
         self._clock = clock
         self._notify = notify
-        self._changes: dict[AccountKey, list[Callable[[Account], Account]]] = {}
+        self._changes: dict[AccountKey, list[tuple[Callable[[Account], Account], EventKind | None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
 
     def cool(self, pool: Pool, member: Member, lease: Lease, until: float | None, reason: str) -> None:
         """An upstream told the account to pause: until a time (Unix seconds), or for as long as we see fit."""
         now = self._clock.time()
-        known = member.throttle.until if member.throttle is not None else 0.0
+        since, known = pool.throttled(member.key, lease.lane)
         throttle = pool.throttle(member.key, until, reason, lane=lease.lane, sent_at=lease.sent_at)
         if throttle is None or throttle.until == known:
             return
-        if throttle.since == now:
+        if throttle.since != since:
             of = f" for {lease.lane!r}" if lease.lane else ""
             logger.warning(
                 "Account %s is cooling%s until %s: %s", member.record.address, of, _told(throttle.until), reason
@@ -75,8 +74,7 @@ class Limits:
             "Account %s is spared until %s: %d left of its quota", member.record.address, _told(until), quota.remaining
         )
         pool.put(hold_back(member.account))
-        self._write(member.key, hold_back)
-        self._notify(AccountEvent(kind="paused", account=member.account, reason=QUOTA_PROTECTION))
+        self._write(member.key, hold_back, "paused")
 
     def take_back(self, pools: Iterable[Pool]) -> None:
         """Write that those are spared no more whose time is over."""
@@ -84,17 +82,17 @@ class Limits:
         for pool in pools:
             for member in pool.take_spared():
                 logger.info("Account %s is back: its quota counts anew", member.record.address)
-                self._write(member.key, lambda account: _taken_back(account, now))
-                self._notify(AccountEvent(kind="resumed", account=member.account, reason=QUOTA_PROTECTION))
+                self._write(member.key, lambda account: _taken_back(account, now), "resumed")
 
     async def aclose(self) -> None:
         """Let what is to be written be written."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _write(self, key: AccountKey, change: Callable[[Account], Account]) -> None:
+    def _write(self, key: AccountKey, change: Callable[[Account], Account], kind: EventKind | None = None) -> None:
+        """Write a change soon; who really made it, of all gateways on the store, tells of it as an event of `kind`."""
         waiting = self._changes.setdefault(key, [])
-        waiting.append(change)
+        waiting.append((change, kind))
         if len(waiting) == 1:
             task = asyncio.create_task(self._write_all(key), name=f"write the limits of {key}")
             self._tasks.add(task)
@@ -103,15 +101,24 @@ class Limits:
     async def _write_all(self, key: AccountKey) -> None:
         async with self._slots:
             changes = self._changes.pop(key)
+            made: list[AccountEvent] = []
+
+            def change_all(account: Account | None) -> Account | None:
+                made.clear()  # it may be asked again, of what is there then
+                for change, kind in changes if account is not None else ():
+                    assert account is not None  # noqa: S101 - for the type checker
+                    before, account = account, change(account)
+                    if kind is not None and account is not before:
+                        made.append(AccountEvent(kind=kind, account=account, reason=QUOTA_PROTECTION))
+                return account
+
             try:
-                await self._store.update(
-                    key,
-                    lambda account: (
-                        None if account is None else reduce(lambda one, change: change(one), changes, account)
-                    ),
-                )
+                await self._store.update(key, change_all)
             except AuthpoolError as error:
                 logger.warning("A limit of %s can't be written, and is forgotten at a restart: %s", key, error)
+                return
+        for event in made:
+            self._notify(event)
 
 
 def _below(quota: Quota, reserve: QuotaReserve) -> bool:

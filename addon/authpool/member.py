@@ -112,6 +112,13 @@ def stored_throttle(record: Record, lane: str = "") -> Throttle | None:
     return None
 
 
+def lifted_lanes(before: Record | None, after: Record, now: float) -> list[str]:
+    """The lanes whose cooldown somebody took out of an account's record."""
+    theirs = before.cooldowns if isinstance(before, Account) else ()
+    kept = {one.key for one in after.cooldowns} if isinstance(after, Account) else set()
+    return [one.key for one in theirs if one.until > now and one.key not in kept]
+
+
 def credential_fingerprint(account: Account) -> str:
     """What an account stands or falls with: its refresh token, or the access token where it has no other."""
     return fingerprint(account.token.refresh_token or account.token.access_token or "")

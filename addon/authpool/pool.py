@@ -13,7 +13,7 @@ from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.lane import Throttle
 from authpool.lanes import ALL, Lanes
-from authpool.member import Member, State, credential_fingerprint, stored_throttle
+from authpool.member import Member, State, credential_fingerprint, lifted_lanes, stored_throttle
 from authpool.quota import Quota
 from authpool.rotation import Rotation, RotationRequest
 from authpool.store import Record
@@ -75,12 +75,12 @@ class Pool:
     def began(self, key: AccountKey, holder: object, lane: str = ALL) -> None:
         """The request of `holder` has the account; `ended` follows."""
         if key in self._members and self._lanes.began(key, holder, lane, self._clock.time()):
-            self._note_cooldown(key)
+            self._settle(self._members[key])
 
     def ended(self, key: AccountKey, holder: object, lane: str = ALL) -> None:
         """The request of `holder` is over, or went on to another account."""
         if key in self._members and self._lanes.ended(key, holder, lane, self._clock.time()):
-            self._note_cooldown(key)
+            self._settle(self._members[key])
 
     def observe(self, key: AccountKey, quota: Quota) -> None:
         """An upstream told what is left of an account's quota."""
@@ -109,16 +109,17 @@ class Pool:
         turns_at = member.turns_at(self._clock.time())
         if turns_at is not None:
             heapq.heappush(self._turns, (turns_at, member.key))
+        elif isinstance(record, Account) and record.spared():  # over already: it ended while nobody looked
+            self._turned.add(member.key)
         self._follow_cooldowns(member, before)
         self._settle(member)
         return member
 
     def remove(self, key: AccountKey) -> None:
         member = self._members.pop(key, None)
-        if member is None:
-            return
-        self._lanes.forget(key, self._clock.time())
-        self._count(member, None)
+        if member is not None:
+            self._lanes.forget(key, self._clock.time())
+            self._count(member, None)
 
     def inherit(self, former: "Pool") -> None:
         """Carry over what only this process knows: counts, cooldowns, verdicts not yet written."""
@@ -133,6 +134,8 @@ class Pool:
                 member.uncured_until = before.uncured_until
                 if before.cooling_until:
                     self.cool(member.key, before.cooling_until, before.cooling_reason)
+            for lane in lifted_lanes(before.record, member.record, self._clock.time()):
+                former._lanes.lift(member.key, lane, self._clock.time())  # noqa: SLF001
             self._settle(member)
         kinds = former.config.cooldown_by == self.config.cooldown_by
         self._lanes.inherit(former._lanes, self._members.keys(), self._clock.time(), kinds=kinds)  # noqa: SLF001
@@ -171,9 +174,8 @@ class Pool:
         now = self._clock.time()
         members = [self._members[key] for key in self._turned if key in self._members]
         self._turned.clear()
-        return [
-            m for m in members if isinstance(m.record, Account) and m.account.spared() and not m.account.paused(now)
-        ]
+        found = [member for member in members if isinstance(member.record, Account)]
+        return [member for member in found if member.account.spared() and not member.account.paused(now)]
 
     def unrefreshed(self) -> Iterator[Member]:
         """Those that are cooling because a refresh failed."""
@@ -194,11 +196,16 @@ class Pool:
         self._settle(member)
         return throttle
 
+    def throttled(self, key: AccountKey, lane: str = ALL) -> tuple[float, float]:
+        """Since when and until when (Unix seconds) an account's last cooldown of a lane; zeros when it has none."""
+        throttle = self._lanes.throttle(key, lane)
+        return (0.0, 0.0) if throttle is None else (throttle.since, throttle.until)
+
     def proved(self, key: AccountKey, *, lane: str = ALL, sent_at: float) -> bool:
         """An upstream served the account; whether that ended a cooldown."""
         ended = self._lanes.proved(key, lane=lane, sent_at=sent_at, now=self._clock.time())
-        if ended:
-            self._note_cooldown(key)
+        if ended and key in self._members:
+            self._settle(self._members[key])
         return ended
 
     def _follow_cooldowns(self, member: Member, before: Record | None) -> None:
@@ -206,9 +213,8 @@ class Pool:
         now = self._clock.time()
         ours = member.record.cooldowns if isinstance(member.record, Account) else ()
         theirs = before.cooldowns if isinstance(before, Account) else ()
-        for cooldown in theirs:
-            if cooldown.until > now and cooldown not in ours and cooldown.key not in {one.key for one in ours}:
-                self._lanes.lift(member.key, cooldown.key, now)
+        for lane in lifted_lanes(before, member.record, now):
+            self._lanes.lift(member.key, lane, now)
         for cooldown in ours:
             throttle = stored_throttle(member.record, cooldown.key)
             if throttle is not None and throttle.until > now and cooldown not in theirs:
@@ -269,12 +275,8 @@ class Pool:
         """Make every lane's rotation hold the member exactly while it can serve there, and count it anew."""
         now = self._clock.time()
         self._lanes.settle(member.key, now, able=member.standing(now) is State.READY)
-        self._note_cooldown(member.key)
-
-    def _note_cooldown(self, key: AccountKey) -> None:
-        member = self._members[key]
-        member.throttle = self._lanes.throttle(key)
-        self._count(member, member.state(self._clock.time()))
+        member.throttle = self._lanes.throttle(member.key)
+        self._count(member, member.state(now))
 
     def _count(self, member: Member, state: State | None) -> None:
         if member.settled is not state:

@@ -1,5 +1,7 @@
 """Telling one kind of request from another. Pure."""
 
+import hashlib
+
 from authpool.config.selector import Selector
 from authpool.rotation import RotationRequest
 from authpool.upstream_answer import json_field
@@ -17,3 +19,14 @@ def selected(selector: Selector, request: RotationRequest) -> str | None:
         case "json":
             return json_field(request.body(), selector.name.split("."))
     return None
+
+
+MOST_LANE_LETTERS = 128
+
+
+def lane_of(selector: Selector, request: RotationRequest) -> str:
+    """Name the kind of a request, empty where it has none; it goes into logs and files, so what can't is a digest."""
+    kind = selected(selector, request) or ""
+    if len(kind) <= MOST_LANE_LETTERS and kind.isprintable():
+        return kind
+    return "sha256:" + hashlib.sha256(kind.encode("utf-8", "surrogatepass")).hexdigest()[:16]

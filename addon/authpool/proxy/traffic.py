@@ -27,7 +27,7 @@ from authpool.proxy.destination import (
     shows_to_a_proxy,
 )
 from authpool.proxy.message import answer_of, is_grpc, is_stream, rotation_request, telling_fields
-from authpool.selection import selected
+from authpool.selection import lane_of
 from authpool.service import Service
 from authpool.upstream_answer import UpstreamAnswer
 
@@ -92,8 +92,7 @@ class Traffic:
                 logger.error("A request for pool %s names another host than %s; refused", pool.name, request.host)
                 self.refuse(flow)
                 return
-            ticket.pool = pool
-            ticket.shape = request.method, request.path
+            ticket.pool, ticket.shape = pool, (request.method, request.path)
             ticket.lease = Lease(
                 pool=pool.name,
                 rotation=pool.rotation,
@@ -113,13 +112,12 @@ class Traffic:
 
     async def _acquire(self, flow: http.HTTPFlow, ticket: Ticket) -> None:
         lease, pool, ticket.awaits_body = ticket.lease, ticket.pool, False
-        if lease is None or pool is None:
-            return
-        lease.lane = selected(pool.cooldown_by, lease.request) or ""
-        await self._service.broker.acquire(lease)
-        if lease.refusal is not None:
-            self._tickets.pop(flow, None)
-            self._answer(flow, lease.refusal, lease.comment(lease.refusal.code))
+        if lease is not None and pool is not None:
+            lease.lane = lane_of(pool.cooldown_by, lease.request)
+            await self._service.broker.acquire(lease)
+            if lease.refusal is not None:
+                self._tickets.pop(flow, None)
+                self._answer(flow, lease.refusal, lease.comment(lease.refusal.code))
 
     def answer_headers(self, flow: http.HTTPFlow) -> None:
         """Hear what an upstream says; let streams through as they come, unless the request may yet be sent again."""
@@ -135,21 +133,20 @@ class Traffic:
             response.stream = True
 
     def _hear(self, ticket: Ticket, answer: UpstreamAnswer) -> None:
-        if ticket.lease is None or ticket.pool is None:
-            return
-        ticket.meaning = self._service.snapshot.classifier.meaning(ticket.pool, answer)
-        if ticket.meaning is not None:
-            self._service.failover.heard(ticket.lease, answer, ticket.meaning)
+        if ticket.lease is not None and ticket.pool is not None:
+            ticket.meaning = self._service.snapshot.classifier.meaning(ticket.pool, answer)
+            if ticket.meaning is not None:
+                self._service.failover.heard(ticket.lease, answer, ticket.meaning)
 
     async def answered(self, flow: http.HTTPFlow) -> None:
         """An answer that speaks against the account has arrived whole: say whether to send the request again."""
         ticket = self._tickets.get(flow)
         if ticket is None or ticket.lease is None or flow.response is None:
             return
-        lease = ticket.lease
+        lease, response = ticket.lease, flow.response
         if ticket.meaning is None:
-            body = flow.response.get_content(strict=False) or b""
-            self._hear(ticket, answer_of(flow.response, telling_fields(flow.response.headers), body))
+            body = response.get_content(strict=False) or b""
+            self._hear(ticket, answer_of(response, telling_fields(response.headers), body))
         decision = await self._service.failover.decide(lease, ticket.meaning or "ok", resend=True)
         ticket.resend = decision is Decision.RESEND
         if lease.refusal is not None:
@@ -159,12 +156,19 @@ class Traffic:
     async def finished(self, flow: http.HTTPFlow) -> None:
         """The answer, or the end, of a flow."""
         ticket = self._tickets.get(flow)
-        if ticket is None or ticket.lease is None:
-            return
-        lease, response = ticket.lease, flow.response
-        flow.comment = lease.comment(_outcome(flow))
-        if response is not None and response.trailers is not None and "grpc-status" in response.trailers:
-            self._hear(ticket, answer_of(response, telling_fields(response.trailers)))
+        if ticket is not None and ticket.lease is not None:
+            try:
+                await self._conclude(flow, ticket, ticket.lease)
+            finally:
+                self._service.broker.release(ticket.lease)
+
+    async def _conclude(self, flow: http.HTTPFlow, ticket: Ticket, lease: Lease) -> None:
+        response, flow.comment = flow.response, lease.comment(_outcome(flow))
+        trailers = None if response is None else response.trailers
+        if response is not None and trailers is not None and "grpc-status" in trailers:
+            self._hear(ticket, answer_of(response, telling_fields(trailers)))
+        elif response is not None and ticket.meaning is None:  # too long to be judged by its body
+            self._hear(ticket, answer_of(response, telling_fields(response.headers), b""))
         streamed = flow.request.stream or (response is not None and response.stream)
         if ticket.meaning == "bad_token" and lease.sends == 1 and streamed:
             # It could not be sent again; but the next request shall not meet the same bad token.
@@ -172,7 +176,6 @@ class Traffic:
             self._replacing.add(task)
             task.add_done_callback(self._replacing.discard)
             await asyncio.wait({task}, timeout=REPLACE_SECONDS)
-        self._service.broker.release(lease)
 
     async def _replace_token(self, lease: Lease) -> None:
         try:
@@ -222,6 +225,7 @@ class Traffic:
             return response_of(PLAINTEXT_REFUSED)
         if ticket.awaits_body:  # it streams after all, so there is no body to choose by
             ticket.awaits_body = False
+            ticket.lease.lane = lane_of(ticket.pool.cooldown_by, ticket.lease.request)
             self._service.broker.acquire_now(ticket.lease)
         access_token = self._service.broker.current(ticket.lease)
         if access_token is None:
@@ -271,9 +275,8 @@ class Traffic:
 
 def _asks_health(flow: http.HTTPFlow, path: str | None) -> bool:
     """Whether a client of reverse mode, which can name no host, asks for the gateway's health."""
-    if path is None or flow.request.path.partition("?")[0] != path:
-        return False
-    return isinstance(flow.client_conn.proxy_mode, ReverseMode)
+    asked = path is not None and flow.request.path.partition("?")[0] == path
+    return asked and isinstance(flow.client_conn.proxy_mode, ReverseMode)
 
 
 def _is_stranger(flow: http.HTTPFlow) -> bool:
