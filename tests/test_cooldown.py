@@ -13,6 +13,7 @@ from authpool.account import AccountKey
 from authpool.audit import read_trail
 from authpool.proxy.addon import Gateway
 from authpool.service import Service
+from authpool.verbs.operations import Operations
 from support.answers import JSON, Echo, Slow
 from support.clock import FakeClock
 from support.exchange import Answer, Request
@@ -145,6 +146,30 @@ async def test_a_pool_may_wait_for_the_first_to_come_back(rig: Rig) -> None:
     async with reverse_gateway(rig) as gateway, client(gateway.url) as api:
         answers = await asyncio.gather(*(api.get("/x") for _ in range(5)))
     assert [answer.status_code for answer in answers] == [200] * 5
+
+
+async def test_a_request_that_was_tried_on_enough_accounts_may_wait_too(rig: Rig) -> None:
+    """Where nobody else could serve it either: it is held, and served by the first that comes back."""
+    rig.home("alice", "bob", wait_seconds=20, gateway={"max_accounts": 1})
+    rig.upstream.then(*[JSON(429, {}, {"retry-after": "1"})] * 2)
+    async with reverse_gateway(rig) as gateway, client(gateway.url) as api:
+        assert (await api.get("/x")).status_code == 429  # the other account is there for the client's next request
+        assert (await api.get("/x")).status_code == 200
+
+
+async def test_an_error_of_the_upstreams_own_is_no_proof(rig: Rig) -> None:
+    """A 500 to the probe leaves the account to the next one."""
+    rig.home("alice", wait_seconds=20)
+    rig.upstream.then(JSON(429, {}, {"retry-after": "1"}), JSON(500, {}))
+    addon = Gateway()
+    async with reverse_gateway(rig, gateway=addon) as gateway, client(gateway.url) as api:
+        assert (await api.get("/x")).status_code == 500
+        assert addon.service is not None
+        member = addon.service.snapshot.pools["p"].get(AccountKey.of("p", "alice"))
+        assert member is not None
+        assert member.throttle is not None
+        assert (await api.get("/x")).status_code == 200
+        assert member.throttle is None
 
 
 async def test_a_pool_that_waits_does_not_wait_in_vain(rig: Rig) -> None:
@@ -395,6 +420,24 @@ async def test_a_sparing_is_told_by_the_gateway_that_wrote_it(rig: Rig) -> None:
         await service.stop()
     assert [entry.event for entry in read_trail(rig.path)] == ["resumed"]
     assert rig.account("alice")["proxy_disabled"] is False
+
+
+async def test_an_operators_resume_holds_until_the_reset(rig: Rig) -> None:
+    """Whoever takes a spared account back knows of its quota: the next answer does not take it out again."""
+    rig.home("alice", quota_reserve=10)
+    told = {"x-ratelimit-remaining": "3", "x-ratelimit-reset": "600"}
+    rig.upstream.respond = lambda request: JSON(200, {}, told)
+    addon = Gateway()
+    async with reverse_gateway(rig, gateway=addon) as gateway, client(gateway.url) as api:
+        assert (await api.get("/x")).status_code == 200
+        assert states(addon) == {"alice": "paused"}
+        assert addon.service is not None
+        await gateway.wait_until(lambda: rig.account("alice").get("proxy_disabled"))
+        await Operations(addon.service).resume("p/alice")
+        assert [(await api.get("/x")).status_code for _ in range(3)] == [200] * 3
+        await addon.service.reload()
+        assert (await api.get("/x")).status_code == 200
+        assert states(addon) == {"alice": "ready"}
 
 
 async def test_an_operators_pause_is_not_touched_by_a_quota(rig: Rig) -> None:

@@ -346,3 +346,16 @@ async def test_a_cooling_account_is_shown_with_its_end_and_reason(tmp_path: Path
         write_alice(desk, cooldowns=[{"until": LATER, "reason": "the upstream answered 429"}])
         (row,) = await desk.operations.accounts()
         assert (row.state, row.reason, row.until) == ("cooling", "the upstream answered 429", LATER)
+
+
+async def test_resume_ends_a_cooldown(tmp_path: Path) -> None:
+    """In the file and in the gateway that runs here; what is over already is left alone."""
+    async with open_desk(tmp_path) as desk:
+        write_alice(desk, cooldowns=[{"until": LATER, "reason": "429"}, {"until": LATER, "reason": "429", "key": "m"}])
+        await desk.service.start()
+        assert [row.state for row in await desk.operations.accounts()] == ["cooling"]
+        assert await desk.operations.resume(ALICE) == f"Resumed {ALICE}"
+        assert [row.state for row in await desk.operations.accounts()] == ["ready"]
+        assert "cooldowns" not in desk.stored(ALICE)
+        write_alice(desk, cooldowns=[{"until": 1_700_000_000, "reason": "429"}])
+        assert await desk.operations.resume(ALICE) == f"{ALICE} is not paused"

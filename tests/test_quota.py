@@ -22,6 +22,14 @@ def header_of(**fields: str):  # noqa: ANN201 - a lookup as messages have it
         ({}, None),
         ({"ratelimit": '"default";r=50;t=30'}, Quota(remaining=50, resets_at=NOW + 30)),
         ({"ratelimit": '"burst";r=9;t=1, "day";r=3;t=600'}, Quota(remaining=3, resets_at=NOW + 600)),
+        (
+            {"ratelimit": '"burst";r=9;t=1, "day";r=30;t=600', "ratelimit_policy": '"burst";q=10;w=1, "day";q=1000'},
+            Quota(remaining=30, limit=1000, resets_at=NOW + 600),
+        ),
+        (
+            {"x_ratelimit_remaining": "-1", "x_ratelimit_reset": "2023-11-14T22:14:20Z"},
+            Quota(remaining=0, resets_at=NOW + 60),
+        ),
         ({"ratelimit": "limit=100, remaining=5, reset=30"}, Quota(remaining=5, limit=100, resets_at=NOW + 30)),
         (
             {"ratelimit_limit": "100, 100;w=60", "ratelimit_remaining": "7", "ratelimit_reset": "12"},

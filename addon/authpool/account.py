@@ -147,6 +147,7 @@ class Account:
         )
 
     def with_resumed(self) -> "Account":
+        """Held back no more, by an operator or for its quota."""
         return replace(
             self,
             proxy_disabled=False,
@@ -165,7 +166,10 @@ class Account:
         return self.proxy_disabled and not over
 
     def with_cooldown(self, cooldown: Cooldown, now: float) -> "Account":
-        """With this pause in place of an older one of the same kind, and without those that are over."""
+        """With this pause beside those of other kinds, the later of two of a kind, and without those that are over."""
+        cooldown = max(
+            (one for one in (*self.cooldowns, cooldown) if one.key == cooldown.key), key=lambda one: one.until
+        )
         others = [other for other in self.cooldowns if other.until > now and other.key != cooldown.key]
         others = sorted(others, key=lambda one: (one.key == "", one.until))[1 - MOST_COOLDOWNS :]  # clients name kinds
         kept = tuple(sorted([*others, cooldown], key=lambda one: one.key)) if cooldown.until > now else tuple(others)

@@ -11,7 +11,7 @@ from authpool.clock import Clock
 from authpool.config.answer_rule import Meaning
 from authpool.lease import Lease
 from authpool.limits import Limits
-from authpool.pool import Member, Pool
+from authpool.pool import Member, Pool, State
 from authpool.quota import quota_of, retry_after
 from authpool.refresh.outcome import Outcome, Ready, Unavailable
 from authpool.refresh.refresher import Refresher
@@ -64,7 +64,7 @@ class Failover:
             if until is not None and until <= now:  # "at once" from who has just refused is no answer
                 until = None
             self._limits.cool(pool, member, lease, until, f"the upstream answered {answer.status}")
-        elif meaning == "ok" and pool.proved(member.key, lane=lease.lane, sent_at=lease.sent_at):
+        elif meaning == "ok" and _proves(answer) and pool.proved(member.key, lane=lease.lane, sent_at=lease.sent_at):
             logger.info("Account %s serves again after a cooldown", member.record.address)
 
     async def decide(self, lease: Lease, meaning: Meaning, *, resend: bool) -> Decision:
@@ -87,7 +87,7 @@ class Failover:
         lease.tried.add(lease.key)
         if meaning == "cooldown":
             lease.cooled.add(lease.key)
-        if not resend or len(lease.sent_on) >= lease.max_accounts:
+        if not resend or (len(lease.sent_on) >= lease.max_accounts and not self._may_wait(lease, meaning)):
             return Decision.PASS_ON
         await self._broker.acquire(lease)
         if lease.refusal is None:
@@ -95,6 +95,16 @@ class Failover:
         if meaning == "forbidden":
             lease.refusal = None  # the upstream's own answer tells the client more than we could
         return Decision.PASS_ON
+
+    def _may_wait(self, lease: Lease, meaning: Meaning) -> bool:
+        """Whether a request that was tried on enough accounts may wait, since nobody else could serve it either."""
+        pool = self._pools().get(lease.pool)
+        return (
+            meaning == "cooldown"
+            and pool is not None
+            and pool.config.wait_seconds > 0
+            and not pool.counts().get(State.READY)
+        )
 
     async def _unauthorized(self, lease: Lease, *, resend: bool) -> Decision:
         """An upstream answered 401 to the lease's token: that token string is bad.
@@ -161,3 +171,13 @@ def _is_renewable(pool: Pool, account: Account) -> bool:
     return pool.config.type == "client_credentials" or (
         pool.config.type == "refresh_token" and account.token.refresh_token is not None
     )
+
+
+def _proves(answer: UpstreamAnswer) -> bool:
+    """Whether an answer shows that the account is served again: no error of the upstream's own does.
+
+    gRPC says it at the end, unless it refuses at once.
+    """
+    content_type = (answer.header("content-type") or "").lstrip().lower()
+    unsaid = content_type.startswith("application/grpc") and answer.header("grpc-status") is None
+    return answer.status < 500 and not unsaid

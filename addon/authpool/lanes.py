@@ -11,7 +11,8 @@ from authpool.rotation import Rotation, RotationRequest
 
 ALL = ""
 """The name of the lane of all requests."""
-MOST_LANES = 256
+MOST_LANES = 32
+"""Each lane hears of every request, so there are no more than a pool can afford."""
 SWEEP_SECONDS = 30.0
 """So often lanes are looked through for cooldowns that nobody asks for any more."""
 

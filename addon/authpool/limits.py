@@ -64,7 +64,7 @@ class Limits:
         if reserve is None or not _below(quota, reserve) or member.standing(now) in {State.PAUSED, State.DISABLED}:
             return
         until = quota.resets_at if quota.resets_at is not None else now + SPARED_SECONDS
-        if until <= now:
+        if until <= now or now < member.unspared_until:
             return
 
         def hold_back(account: Account) -> Account:

@@ -37,6 +37,7 @@ class Member:
         "settled",
         "throttle",
         "uncured_until",
+        "unspared_until",
     )
 
     def __init__(self, record: Record) -> None:
@@ -54,6 +55,8 @@ class Member:
         """After refreshes that failed: not to be tried again before (Unix seconds)."""
         self.uncured_until = 0.0
         """An upstream refused even a fresh token: until then its 401 is not worth a refresh (Unix seconds)."""
+        self.unspared_until = 0.0
+        """An operator took it back who knew of its quota: until then it is not spared again (Unix seconds)."""
         self.advisory_seconds = 0.0
         self.mandatory_seconds = 0.0
         self.settled: State | None = None
@@ -69,6 +72,27 @@ class Member:
         if not isinstance(self.record, Account):
             raise TypeError(f"{self.record.address} is broken")
         return self.record
+
+    def become(self, record: Record, now: float) -> None:
+        """The account changed, by anybody's hand."""
+        before, self.record = self.record, record
+        if credential_changed(before, record):
+            self.cooling_until = self.retry_at = self.uncured_until = 0.0
+            self.failures = 0
+            self.condemned = None
+        if not isinstance(record, Account):
+            return
+        if record.disabled:
+            self.condemned = None  # the store knows; from here on its word counts, also when it is taken back
+        if isinstance(before, Account) and before.spared() and before.paused(now) and not record.proxy_disabled:
+            self.unspared_until = float(before.proxy_disabled_until or 0)
+
+    def inherit(self, former: "Member") -> None:
+        """Know what was known of the account before a reload, as far as it is about the same credential."""
+        self.served, self.unspared_until = former.served, former.unspared_until
+        if not credential_changed(former.record, self.record):
+            self.condemned, self.failures, self.retry_at = former.condemned, former.failures, former.retry_at
+            self.uncured_until = former.uncured_until
 
     def state(self, now: float) -> State:
         """Its state; what it is cooling for in one kind of request only does not count."""
@@ -113,12 +137,21 @@ def stored_throttle(record: Record, lane: str = "") -> Throttle | None:
 
 
 def lifted_lanes(before: Record | None, after: Record, now: float) -> list[str]:
-    """The lanes whose cooldown somebody took out of an account's record."""
+    """The lanes whose cooldown somebody took out of an account's record, or made end sooner."""
     theirs = before.cooldowns if isinstance(before, Account) else ()
-    kept = {one.key for one in after.cooldowns} if isinstance(after, Account) else set()
-    return [one.key for one in theirs if one.until > now and one.key not in kept]
+    kept = {one.key: one.until for one in after.cooldowns} if isinstance(after, Account) else {}
+    return [one.key for one in theirs if one.until > now and kept.get(one.key, 0) < one.until]
 
 
 def credential_fingerprint(account: Account) -> str:
     """What an account stands or falls with: its refresh token, or the access token where it has no other."""
     return fingerprint(account.token.refresh_token or account.token.access_token or "")
+
+
+def credential_changed(before: Record, after: Record) -> bool:
+    """Whether an account stands or falls with something else than before."""
+    return not (
+        isinstance(before, Account)
+        and isinstance(after, Account)
+        and credential_fingerprint(before) == credential_fingerprint(after)
+    )

@@ -13,7 +13,14 @@ from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.lane import Throttle
 from authpool.lanes import ALL, Lanes
-from authpool.member import Member, State, credential_fingerprint, lifted_lanes, stored_throttle
+from authpool.member import (
+    Member,
+    State,
+    credential_changed,
+    credential_fingerprint,
+    lifted_lanes,
+    stored_throttle,
+)
 from authpool.quota import Quota
 from authpool.rotation import Rotation, RotationRequest
 from authpool.store import Record
@@ -97,15 +104,10 @@ class Pool:
             member = self._members[record.key] = Member(record)
             self._set_leads(member)
         else:
-            before, member.record = member.record, record
-            if _credential_changed(before, record):
-                member.cooling_until = member.retry_at = member.uncured_until = 0.0
-                member.failures = 0
-                member.condemned = None
+            before = member.record
+            member.become(record, self._clock.time())
             if _access_token(before) != _access_token(record):
                 self._set_leads(member)
-        if isinstance(record, Account) and record.disabled:
-            member.condemned = None  # the store knows; from here on its word counts, also when it is taken back
         turns_at = member.turns_at(self._clock.time())
         if turns_at is not None:
             heapq.heappush(self._turns, (turns_at, member.key))
@@ -127,13 +129,9 @@ class Pool:
             before = former.get(member.key)
             if before is None:
                 continue
-            member.served = before.served
-            if not _credential_changed(before.record, member.record):
-                member.condemned = before.condemned
-                member.failures, member.retry_at = before.failures, before.retry_at
-                member.uncured_until = before.uncured_until
-                if before.cooling_until:
-                    self.cool(member.key, before.cooling_until, before.cooling_reason)
+            member.inherit(before)
+            if before.cooling_until and not credential_changed(before.record, member.record):
+                self.cool(member.key, before.cooling_until, before.cooling_reason)
             for lane in lifted_lanes(before.record, member.record, self._clock.time()):
                 former._lanes.lift(member.key, lane, self._clock.time())  # noqa: SLF001
             self._settle(member)
@@ -289,11 +287,3 @@ class Pool:
 
 def _access_token(record: Record) -> str | None:
     return record.token.access_token if isinstance(record, Account) else None
-
-
-def _credential_changed(before: Record, after: Record) -> bool:
-    return not (
-        isinstance(before, Account)
-        and isinstance(after, Account)
-        and credential_fingerprint(before) == credential_fingerprint(after)
-    )

@@ -9,7 +9,7 @@ fields of their own), and the `X-RateLimit-*` fields of the services that came b
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 type Header = Callable[[str], str | None]
@@ -24,6 +24,7 @@ _KINDS = ("", "-requests")
 _MEMBER = re.compile(r"(?:^|;)\s*(?P<key>[a-z]+)\s*=\s*(?P<value>\d{1,18})(?=\s*(?:;|,|$))")
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d+)?)(ms|s|m|h|d)")
 _SPANS = re.compile(rf"(?:{_SPAN.pattern})+")
+_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\dT.*(Z|[+-]\d\d:?\d\d)$")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -62,25 +63,34 @@ def _date(text: str) -> float:
 def quota_of(header: Header, now: float) -> Quota | None:
     """What is left by the answer's rate limit fields; the scarcest, where several limits are told."""
     combined = header("ratelimit")
-    if combined is not None and (quota := _of_combined(combined, now)) is not None:
+    if combined is not None and (quota := _of_combined(combined, header("ratelimit-policy") or "", now)) is not None:
         return quota
     found = [_of_fields(header, prefix, kind, now) for prefix in _PREFIXES for kind in _KINDS]
     return min((quota for quota in found if quota is not None), key=lambda quota: quota.share, default=None)
 
 
-def _of_combined(text: str, now: float) -> Quota | None:
-    """``"a";r=50;t=30, "b";r=9;t=60``; or, in an older draft, one limit as ``limit=100, remaining=5, reset=30``."""
+def _of_combined(text: str, policy: str, now: float) -> Quota | None:
+    """``"a";r=50;t=30, "b";r=9;t=60``; or, in an older draft, one limit as ``limit=100, remaining=5, reset=30``.
+
+    The whole is in a field of its own, the policy: ``"a";q=100;w=60, "b";q=10;w=3600``.
+    """
     quotas = []
+    wholes = {_named(part): dict(_members(part)).get("q") for part in policy.split(",")}
     members = [dict(_members(part)) for part in text.split(",")]
     if all("remaining" not in member for member in members):
-        for member in members:
+        for part, member in zip(text.split(","), members, strict=True):
             if "r" in member:
                 resets_at = now + min(member["t"], _LONGEST_SECONDS) if "t" in member else None
-                quotas.append(Quota(remaining=member["r"], limit=member.get("q"), resets_at=resets_at))
-        return min(quotas, key=lambda quota: quota.remaining, default=None)
+                limit = member.get("q", wholes.get(_named(part)))
+                quotas.append(Quota(remaining=member["r"], limit=limit, resets_at=resets_at))
+        return min(quotas, key=lambda quota: (quota.share, quota.remaining), default=None)
     merged = {key: value for member in members for key, value in member.items()}
     resets_at = now + min(merged["reset"], _LONGEST_SECONDS) if "reset" in merged else None
     return Quota(remaining=merged["remaining"], limit=merged.get("limit"), resets_at=resets_at)
+
+
+def _named(part: str) -> str:
+    return part.partition(";")[0].strip().strip('"')
 
 
 def _members(part: str) -> list[tuple[str, int]]:
@@ -99,8 +109,8 @@ def _of_fields(header: Header, prefix: str, kind: str, now: float) -> Quota | No
 
 
 def _whole(text: str | None) -> int | None:
-    match = re.match(r"\s*(\d{1,18})", text or "")  # a policy may follow: `100, 100;w=60`
-    return int(match[1]) if match else None
+    match = re.match(r"\s*(-?\d{1,18})", text or "")  # a policy may follow: `100, 100;w=60`
+    return max(0, int(match[1])) if match else None
 
 
 def _reset(text: str | None, now: float) -> float | None:
@@ -114,7 +124,7 @@ def _reset(text: str | None, now: float) -> float | None:
         at = now + sum(float(value) * _UNIT_SECONDS[unit] for value, unit in _SPAN.findall(text))  # `1m30s`
     else:
         try:
-            at = _date(text)
+            at = datetime.fromisoformat(text).timestamp() if _ISO_DATE.match(text) else _date(text)
         except (ValueError, OverflowError):
             return None
     return min(max(at, now), now + _LONGEST_SECONDS)

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from authpool.account import Account
 from authpool.errors import BrokenAccountError, RefusedError
@@ -71,11 +71,23 @@ class Operations:
     async def pause(self, address: str) -> str:
         """Set `proxy_disabled`: the account serves nothing, and its token is kept alive."""
         now = self._service.clock.time()
-        return await self._switch(address, lambda account: account.with_paused(now), paused=True)
+
+        def hold_back(account: Account) -> Account:  # one that is spared for its quota may be paused for good
+            return account if account.proxy_disabled and not account.spared() else account.with_paused(now)
+
+        return await self._switch(address, hold_back, paused=True)
 
     async def resume(self, address: str) -> str:
-        """Clear `proxy_disabled`."""
-        return await self._switch(address, Account.with_resumed, paused=False)
+        """Clear `proxy_disabled`, and end cooldowns: whoever resumes an account means it to serve."""
+        now = self._service.clock.time()
+
+        def held_back(account: Account) -> bool:
+            return account.proxy_disabled or any(cooldown.until > now for cooldown in account.cooldowns)
+
+        def take_back(account: Account) -> Account:
+            return replace(account.with_resumed(), cooldowns=())
+
+        return await self._switch(address, lambda one: take_back(one) if held_back(one) else one, paused=False)
 
     async def enable(self, address: str) -> str:
         """Clear `disabled` once a refresh has succeeded."""
@@ -123,10 +135,7 @@ class Operations:
         def change(current: Account | None) -> Account | None:
             nonlocal before
             before = current
-            if current is None:
-                return None
-            already = current.proxy_disabled and not current.spared() if paused else not current.proxy_disabled
-            return current if already else switch(current)  # who is spared for a quota only may be paused for good
+            return None if current is None else switch(current)
 
         stored = await self._holdings.update(address, change)
         still = _disabled_note(stored)
