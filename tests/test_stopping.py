@@ -52,6 +52,7 @@ async def test_no_refresh_begins_once_the_gateway_is_to_stop(
             while not rig.posts:
                 await asyncio.sleep(0.01)
 
+        await client.get(f"{gateway.url}/no-pool")  # connected, before nobody can be
         gateway.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
             while (await client.get(f"{gateway.url}/no-pool")).headers.get("Authpool-Error") is None:
