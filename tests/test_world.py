@@ -174,6 +174,7 @@ class WorldMachine(RuleBasedStateMachine):
         elif first != "open" and self.world.stored(key) is not None:
             self.world.open_editor(key)
             self.operate(key, first)
+            self.world.check()  # what the editor is about to replace was there
         self.world.save_editor(key, noticed=noticed)
         self.take_off(number, key, "force")
 

@@ -175,7 +175,9 @@ class CrashingProcess:
         for key, record in records.items():
             former = self.seen.get(key)
             if isinstance(record, Account):
-                if former is not None and former != record:
+                if former is None:
+                    self.refresher.loaded(record)
+                elif former != record:
                     self.refresher.followed(former, record)
                 self._leave_behind(record)
                 self.seen[key] = record

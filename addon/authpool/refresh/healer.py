@@ -20,9 +20,11 @@ class Healer:
 
     def compare(self, former: Record | None, record: Record) -> None:
         """The store has `record` where it had `former`; where that brought a spent token back, put its successor in."""
-        if not (isinstance(former, Account) and isinstance(record, Account)) or former == record:
+        if not isinstance(record, Account) or former == record:
             return
-        if self._refresher.followed(former, record):
+        if not isinstance(former, Account):
+            self._refresher.loaded(record)
+        elif self._refresher.followed(former, record):
             task = asyncio.create_task(self._heal(record.key), name=f"heal {record.address}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

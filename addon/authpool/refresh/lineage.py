@@ -28,7 +28,7 @@ class Lineage:
         self._seen: dict[AccountKey, Account] = {}
 
     def seen(self, account: Account) -> None:
-        """A refresh has read the account: what it was when it was read before, another process or a person replaced."""
+        """The account was read: what it was when it was read before, another process or a person replaced."""
         before = self._seen.get(account.key)
         self._seen[account.key] = account
         if before is not None:
@@ -43,6 +43,7 @@ class Lineage:
         """The store has another record of the account than before, by anybody's hand."""
         if self.heal(after) is not None:
             return
+        self._seen[after.key] = after
         if after.generation > before.generation and after.token.refresh_token != before.token.refresh_token:
             self._replace(before, after, generation=before.generation)
         elif after.key in self._lines:

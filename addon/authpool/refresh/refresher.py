@@ -140,6 +140,10 @@ class Refresher:
         """Somebody changed the configuration: ask the clients again."""
         self._clients.forget()
 
+    def loaded(self, account: Account) -> None:
+        """This process knows of the account from now on."""
+        self._lineage.seen(account)
+
     def followed(self, before: Account, after: Account) -> bool:
         """The store has another record of an account; True when it holds a spent refresh token again: `heal` it."""
         self._hearsay.followed(before, after)
