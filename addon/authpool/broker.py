@@ -26,6 +26,9 @@ LOOK_SECONDS = (0.02, 0.25)
 LOOKS_PER_SECOND = 1000.0
 """Of all that wait together, as long as nobody looks more seldom than that."""
 
+_SERVING = frozenset({State.READY, State.COOLING})
+"""What cools was well when the request got it; its token is looked at besides."""
+
 type Exhausted = Callable[[Pool, float | None], None]
 """Hears of a pool that can serve nobody any more, and when (Unix seconds) that may end by itself."""
 
@@ -129,13 +132,13 @@ class Broker:
                 return None
             lease.trail.append(f"{lease.address}: left the pool")
             lease.key, lease.address = member.key, member.record.address
-        self._take(lease, pool, member.account)
+        if member.record is not lease.account:
+            self._take(lease, pool, member.account)
         return lease.access_token
 
     def _serves(self, member: Member) -> bool:
         now = self._clock.time()
-        unusable = {State.BROKEN, State.DISABLED, State.PAUSED}
-        return member.state(now) not in unusable and member.account.token.live(now)
+        return member.standing(now) in _SERVING and member.account.token.live(now)
 
     def refuse(self, lease: Lease) -> Refusal:
         """Why a lease has no account any more."""
@@ -220,16 +223,17 @@ class Broker:
     def _take(self, lease: Lease, pool: Pool, account: Account) -> None:
         self._hold(lease, pool, account)
         self._exhausted.discard(lease.pool)
-        lease.key = account.key
+        lease.account, lease.key = account, lease.held
         lease.address = account.address
         lease.access_token = account.token.access_token or ""
 
     def _hold(self, lease: Lease, pool: Pool, account: Account) -> None:
         """Count the request as in flight on an account, and on no other."""
-        if lease.held != account.key:
+        key = account.key
+        if lease.held != key:
             self.release(lease)
-            lease.held = account.key
-            pool.began(account.key, lease, lease.lane)
+            lease.held = key
+            pool.began(key, lease, lease.lane)
 
     def release(self, lease: Lease) -> None:
         """The request is over, or has no account any more."""
@@ -240,7 +244,7 @@ class Broker:
 
     def _refusal(self, lease: Lease, pool: Pool | None) -> Refusal:
         self.release(lease)
-        lease.key = None
+        lease.account = lease.key = None
         lease.access_token = ""
         if pool is None:
             return pool_exhausted({}, None)

@@ -54,7 +54,7 @@ class Failover:
         if pool is None or member is None:
             return
         now = self._clock.time()
-        quota = quota_of(answer.header, now)
+        quota = quota_of(answer.header, now) if answer.tells_limits else None
         if quota is not None and meaning != "bad_token":  # what an upstream counts for nobody's token is nobody's quota
             pool.observe(member.key, quota)
             self._limits.spare(pool, member, quota)

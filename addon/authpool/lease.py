@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from authpool.account import AccountKey
+from authpool.account import Account, AccountKey
 from authpool.answers import Refusal
 from authpool.rotation import RotationRequest
 
@@ -19,6 +19,8 @@ class Lease:
     request: RotationRequest
     max_accounts: int
     lane: str = ""
+    account: Account | None = field(default=None, repr=False)
+    """The account as it was when its token was taken."""
     key: AccountKey | None = None
     address: str = ""
     access_token: str = field(default="", repr=False)

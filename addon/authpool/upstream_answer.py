@@ -13,12 +13,14 @@ from authpool.quota import Header
 class UpstreamAnswer:
     """An answer as far as it has arrived. `header` looks up a header or trailer by its name, in any case.
 
-    `body` is None until it has arrived whole, and stays None where it streams.
+    `body` is None until it has arrived whole, and stays None where it streams. `tells_limits`: whether any field may
+    be about the account's limits.
     """
 
     status: int
     header: Header = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
+    tells_limits: bool = True
 
 
 def rule_meaning(answer: UpstreamAnswer, rules: Sequence[AnswerRule]) -> Meaning | Literal["no rule"] | None:

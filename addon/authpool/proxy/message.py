@@ -53,7 +53,8 @@ def answer_of(response: http.Response, fields: dict[str, str], body: bytes | Non
         value: str | None = fields.get(name)
         return value if value is not None or name.encode().startswith(TELLING_FIELDS) else response.headers.get(name)
 
-    return UpstreamAnswer(status=response.status_code, header=header, body=body)
+    limits = len(fields) > ("content-type" in fields)
+    return UpstreamAnswer(status=response.status_code, header=header, body=body, tells_limits=limits)
 
 
 def is_grpc(headers: http.Headers) -> bool:
