@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from collections.abc import Set as AbstractSet
 
 from mitmproxy import ctx, exceptions, http
@@ -106,14 +106,19 @@ class Gateway:
             logger.exception("authpool failed; the request is refused")
             self._traffic.refuse(flow)
 
-    async def request(self, flow: http.HTTPFlow) -> None:
-        if self._traffic is None or flow.response is not None:
-            return
+    # Plain functions, for a coroutine costs something, and nearly always there is nothing to wait for.
+
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        if self._traffic is None or flow.response is not None or not self._traffic.awaits_body(flow):
+            return None
+        return self._take_whole(self._traffic, flow)
+
+    async def _take_whole(self, traffic: Traffic, flow: http.HTTPFlow) -> None:
         try:
-            await self._traffic.take_whole(flow)
+            await traffic.take_whole(flow)
         except Exception:
             logger.exception("authpool failed; the request is refused")
-            self._traffic.refuse(flow)
+            traffic.refuse(flow)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         if flow.live and self._traffic is not None:
@@ -123,13 +128,11 @@ class Gateway:
         if self._traffic is not None and not self._stopping:
             await self._traffic.answered(flow)
 
-    async def response(self, flow: http.HTTPFlow) -> None:
-        if self._traffic is not None:
-            await self._traffic.finished(flow)
+    def response(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
+        return None if self._traffic is None else self._traffic.finished(flow)
 
-    async def error(self, flow: http.HTTPFlow) -> None:
-        if self._traffic is not None:
-            await self._traffic.finished(flow)
+    def error(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
+        return None if self._traffic is None else self._traffic.finished(flow)
 
     # --- life -------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -104,11 +105,14 @@ class Traffic:
         if pool is not None and not ticket.awaits_body:
             await self._acquire(flow, ticket)
 
-    async def take_whole(self, flow: http.HTTPFlow) -> None:
-        """The request has arrived whole: choose the account, where that is done by the body."""
+    def awaits_body(self, flow: http.HTTPFlow) -> bool:
+        """Whether the account is chosen only when the request has arrived whole, by `take_whole`."""
         ticket = self._tickets.get(flow)
-        if ticket is not None and ticket.awaits_body:
-            await self._acquire(flow, ticket)
+        return ticket is not None and ticket.awaits_body
+
+    async def take_whole(self, flow: http.HTTPFlow) -> None:
+        """The request has arrived whole: choose the account by its body."""
+        await self._acquire(flow, self._tickets[flow])
 
     async def _acquire(self, flow: http.HTTPFlow, ticket: Ticket) -> None:
         lease, pool, ticket.awaits_body = ticket.lease, ticket.pool, False
@@ -153,16 +157,17 @@ class Traffic:
             flow.response = response_of(lease.refusal)
         flow.comment = lease.comment("resending" if ticket.resend else _outcome(flow))
 
-    async def finished(self, flow: http.HTTPFlow) -> None:
-        """The answer, or the end, of a flow."""
+    def finished(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
+        """The answer, or the end, of a flow; what it answers is to be awaited."""
         ticket = self._tickets.get(flow)
-        if ticket is not None and ticket.lease is not None:
-            try:
-                await self._conclude(flow, ticket, ticket.lease)
-            finally:
-                self._service.broker.release(ticket.lease)
+        if ticket is None or ticket.lease is None:
+            return None
+        try:
+            return self._conclude(flow, ticket, ticket.lease)
+        finally:
+            self._service.broker.release(ticket.lease)
 
-    async def _conclude(self, flow: http.HTTPFlow, ticket: Ticket, lease: Lease) -> None:
+    def _conclude(self, flow: http.HTTPFlow, ticket: Ticket, lease: Lease) -> Awaitable[object] | None:
         response, flow.comment = flow.response, lease.comment(_outcome(flow))
         trailers = None if response is None else response.trailers
         if response is not None and trailers is not None and "grpc-status" in trailers:
@@ -170,12 +175,13 @@ class Traffic:
         elif response is not None and ticket.meaning is None:  # too long to be judged by its body
             self._hear(ticket, answer_of(response, telling_fields(response.headers), b""))
         streamed = flow.request.stream or (response is not None and response.stream)
-        if ticket.meaning == "bad_token" and lease.sends == 1 and streamed:
-            # It could not be sent again; but the next request shall not meet the same bad token.
-            task = asyncio.create_task(self._replace_token(lease), name=f"replace the token of {lease.address}")
-            self._replacing.add(task)
-            task.add_done_callback(self._replacing.discard)
-            await asyncio.wait({task}, timeout=REPLACE_SECONDS)
+        if not (ticket.meaning == "bad_token" and lease.sends == 1 and streamed):
+            return None
+        # It could not be sent again; but the next request shall not meet the same bad token.
+        task = asyncio.create_task(self._replace_token(lease), name=f"replace the token of {lease.address}")
+        self._replacing.add(task)
+        task.add_done_callback(self._replacing.discard)
+        return asyncio.wait({task}, timeout=REPLACE_SECONDS)
 
     async def _replace_token(self, lease: Lease) -> None:
         try:
