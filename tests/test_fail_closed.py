@@ -161,7 +161,7 @@ async def test_a_request_under_way_when_the_gateway_ends_is_refused(rig: Rig) ->
     rig.home("alice")
     addon = Gateway()
     mode = f"reverse:{rig.upstream.url}"
-    ends = AfterHeaders(lambda _flow: wire.remove(addon._traffic))  # type: ignore[arg-type]
+    ends = AfterHeaders(lambda _flow: wire.remove(addon._traffic.gate))  # type: ignore[union-attr]
     async with gateway_master(rig.path, ends, gateway=addon, mode=mode) as gateway, client(gateway.url) as api:
         answer = await api.get("/x", headers=OWN)
 
@@ -209,7 +209,7 @@ async def test_a_refusal_of_a_streamed_upload_is_an_answer(*, rig: Rig, known_le
         client(gateway.url) as api,
     ):
         for _ in range(2):  # the connection is good for another
-            answer = await api.post("/x", content=body if known_length else _pieces())  # type: ignore[arg-type]
+            answer = await api.post("/x", content=body if known_length else _pieces())  # type: ignore[union-attr]
             assert (answer.status_code, answer.headers["authpool-error"]) == (503, "pool_exhausted")
         assert not [message for message in gateway.messages if "crashed" in message or "secret-of-the-body" in message]
 
@@ -534,6 +534,6 @@ async def test_an_event_stream_begun_before_the_gateway_ended_goes_on(rig: Rig) 
     ):
         lines = stream.aiter_lines()
         assert '"n": 0' in await anext(lines)
-        wire.remove(addon._traffic)  # type: ignore[arg-type]
+        wire.remove(addon._traffic.gate)  # type: ignore[union-attr]
         gate.set()
         assert '"n": 1' in "".join([line async for line in lines])

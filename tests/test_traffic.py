@@ -12,7 +12,7 @@ from authpool.config.pool_config import HeaderInjection, PoolConfig, QueryInject
 from authpool.proxy import traffic
 from authpool.proxy.credential import PLACEHOLDER, strip_credentials, with_credential
 from authpool.proxy.destination import asks_for_another_host, names_another_host, shows_to_a_proxy
-from authpool.proxy.traffic import response_of
+from authpool.proxy.gate import response_of
 
 TOKEN = "ya29.a+b/c=&d %é"
 

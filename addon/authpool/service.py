@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from authpool.account import Account, AccountKey
+from authpool.account import AccountKey
 from authpool.audit import AuditTrail, ProcessKind
 from authpool.broker import Broker
 from authpool.classifier import Classifier
@@ -20,6 +20,7 @@ from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableE
 from authpool.events import AccountEvent
 from authpool.exhaustion import Exhaustion
 from authpool.failover import Failover
+from authpool.follower import Follower, broken_reason
 from authpool.health import is_dry
 from authpool.keeper import Keeper
 from authpool.limits import Limits
@@ -30,7 +31,7 @@ from authpool.refresh.outcome import Outcome
 from authpool.refresh.refresher import Refresher
 from authpool.refresh.token_client import TokenClient, TokenEndpoint, fetcher
 from authpool.report import disabled_line, reload_line
-from authpool.store import Record, Store
+from authpool.store import Store
 from authpool.token_source import TokenSource
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class Service:
         self.failover = Failover(self._pools, self.broker, self.refresher, self._limits, self.clock)
         self._healer = Healer(self.refresher)
         self._keeper = Keeper(self._pools, self.refresher, self.clock)
+        self._follower = Follower(self._pools, self.store, self.refresher, self._healer, self._keeper, self.clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._marks: tuple[object, ...] = ()
         self._reloading = asyncio.Lock()
@@ -212,7 +214,9 @@ class Service:
                 case State.DISABLED:
                     logger.warning(disabled_line(member.account))
                 case State.BROKEN:  # a warning: mitmproxy ends when an error is logged while it starts
-                    logger.warning("Skipping broken account %s: %s", member.record.address, _reason(member.record))
+                    logger.warning(
+                        "Skipping broken account %s: %s", member.record.address, broken_reason(member.record)
+                    )
         logger.info(reload_line(pool.config.name, pool.counts()))
 
     # --- following --------------------------------------------------------------------------------------------
@@ -244,42 +248,7 @@ class Service:
 
     async def catch_up(self, patience_seconds: float = 0.0) -> None:
         """Take in what changed in the store, by anybody's hand; after a second look where something is gone."""
-        touched: dict[str, Mapping[State, int]] = {}
-        changes = dict(await self.store.changes())
-        if patience_seconds and None in changes.values():
-            await self.clock.sleep(patience_seconds)
-            changes |= await self.store.changes()
-        for key, record in changes.items():
-            pool = self._snapshot.pools.get(key.pool)
-            if pool is None:
-                continue
-            touched.setdefault(key.pool, pool.counts())
-            self._take_in(pool, key, record)
-        for name, before in touched.items():
-            counts = self._snapshot.pools[name].counts()
-            if counts != before:
-                logger.info(reload_line(name, counts))
-
-    def _take_in(self, pool: Pool, key: AccountKey, record: Record | None) -> None:
-        before = pool.get(key)
-        former = before.record if before is not None else None
-        if record is None:
-            self.refresher.removed(key)
-            pool.remove(key)
-            logger.info("Account %s was removed", former.address if former is not None else key)
-            return
-        record = self._healer.ahead(record)
-        self._healer.compare(former, record)
-        member = pool.put(record)
-        self._keeper.plan(member)
-        match member.state(self.clock.time()):
-            case State.DISABLED if not (isinstance(former, Account) and former.disabled):
-                logger.warning(disabled_line(member.account))
-            case State.BROKEN:
-                logger.error("Skipping broken account %s: %s", record.address, _reason(record))
-            case _ if isinstance(former, Account) and former.disabled and isinstance(record, Account):
-                if record.token.refresh_token != former.token.refresh_token and not record.disabled:
-                    logger.info("Account %s re-enabled: new refresh token", record.address)
+        await self._follower.catch_up(patience_seconds)
 
     def _settle(self, key: AccountKey, outcome: Outcome) -> None:
         self._keeper.settle(key, outcome)
@@ -297,10 +266,6 @@ class Service:
 
     def _configured_pools(self) -> Mapping[str, PoolConfig]:
         return self._snapshot.config.pools
-
-
-def _reason(record: Record) -> str:
-    return "" if isinstance(record, Account) else record.reason
 
 
 __all__ = ["ConfigurationError", "Service", "Snapshot"]

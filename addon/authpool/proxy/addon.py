@@ -17,7 +17,8 @@ from authpool.config.endpoint_url import is_loopback
 from authpool.errors import AuthpoolError, ConfigurationError
 from authpool.home import home_folder, secure_folder
 from authpool.proxy import wire
-from authpool.proxy.traffic import OWN_TRAFFIC_MODES, Traffic, gateway_error
+from authpool.proxy.gate import gateway_error
+from authpool.proxy.traffic import OWN_TRAFFIC_MODES, Traffic
 from authpool.service import Service
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class Gateway:
     def done(self) -> asyncio.Future[None]:
         self._stopping = True
         if self._traffic is not None:
-            wire.remove(self._traffic)
+            wire.remove(self._traffic.gate)
         return asyncio.ensure_future(self._stop())
 
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -146,7 +147,9 @@ class Gateway:
             secure_folder(home)
         self.service = Service(home, os.environ, accept=self._accept, plugins=self._plugins)
         self._traffic = Traffic(self.service)
-        wire.install(self._traffic, gateway_error, fast_dispatch=self.service.snapshot.config.gateway.fast_dispatch)
+        wire.install(
+            self._traffic.gate, gateway_error, fast_dispatch=self.service.snapshot.config.gateway.fast_dispatch
+        )
 
     async def _start(self) -> bool:
         if self.service is None:

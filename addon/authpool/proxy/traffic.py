@@ -3,31 +3,22 @@
 import asyncio
 import logging
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
-from mitmproxy.connection import Server
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from authpool import health
 from authpool.answers import CLIENT_NOT_ALLOWED, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
-from authpool.config.answer_rule import Meaning
 from authpool.config.endpoint_url import is_loopback
 from authpool.config.host_pattern import canonical_host
-from authpool.config.pool_config import PoolConfig
-from authpool.config.routing import Destination
 from authpool.failover import Decision
 from authpool.lease import Lease
-from authpool.proxy.credential import strip_credentials, with_credential
-from authpool.proxy.destination import (
-    asks_for_another_host,
-    destination_of,
-    destination_reached,
-    names_another_host,
-    shows_to_a_proxy,
-)
+from authpool.proxy.credential import strip_credentials
+from authpool.proxy.destination import destination_of, names_another_host
+from authpool.proxy.gate import TrafficGate, response_of
 from authpool.proxy.message import answer_of, is_grpc, is_stream, rotation_request, telling_fields
+from authpool.proxy.ticket import Ticket, Tickets
 from authpool.selection import lane_of
 from authpool.service import Service
 from authpool.upstream_answer import UpstreamAnswer
@@ -41,30 +32,13 @@ REPLACE_SECONDS = 5.0
 """So long the end of a streamed refusal waits for its token to be replaced, for the client's next request."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Ticket:
-    """What was decided about a flow, for the destination it had then; without a lease it is none of our business.
-
-    `awaits_body`: no account is chosen yet. `meaning`: of the upstream's answer; None while only its body can tell.
-    """
-
-    destination: Destination
-    shape: tuple[str, str] = ("", "")
-    """Method and path, which a pool may be chosen by as well."""
-    lease: Lease | None = None
-    pool: PoolConfig | None = None
-    awaits_body: bool = False
-    meaning: Meaning | None = "ok"
-    resend: bool = False
-
-
 class Traffic:
-    """The gate on the wire, and what the flow hooks do. One per running gateway."""
+    """What the flow hooks do, and the gate that they decide for. One per running gateway."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        # Beside the flows, not in them: what is in a flow can be saved, exported and shown.
-        self._tickets: WeakKeyDictionary[http.HTTPFlow, Ticket] = WeakKeyDictionary()
+        self._tickets: Tickets = WeakKeyDictionary()
+        self.gate = TrafficGate(service, self._tickets)
         self._replacing: set[asyncio.Task[None]] = set()
 
     # --- hooks ------------------------------------------------------------------------------------------------
@@ -131,7 +105,7 @@ class Traffic:
         fields = telling_fields(response.headers)
         if ticket is not None:
             self._hear(ticket, answer_of(response, fields))
-            if self.may_resend(flow):
+            if self.gate.may_resend(flow):
                 return
         if is_stream(fields):
             response.stream = True
@@ -199,66 +173,6 @@ class Traffic:
         if ticket is not None and ticket.lease is not None:
             self._service.broker.release(ticket.lease)
 
-    # --- the gate ---------------------------------------------------------------------------------------------
-
-    def outgoing(self, flow: http.HTTPFlow, request: http.Request, server: Server) -> http.Request | http.Response:
-        ticket = self._tickets.get(flow)
-        if ticket is None:
-            return response_of(GATEWAY_ERROR)
-        destination, reached = destination_of(request), destination_reached(server)
-        if ticket.lease is None or ticket.pool is None:
-            if destination == ticket.destination == reached or not (
-                self._service.snapshot.router.manages(*destination) or self._service.snapshot.router.manages(*reached)
-            ):
-                return request
-            logger.error("A request to %s was redirected to a pool's host after it was let pass; refused", destination)
-            return response_of(GATEWAY_ERROR)
-        if not destination == ticket.destination == reached:
-            logger.error(
-                "A request for pool %s was redirected from %s to %s; it gets no credential and is refused",
-                ticket.pool.name,
-                ticket.destination,
-                destination if destination != ticket.destination else reached,
-            )
-            return response_of(GATEWAY_ERROR)
-        if (request.method, request.path) != ticket.shape and not self._still_matches(ticket, request):
-            logger.error("A request for pool %s became one that is not for that pool; refused", ticket.pool.name)
-            return response_of(GATEWAY_ERROR)
-        if asks_for_another_host(server):
-            logger.error("A request for pool %s asks %s for another host by TLS; refused", ticket.pool.name, reached)
-            return response_of(GATEWAY_ERROR)
-        if shows_to_a_proxy(server) and not ticket.pool.allow_plaintext:
-            return response_of(PLAINTEXT_REFUSED)
-        if ticket.awaits_body:  # it streams after all, so there is no body to choose by
-            ticket.awaits_body = False
-            ticket.lease.lane = lane_of(ticket.pool.cooldown_by, ticket.lease.request)
-            self._service.broker.acquire_now(ticket.lease)
-        access_token = self._service.broker.current(ticket.lease)
-        if access_token is None:
-            logger.warning(
-                "A request for pool %s lost its account before it was sent (its token ended, or it left the pool), and "
-                "no other has a live token",
-                ticket.pool.name,
-            )
-            return response_of(self._service.broker.refuse(ticket.lease))
-        self._service.broker.sent(ticket.lease)
-        return with_credential(request, ticket.pool, access_token)
-
-    def _still_matches(self, ticket: Ticket, request: http.Request) -> bool:
-        pool = self._service.snapshot.router.match(*ticket.destination, request.method, request.path)
-        return pool is not None and ticket.pool is not None and pool.name == ticket.pool.name
-
-    def may_resend(self, flow: http.HTTPFlow) -> bool:
-        ticket = self._tickets.get(flow)
-        return ticket is not None and ticket.meaning != "ok" and ticket.lease is not None and ticket.lease.sends > 0
-
-    def resend(self, flow: http.HTTPFlow) -> bool:
-        ticket = self._tickets.get(flow)
-        decided = ticket is not None and ticket.resend
-        if ticket is not None:
-            ticket.resend = False
-        return decided
-
     def _answer_health(self, flow: http.HTTPFlow) -> None:
         request, snapshot = flow.request, self._service.snapshot
         there = {name: snapshot.pools.get(name) for name in snapshot.config.pools}
@@ -290,16 +204,6 @@ def _is_stranger(flow: http.HTTPFlow) -> bool:
     client = flow.client_conn
     local = flow.is_replay or client.proxy_mode.type_name in OWN_TRAFFIC_MODES
     return not (local or is_loopback(client.peername[0]))
-
-
-def response_of(refusal: Refusal) -> http.Response:
-    """Say a refusal as mitmproxy says a response."""
-    return http.Response.make(refusal.status, refusal.body(), refusal.headers())
-
-
-def gateway_error() -> http.Response:
-    """What the wire answers when there is no gate to ask."""
-    return response_of(GATEWAY_ERROR)
 
 
 def _outcome(flow: http.HTTPFlow) -> str:

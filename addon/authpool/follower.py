@@ -1,0 +1,80 @@
+"""Following the store: what changed there, by anybody's hand, is in the pools a moment later."""
+
+import logging
+from collections.abc import Callable, Mapping
+
+from authpool.account import Account, AccountKey
+from authpool.clock import Clock
+from authpool.keeper import Keeper
+from authpool.pool import Pool, State
+from authpool.refresh.healer import Healer
+from authpool.refresh.refresher import Refresher
+from authpool.report import disabled_line, reload_line
+from authpool.store import Record, Store
+
+logger = logging.getLogger(__name__)
+
+
+class Follower:
+    """Takes in changes of records. `pools` gives the pools of the moment."""
+
+    def __init__(
+        self,
+        pools: Callable[[], Mapping[str, Pool]],
+        store: Store,
+        refresher: Refresher,
+        healer: Healer,
+        keeper: Keeper,
+        clock: Clock,
+    ) -> None:
+        self._pools = pools
+        self._store = store
+        self._refresher = refresher
+        self._healer = healer
+        self._keeper = keeper
+        self._clock = clock
+
+    async def catch_up(self, patience_seconds: float = 0.0) -> None:
+        """Take in what changed in the store, by anybody's hand; after a second look where something is gone."""
+        touched: dict[str, Mapping[State, int]] = {}
+        changes = dict(await self._store.changes())
+        if patience_seconds and None in changes.values():
+            await self._clock.sleep(patience_seconds)
+            changes |= await self._store.changes()
+        pools = self._pools()  # now: they may have been swapped meanwhile
+        for key, record in changes.items():
+            pool = pools.get(key.pool)
+            if pool is None:
+                continue
+            touched.setdefault(key.pool, pool.counts())
+            self._take_in(pool, key, record)
+        for name, before in touched.items():
+            counts = pools[name].counts()
+            if counts != before:
+                logger.info(reload_line(name, counts))
+
+    def _take_in(self, pool: Pool, key: AccountKey, record: Record | None) -> None:
+        before = pool.get(key)
+        former = before.record if before is not None else None
+        if record is None:
+            self._refresher.removed(key)
+            pool.remove(key)
+            logger.info("Account %s was removed", former.address if former is not None else key)
+            return
+        record = self._healer.ahead(record)
+        self._healer.compare(former, record)
+        member = pool.put(record)
+        self._keeper.plan(member)
+        match member.state(self._clock.time()):
+            case State.DISABLED if not (isinstance(former, Account) and former.disabled):
+                logger.warning(disabled_line(member.account))
+            case State.BROKEN:
+                logger.error("Skipping broken account %s: %s", record.address, broken_reason(record))
+            case _ if isinstance(former, Account) and former.disabled and isinstance(record, Account):
+                if record.token.refresh_token != former.token.refresh_token and not record.disabled:
+                    logger.info("Account %s re-enabled: new refresh token", record.address)
+
+
+def broken_reason(record: Record) -> str:
+    """Why a record can't be read; nothing where it can."""
+    return "" if isinstance(record, Account) else record.reason

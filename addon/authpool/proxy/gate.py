@@ -1,0 +1,96 @@
+"""The gate on the wire: what goes upstream, with the credential put on at the last moment, and what does not."""
+
+import logging
+
+from mitmproxy import http
+from mitmproxy.connection import Server
+
+from authpool.answers import GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
+from authpool.proxy.credential import with_credential
+from authpool.proxy.destination import (
+    asks_for_another_host,
+    destination_of,
+    destination_reached,
+    shows_to_a_proxy,
+)
+from authpool.proxy.ticket import Ticket, Tickets
+from authpool.selection import lane_of
+from authpool.service import Service
+
+logger = logging.getLogger(__name__)
+
+
+class TrafficGate:
+    """`authpool.proxy.wire.Gate` for the flows that have tickets; others get nothing out."""
+
+    def __init__(self, service: Service, tickets: Tickets) -> None:
+        self._service = service
+        self._tickets = tickets
+
+    def outgoing(self, flow: http.HTTPFlow, request: http.Request, server: Server) -> http.Request | http.Response:
+        ticket = self._tickets.get(flow)
+        if ticket is None:
+            return response_of(GATEWAY_ERROR)
+        destination, reached = destination_of(request), destination_reached(server)
+        if ticket.lease is None or ticket.pool is None:
+            if destination == ticket.destination == reached or not (
+                self._service.snapshot.router.manages(*destination) or self._service.snapshot.router.manages(*reached)
+            ):
+                return request
+            logger.error("A request to %s was redirected to a pool's host after it was let pass; refused", destination)
+            return response_of(GATEWAY_ERROR)
+        if not destination == ticket.destination == reached:
+            logger.error(
+                "A request for pool %s was redirected from %s to %s; it gets no credential and is refused",
+                ticket.pool.name,
+                ticket.destination,
+                destination if destination != ticket.destination else reached,
+            )
+            return response_of(GATEWAY_ERROR)
+        if (request.method, request.path) != ticket.shape and not self._still_matches(ticket, request):
+            logger.error("A request for pool %s became one that is not for that pool; refused", ticket.pool.name)
+            return response_of(GATEWAY_ERROR)
+        if asks_for_another_host(server):
+            logger.error("A request for pool %s asks %s for another host by TLS; refused", ticket.pool.name, reached)
+            return response_of(GATEWAY_ERROR)
+        if shows_to_a_proxy(server) and not ticket.pool.allow_plaintext:
+            return response_of(PLAINTEXT_REFUSED)
+        if ticket.awaits_body:  # it streams after all, so there is no body to choose by
+            ticket.awaits_body = False
+            ticket.lease.lane = lane_of(ticket.pool.cooldown_by, ticket.lease.request)
+            self._service.broker.acquire_now(ticket.lease)
+        access_token = self._service.broker.current(ticket.lease)
+        if access_token is None:
+            logger.warning(
+                "A request for pool %s lost its account before it was sent (its token ended, or it left the pool), and "
+                "no other has a live token",
+                ticket.pool.name,
+            )
+            return response_of(self._service.broker.refuse(ticket.lease))
+        self._service.broker.sent(ticket.lease)
+        return with_credential(request, ticket.pool, access_token)
+
+    def _still_matches(self, ticket: Ticket, request: http.Request) -> bool:
+        pool = self._service.snapshot.router.match(*ticket.destination, request.method, request.path)
+        return pool is not None and ticket.pool is not None and pool.name == ticket.pool.name
+
+    def may_resend(self, flow: http.HTTPFlow) -> bool:
+        ticket = self._tickets.get(flow)
+        return ticket is not None and ticket.meaning != "ok" and ticket.lease is not None and ticket.lease.sends > 0
+
+    def resend(self, flow: http.HTTPFlow) -> bool:
+        ticket = self._tickets.get(flow)
+        decided = ticket is not None and ticket.resend
+        if ticket is not None:
+            ticket.resend = False
+        return decided
+
+
+def response_of(refusal: Refusal) -> http.Response:
+    """Say a refusal as mitmproxy says a response."""
+    return http.Response.make(refusal.status, refusal.body(), refusal.headers())
+
+
+def gateway_error() -> http.Response:
+    """What the wire answers when there is no gate to ask."""
+    return response_of(GATEWAY_ERROR)

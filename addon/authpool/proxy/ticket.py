@@ -1,0 +1,32 @@
+"""What was decided about a flow, kept beside it: what is in a flow can be saved, exported and shown."""
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from mitmproxy import http
+
+from authpool.config.answer_rule import Meaning
+from authpool.config.pool_config import PoolConfig
+from authpool.config.routing import Destination
+from authpool.lease import Lease
+
+
+@dataclass(slots=True, kw_only=True)
+class Ticket:
+    """What was decided about a flow, for the destination it had then; without a lease it is none of our business.
+
+    `awaits_body`: no account is chosen yet. `meaning`: of the upstream's answer; None while only its body can tell.
+    """
+
+    destination: Destination
+    shape: tuple[str, str] = ("", "")
+    """Method and path, which a pool may be chosen by as well."""
+    lease: Lease | None = None
+    pool: PoolConfig | None = None
+    awaits_body: bool = False
+    meaning: Meaning | None = "ok"
+    resend: bool = False
+
+
+type Tickets = WeakKeyDictionary[http.HTTPFlow, Ticket]
+"""The tickets of the flows there are."""
