@@ -1,7 +1,7 @@
 """Real processes on one home: gateways die, answers get lost, operators type; no healthy account is lost.
 
-A minute by default. Longer: ``AUTHPOOL_CHAOS_SECONDS=120 make test ARGS="tests/test_chaos.py -s"``, for so many seconds
-each; AUTHPOOL_CHAOS_SEED varies what gets lost.
+A minute by default. Longer: ``AUTHPOOL_CHAOS_SECONDS=120 make test ARGS="tests/test_chaos.py -n 0 -s"``, for so many
+seconds each; AUTHPOOL_CHAOS_SEED varies what gets lost.
 """
 
 import faulthandler

@@ -33,10 +33,10 @@ async def test_a_revoked_account_is_noticed_while_its_token_has_the_advisory_lea
         await turn(clock, expires_at - clock.time() - advisory * (1 + JITTER) - STEP_SECONDS)
         assert len(transport.posts) == 1  # nobody asks before
         assert not read_account(home, "p/alice")["disabled"]
-        await turn(clock, expires_at - clock.time() - advisory)
+        await turn(clock, expires_at - clock.time() - advisory + 1)  # `expires_at` is in whole seconds
         document = read_account(home, "p/alice")
         assert document["disabled"]
-        assert document["disabled_at"] <= expires_at - advisory
+        assert document["disabled_at"] <= expires_at - advisory + 1
         assert state(gateway, "alice") is State.DISABLED
         assert document.get("proxy_disabled", False) is paused
         assert len(transport.posts) == 2

@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import itertools
 
-_SETTLE_ROUNDS = 25
+_SETTLE_ROUNDS = 1000
 
 
 class FakeClock:
@@ -55,9 +55,12 @@ class FakeClock:
         self._monotonic = end
 
     async def settle(self) -> None:
-        """Let every task that can run do so for a few turns of the event loop."""
+        """Let every task that can run do so, until all of them wait; a task that never waits is not waited for."""
+        ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
         for _ in range(_SETTLE_ROUNDS):
             await asyncio.sleep(0)
+            if not ready:
+                return
 
     async def wait_for_sleepers(self, count: int = 1, deadline_seconds: float = 5.0) -> None:
         """Wait, in real time, until so many tasks are asleep: some get there through threads or sockets."""
