@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 from authpool.account import Account, AccountKey, Token, fingerprint
 from authpool.config.host_pattern import HostPattern
@@ -57,6 +58,8 @@ class World:
         self._disabled: set[AccountKey] = set()
         self._drafts: dict[AccountKey, bytes] = {}
         self._brought_back: set[int] = set()
+        self._asking: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
+        """Which token a refresh under way presented last."""
         """Grants of which somebody's editor brought a spent token back."""
         self._erased: set[str] = set()
         """Refresh tokens whose intent somebody's editor took out of the file."""
@@ -277,7 +280,11 @@ class World:
         key = AccountKey.of("pool", token.rpartition("-of-")[2])
         account = self.stored(key)
         if self._grant_of[token] in self._brought_back:
-            if token in flying.process.left_behind:
+            flight = flying.process.refresher._flights.get(key)
+            again = flight is not None and self._asking.get(flight) == token  # its answer was lost
+            if flight is not None:
+                self._asking[flight] = token
+            if token in flying.process.left_behind and not again:
                 self._surprises.append(f"{key}: an editor brought a spent token back, and who knew it presents it")
             self.air.append(flying)
             return
