@@ -125,7 +125,9 @@ class Failover:
         final = False
         if member is None or not isinstance(member.record, Account):
             lease.trail.append(f"{name}: 401, left the pool")
-        elif key not in lease.refreshed and (member.uncured_until <= now or self._is_newer(member, rejected)):
+        elif key not in lease.refreshed and (
+            member.uncured_until <= now or member.account.token.access_token != rejected
+        ):
             lease.refreshed.add(key)
             renewable = _is_renewable(pool, member.account)
             outcome = await self._replace(member, rejected)
@@ -151,9 +153,6 @@ class Failover:
         if final:
             lease.refusal = None  # the upstream's own 401 tells the client more than we could
         return Decision.PASS_ON
-
-    def _is_newer(self, member: Member, rejected: str) -> bool:
-        return member.account.token.access_token != rejected
 
     async def _replace(self, member: Member, rejected: str) -> Outcome:
         account = member.account

@@ -11,7 +11,7 @@ import pluggy
 from authpool import hookspecs
 from authpool.classifier import AskedPlugin, Classifier
 from authpool.config import GatewayConfig, PoolConfig
-from authpool.config.config_table import ConfigTable, did_you_mean, mistake
+from authpool.config.config_table import ConfigTable, KeyPath, did_you_mean, mistake
 from authpool.config.pool_type import BUILT_IN_TYPES
 from authpool.config.presets import Preset
 from authpool.courier import Courier
@@ -94,13 +94,8 @@ class Plugins:
 
     def rotation(self, pool: PoolConfig) -> GuardedRotation:
         """Make the rotation a pool asks for, and watch it. Raises ConfigurationError when no plugin knows it."""
-        plugin, factory = self._first("authpool_rotation", pool.rotation)
-        if factory is None:
-            raise mistake(
-                ("pools", pool.name, "rotation"),
-                f"no plugin provides the rotation {pool.rotation!r}.",
-                f'Use "round_robin", or install the plugin that provides it.{self._left_out_note()}',
-            )
+        path = ("pools", pool.name, "rotation")
+        plugin, factory = self._needed("authpool_rotation", pool.rotation, path, usual="round_robin")
         rotation: Rotation = _made(plugin, Rotation, lambda: factory(pool))
         return GuardedRotation(rotation, plugin=plugin, pool=pool.name)
 
@@ -108,13 +103,7 @@ class Plugins:
         """Make the token source of a pool; None when its type is one of authpool's own. Raises ConfigurationError."""
         if pool.type in BUILT_IN_TYPES:
             return None
-        plugin, factory = self._first("authpool_token_source", pool.type)
-        if factory is None:
-            raise mistake(
-                ("pools", pool.name, "type"),
-                f"no plugin provides the type {pool.type!r}.",
-                f"Install the plugin that provides it.{self._left_out_note()}",
-            )
+        plugin, factory = self._needed("authpool_token_source", pool.type, ("pools", pool.name, "type"))
         source: TokenSource = _made(plugin, TokenSource, lambda: factory(pool))
         return source
 
@@ -130,14 +119,8 @@ class Plugins:
 
     def store(self, gateway: GatewayConfig, home: Path) -> Store:
         """Make the store that the configuration asks for. Raises ConfigurationError."""
-        plugin, factory = self._first("authpool_store", gateway.store)
         path = ("gateway", "store")
-        if factory is None:
-            raise mistake(
-                path,
-                f"no plugin provides the store {gateway.store!r}.",
-                f'Use "folder", or install the plugin that provides it.{self._left_out_note()}',
-            )
+        plugin, factory = self._needed("authpool_store", gateway.store, path, usual="folder")
         options = ConfigTable.unchecked(gateway.store_options, path)
         store: Store = _made(plugin, object, lambda: factory(home, options))
         return store
@@ -172,6 +155,18 @@ class Plugins:
             if answer is not None:
                 return impl.plugin_name, answer
         return "", None
+
+    def _needed(self, hook: str, name: str, path: KeyPath, usual: str | None = None) -> tuple[str, Any]:
+        """The plugin that answers, and what. Raises ConfigurationError about the key at `path` where none does."""
+        plugin, answer = self._first(hook, name)
+        if answer is None:
+            install = f'Use "{usual}", or install' if usual else "Install"
+            raise mistake(
+                path,
+                f"no plugin provides the {path[-1]} {name!r}.",
+                f"{install} the plugin that provides it.{self._left_out_note()}",
+            )
+        return plugin, answer
 
     def _left_out_note(self) -> str:
         left_out = [f"{row.name} ({row.left_out})" for row in self.rows if row.left_out]

@@ -59,15 +59,10 @@ def answer_of(response: http.Response, fields: dict[str, str], body: bytes | Non
 
 def is_grpc(headers: http.Headers) -> bool:
     """Whether a message is gRPC, of whatever kind."""
-    return content_type(headers).startswith("application/grpc")
-
-
-def content_type(headers: http.Headers) -> str:
-    """The media type in small letters, without parameters; empty where there is none."""
     for name, value in headers.fields:  # asked of every message: a fifth of what `headers.get` costs
         if name.lower() == b"content-type":
-            return value.partition(b";")[0].strip().lower().decode("latin-1")
-    return ""
+            return value.lstrip().lower().startswith(b"application/grpc")
+    return False
 
 
 def is_stream(fields: Mapping[str, str]) -> bool:
