@@ -3,7 +3,7 @@
 
 VENV := .venv
 OLDEST := .venv-oldest
-OLDEST_MITMPROXY := 12.2.0
+OLDEST_MITMPROXY := 12.3.0
 ARGS ?=
 
 # The first of these that runs and is new enough. `make PYTHON=/path/to/python3` overrides it.

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from authpool.proxy import wire
 from support.certificates import CertificateAuthority
@@ -20,6 +21,10 @@ from support.upstream import Upstream
 
 collect_ignore = ["example_plugin"]  # its tests run where it is installed: test_example_plugin.py
 _EXIT_SECONDS = 30.0
+
+# How fast examples are made says how busy the machine is, and nothing about the code.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.hookimpl(trylast=True)

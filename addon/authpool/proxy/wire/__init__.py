@@ -109,7 +109,7 @@ def verify() -> None:
         raise ConfigurationError(
             f"mitmproxy {mitmproxy.version.VERSION}",
             f"lacks what the gateway relies on ({', '.join(missing)}).",
-            "Install a version that authpool supports: mitmproxy>=12.2,<13.",
+            "Install a version that authpool supports: mitmproxy>=12.3,<13.",
         )
 
 
