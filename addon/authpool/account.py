@@ -70,7 +70,7 @@ class PendingRefresh:
     """The written intent: this refresh token (by fingerprint) may have been spent from `started_at` on.
 
     With `rejected_at` it was answered, with `invalid_grant`, and that is being confirmed; `client` (a fingerprint of
-    the client's name) is whom it was answered. `unanswered`: besides, there may have been a POST of it without an answer.
+    the client's name) is whom it was answered. `unanswered`: besides, a POST of it may have had no answer.
     """
 
     fingerprint: str

@@ -8,6 +8,6 @@ LATEST_SECONDS = 4.0
 
 
 def confirm_from(rejected_at: float, now: float) -> float:
-    """From when on the second answer counts. A wait that is longer than it can have been set: the clock was put back."""
+    """From when on the second answer counts. Where that is too far ahead to be true, the clock was put back."""
     earliest = rejected_at + EARLIEST_SECONDS
     return earliest if earliest <= now + LATEST_SECONDS else now
