@@ -34,6 +34,9 @@ async def test_a_dead_grant_moves_the_request_to_the_next_account(rig: Rig) -> N
     rig.provider.revoke("alice")
     async with reverse_gateway(rig) as gateway, client(gateway.url) as api:
         statuses = [(await api.get("/x")).status_code for _ in range(4)]
+        await gateway.wait_until(
+            lambda: rig.account("alice").get("disabled"), 20
+        )  # the second answer makes the verdict
         messages = gateway.messages
 
     assert statuses == [200] * 4
@@ -324,10 +327,14 @@ async def test_the_last_account_dying_of_a_401_is_told_by_us(rig: Rig) -> None:
     rig.provider.revoke("alice")
     async with reverse_gateway(rig) as gateway, client(gateway.url) as api:
         answer = await api.post("/x", content=b"body")
+        await gateway.wait_until(lambda: rig.account("alice").get("disabled"), 20)
+        later = await api.post("/x", content=b"body")
 
-    assert (answer.status_code, answer.headers["authpool-error"]) == (503, "pool_exhausted")
-    assert "1 disabled" in answer.json()["detail"]
-    check_that_nobody_is_named(answer, rig)
+    for told, what in ((answer, "1 cooling"), (later, "1 disabled")):
+        assert (told.status_code, told.headers["authpool-error"]) == (503, "pool_exhausted")
+        assert what in told.json()["detail"]
+        check_that_nobody_is_named(told, rig)
+    assert 1 <= int(answer.headers["retry-after"]) <= 6
 
 
 async def test_a_token_endpoint_that_is_down_is_told_and_nobody_disabled(rig: Rig) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from authpool.confirmation import LATEST_SECONDS
 from authpool.keeper import JITTER
 from authpool.pool import State
 from authpool.refresh.verdict import Answer
@@ -34,12 +35,14 @@ async def test_a_revoked_account_is_noticed_while_its_token_has_the_advisory_lea
         assert len(transport.posts) == 1  # nobody asks before
         assert not read_account(home, "p/alice")["disabled"]
         await turn(clock, expires_at - clock.time() - advisory + 1)  # `expires_at` is in whole seconds
+        assert state(gateway, "alice") in {State.PAUSED if paused else State.COOLING, State.DISABLED}
+        await turn(clock, LATEST_SECONDS)
         document = read_account(home, "p/alice")
         assert document["disabled"]
-        assert document["disabled_at"] <= expires_at - advisory + 1
+        assert document["disabled_at"] <= expires_at - advisory + 1 + LATEST_SECONDS
         assert state(gateway, "alice") is State.DISABLED
         assert document.get("proxy_disabled", False) is paused
-        assert len(transport.posts) == 2
+        assert len(transport.posts) == 3
 
 
 class RejectingEndpoint:

@@ -150,6 +150,7 @@ async def test_mitmweb_never_shows_a_secret(rig: Rig, confdir: Path) -> None:
         polling = asyncio.create_task(_poll(page, pages))
         async with client(web.url) as api:
             await make_traffic(rig, api)
+        await web.wait_for("Disabling account p/alice due to invalid_grant")
         flows = (await page.get("/flows")).json()
         await asyncio.wait_for(_enough(pages), 5)
         polling.cancel()

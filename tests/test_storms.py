@@ -1,10 +1,13 @@
 """A token endpoint that is down: nobody storms it, live tokens serve to their end, and all is well soon after."""
 
+import asyncio
 from collections import Counter
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from email.utils import formatdate
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -18,7 +21,7 @@ from authpool.verbs.operations import live_rows
 from support.answers import JSON
 from support.clock import FakeClock
 from support.home import read_account, write_account
-from support.idle_gateway import idle_gateway, idle_home
+from support.idle_gateway import idle_gateway, idle_home, turn
 from support.operator import open_desk
 from support.outage import BEGIN_SECONDS, END_SECONDS, Failure, Outage
 from support.rotating_provider import RotatingProvider
@@ -229,20 +232,27 @@ async def test_the_log_says_once_that_an_endpoint_is_down_and_once_that_it_is_ba
 # --- several gateways on one home -----------------------------------------------------------------------------
 
 
+async def turned[T](clock: FakeClock, doing: Coroutine[Any, Any, T]) -> T:
+    """Turn the clock until it is done."""
+    task = asyncio.ensure_future(doing)
+    await turn(clock, 600, task.done)
+    return await task
+
+
 async def test_four_gateways_on_one_home_disable_no_more_than_one_would(tmp_path: Path, clock: FakeClock) -> None:
     """Each hears, before its verdict, of those the others wrote down: the fourth account of a client stays."""
     provider = RotatingProvider(monotonic=clock.monotonic)
     names = [f"user{number}" for number in range(12)]
     home = idle_home(tmp_path, clock, provider, *names)
     transport = Transport(provider)
-    transport.script.extend([INVALID_GRANT] * len(names))
+    transport.script.extend([INVALID_GRANT] * 2 * len(names))
     async with AsyncExitStack() as running:
         gateways = [await running.enter_async_context(idle_gateway(home, clock, transport)) for _ in range(4)]
         for number, name in enumerate(names):
             gateway = gateways[number % 4]
             member = gateway.snapshot.pools["p"].get(AccountKey.of("p", name))
             assert member is not None
-            await gateway.refresher.refresh(member.account, force=True)
+            await turned(clock, gateway.refresher.refresh(member.account, force=True))
         assert len([name for name in names if read_account(home, f"p/{name}")["disabled"]]) == ACCOUNTS - 1
         assert [gateway.refresher.fault("p") is not None for gateway in gateways] == [True] * 4
         # One that is accepted anywhere ends it everywhere, as soon as the store tells.
@@ -265,9 +275,9 @@ async def test_what_an_operator_disables_is_no_storm(tmp_path: Path, clock: Fake
         for name in names[:4]:
             write_account(home, f"p/{name}", {**read_account(home, f"p/{name}"), "disabled": True})
         await gateway.catch_up()
-        transport.script.append(INVALID_GRANT)
+        transport.script.extend([INVALID_GRANT] * 2)
         (member,) = [m for m in gateway.snapshot.pools["p"] if m.state(clock.time()) is State.READY]
-        assert isinstance(await gateway.refresher.refresh(member.account, force=True), Dead)
+        assert isinstance(await turned(clock, gateway.refresher.refresh(member.account, force=True)), Dead)
 
 
 # --- a client in trouble --------------------------------------------------------------------------------------
@@ -280,9 +290,14 @@ async def test_accounts_show_that_their_client_is_suspected_and_the_way_out(tmp_
         for name in names:
             desk.write(f"google/{name}", token={"access_token": "old", "refresh_token": f"r-{name}"})
         await desk.service.catch_up()
-        desk.token_endpoint.script = [JSON(400, {"error": "invalid_grant"})] * 4
-        for member in list(desk.service.snapshot.pools["google"]):
-            await desk.service.refresher.refresh(member.account, rejected="old")
+        desk.token_endpoint.script = [JSON(400, {"error": "invalid_grant"})] * 7
+        for name in names:  # the first three died a moment ago, of an older authpool
+            if name != "dave":
+                now = int(desk.service.clock.time())
+                desk.edit(f"google/{name}", disabled=True, disabled_at=now, disabled_reason="invalid_grant")
+        await desk.service.catch_up()
+        (dave,) = [m for m in desk.service.snapshot.pools["google"] if m.record.name == "dave"]
+        await desk.service.refresher.refresh(dave.account, rejected="old")
         (row,) = [row for row in live_rows(desk.service) if row.state is not State.DISABLED]
         assert "suspect the client" in row.reason
         assert WAY_OUT in row.reason

@@ -58,6 +58,8 @@ async def test_an_account_dies_and_comes_back(
 
         await provider.revoke(alice)
         assert {await who(client, gateway.url) for _ in range(6)} == {bob}
+        await gateway.wait_for(f"Disabling account team/{alice} due to invalid_grant")
+        assert {await who(client, gateway.url) for _ in range(6)} == {bob}
         dead = read_account(home, f"team/{alice}")
         assert dead["disabled"] is True
         assert dead["disabled_reason"].startswith("invalid_grant")

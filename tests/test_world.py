@@ -18,14 +18,14 @@ from authpool.account import AccountKey
 from support.crashing_process import CrashingProcess
 from support.fates import Fate
 from support.file_operations import STEPS
-from support.world import Edit, World
+from support.world import Edit, World, key_of
 
 SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 SOAK_EXAMPLES = int(os.environ.get("WORLD_SOAK_EXAMPLES", "2000"))
 COUNTED = {"worlds": 0, "steps": 0, "posts": 0}
 
-NAMES = ("alice", "bob")
-KEYS = [AccountKey.of("pool", name) for name in NAMES]
+NAMES = ("alice", "bob", "carol", "dave", "erin", "frank")
+KEYS = [key_of(name) for name in NAMES]
 PROVIDERS: list[dict[str, Any]] = [{}, {}, {"grace_seconds": 5.0}, {"rotate": False}]
 
 keys = st.sampled_from(KEYS)
@@ -38,17 +38,18 @@ fates = st.sampled_from(["answer"] * 6 + list(get_args(Fate.__value__)))
 
 
 class WorldMachine(RuleBasedStateMachine):
-    """Two processes on one folder, two accounts, one operator; hypothesis decides what happens next."""
+    """Two processes on one folder, six accounts, one operator; hypothesis decides what happens next."""
 
     world: World
 
-    @initialize(provider=st.sampled_from(PROVIDERS))
-    def begin(self, provider: dict[str, Any]) -> None:
+    @initialize(provider=st.sampled_from(PROVIDERS), gateways=st.lists(st.booleans(), min_size=2, max_size=2))
+    def begin(self, provider: dict[str, Any], gateways: list[bool]) -> None:
+        """Each process is a gateway, which looks after the accounts by itself, or does only what it is told to."""
         self.world = World(provider)
         for name in NAMES:
             self.world.add(name)
-        for number in range(2):
-            self.world.start(number)
+        for number, gateway in enumerate(gateways):
+            self.world.start(number, gateway=gateway)
         COUNTED["worlds"] += 1
 
     # --- refreshes --------------------------------------------------------------------------------------------
@@ -118,7 +119,7 @@ class WorldMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         dead = next(number for number, process in enumerate(self.world.processes) if process.dead)
-        self.world.start(dead)
+        self.world.start(dead, gateway=self.world.processes[dead].gateway)
 
     @rule(number=numbers, how=st.sampled_from(["reload", "follow"]))
     def look(self, number: int, how: str) -> None:
@@ -126,9 +127,38 @@ class WorldMachine(RuleBasedStateMachine):
         if process is not None:
             self.world.run(process.load() if how == "reload" else process.follow())
 
+    # --- storms ------------------------------------------------------------------------------------------------
+
+    @rule(client=st.sampled_from(["client", "client", "other"]), over=st.booleans())
+    def curse(self, client: str, *, over: bool) -> None:
+        """The provider rejects every refresh token of a client, until that is over."""
+        (self.world.cursed.discard if over else self.world.cursed.add)(client)
+
+    @rule(number=numbers, how=hows, fate=st.sampled_from(["answer", "lost_after", "unavailable_after"]))
+    def everybody_is_refreshed(self, number: int, how: str, fate: Fate) -> None:
+        """One after the other, from take-off to a verdict, confirmed where it must be."""
+        for key in KEYS:
+            self.take_off(number, key, how)
+        for played in (fate, "answer", "answer"):
+            for _ in range(len(self.world.air)):
+                self.land(0, played)  # type: ignore[arg-type]
+                self.world.check()
+            self.world.run(seconds=4.5)
+            if how == "plain":
+                for key in KEYS:
+                    self.take_off(number, key, how)
+
+    @rule(key=keys)
+    def command_line(self, key: AccountKey) -> None:
+        self.world.command(key)
+
+    @rule(pool=st.sampled_from(["pool", "twin", "other"]))
+    def resume_pool(self, pool: str) -> None:
+        self.world.resume(pool)
+
     # --- the world and the operator ---------------------------------------------------------------------------
 
-    @rule(what=st.sampled_from([0.5, 3.0, 20.0, 65.0, "an hour back", "a day on", "revoke"]), name=names)
+    @rule(what=st.sampled_from([0.5, 3.0, 20.0, 65.0, 700.0, "an hour back", "a day on", "revoke"]), name=names)
     def time_passes(self, what: float | str, name: str) -> None:
         match what:
             case "an hour back":

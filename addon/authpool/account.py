@@ -67,10 +67,18 @@ class Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingRefresh:
-    """The written intent: this refresh token (by fingerprint) may have been spent from `started_at` on."""
+    """The written intent: this refresh token (by fingerprint) may have been spent from `started_at` on.
+
+    With `rejected_at` it was answered, with `invalid_grant`, and that is being confirmed; `client` (a fingerprint of
+    the client's name) is whom it was answered. `unanswered`: besides, a POST of it may have had no answer.
+    """
 
     fingerprint: str
     started_at: int
+    rejected_at: int | None = None
+    client: str | None = None
+    unanswered: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +163,18 @@ class Account:
             proxy_disabled_reason=None,
             proxy_disabled_until=None,
         )
+
+    def pending(self) -> PendingRefresh | None:
+        """The intent, if it is about the refresh token that is stored now."""
+        pending, token = self.pending_refresh, self.token.refresh_token
+        return pending if pending is not None and token and pending.fingerprint == fingerprint(token) else None
+
+    def rejected_at(self) -> int | None:
+        """Since when (Unix seconds) the refresh token is known to be rejected, while that is being confirmed."""
+        if self.pending_refresh is None or self.disabled:  # nearly always: no hash for that
+            return None
+        pending = self.pending()
+        return None if pending is None else pending.rejected_at
 
     def spared(self) -> bool:
         """Whether it is held back for its quota, and not by an operator."""

@@ -100,7 +100,27 @@ def _pending_refresh(document: Document | None) -> PendingRefresh | None:
     if document is None:
         return None
     table = _Table(document, "pending_refresh")
-    return PendingRefresh(fingerprint=table.take("fingerprint", str), started_at=table.take_time("started_at", 0))
+    return PendingRefresh(
+        fingerprint=table.take("fingerprint", str),
+        started_at=table.take_time("started_at", 0),
+        rejected_at=table.take_time("rejected_at"),
+        client=table.take("client", str, None),
+        unanswered=table.take("unanswered", bool, False),
+        extra=table.rest(),
+    )
+
+
+def _pending_refresh_table(pending: PendingRefresh) -> Document:
+    return _without_none(
+        {
+            "fingerprint": pending.fingerprint,
+            "started_at": pending.started_at,
+            "rejected_at": pending.rejected_at,
+            "client": pending.client,
+            "unanswered": pending.unanswered or None,
+            **pending.extra,
+        }
+    )
 
 
 def _cooldowns(documents: list[Any]) -> tuple[Cooldown, ...]:
@@ -152,10 +172,7 @@ def document_from_account(account: Account) -> Document:
             else _without_none({"client_id": account.client.client_id, "client_secret": account.client.client_secret}),
             "pending_refresh": None
             if account.pending_refresh is None
-            else {
-                "fingerprint": account.pending_refresh.fingerprint,
-                "started_at": account.pending_refresh.started_at,
-            },
+            else _pending_refresh_table(account.pending_refresh),
             "cooldowns": [_cooldown_table(cooldown) for cooldown in account.cooldowns] or None,
             **tables,
         }

@@ -10,7 +10,7 @@ from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.lease import Lease
 from authpool.pool import Member, Pool, State
-from authpool.refresh.outcome import Dead, Misconfigured, Outcome, Ready, Unavailable
+from authpool.refresh.outcome import Dead, Misconfigured, Outcome, Ready, Rejected, Unavailable
 from authpool.refresh.refresher import Refresher
 
 logger = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ class Broker:
             self._take(lease, pool, outcome.account)
             return True
         # A failed refresh is not a failed request while the access token still lives.
-        if not isinstance(outcome, Dead) and account.token.live(self._clock.time()):
+        if not isinstance(outcome, Dead | Rejected) and account.token.live(self._clock.time()):
             self._take(lease, pool, account)
             return True
         if isinstance(outcome, Unavailable | Misconfigured) and now < member.retry_at:
@@ -194,6 +194,8 @@ class Broker:
                 reason = "invalid_grant"
                 if outcome.account.disabled_reason and "invalid_grant" not in outcome.account.disabled_reason:
                     reason = outcome.account.disabled_reason.partition(":")[0]
+            case Rejected():
+                reason = "invalid_grant"
             case Misconfigured():
                 lease.misconfigured = True
                 reason = "client rejected"

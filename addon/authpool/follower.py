@@ -37,6 +37,7 @@ class Follower:
     async def catch_up(self, patience_seconds: float = 0.0) -> None:
         """Take in what changed in the store, by anybody's hand; after a second look where something is gone."""
         touched: dict[str, Mapping[State, int]] = {}
+        await self._refresher.recall()
         changes = dict(await self._store.changes())
         if patience_seconds and None in changes.values():
             await self._clock.sleep(patience_seconds)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from authpool.account import Account, AccountKey
 from authpool.clock import Clock
+from authpool.confirmation import confirm_from
 from authpool.pool import Member, Pool, State
-from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
+from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Rejected, Unavailable
 from authpool.refresh.refresher import Refresher
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,8 @@ class Keeper:
                 pool.warm(key)
             case Dead():
                 pool.condemn(outcome.account, stored=outcome.stored)
+            case Rejected():
+                self._wait_to_confirm(pool, outcome)
             case Unavailable() | Misconfigured():
                 self._postpone(pool, key, outcome)
             case Gone():
@@ -107,6 +110,13 @@ class Keeper:
         after = pool.get(key)
         if after is not None:
             self.plan(after)
+
+    def _wait_to_confirm(self, pool: Pool, outcome: Rejected) -> None:
+        """Out of the rotation at once; `plan` sees to the second answer."""
+        member = pool.put(outcome.account)
+        if not outcome.stored:  # the store will not know that it is the second one
+            member.failures += 1
+            member.retry_at = self._clock.time() + self._backoff(member.failures, Unavailable(detail="", cause="store"))
 
     def _postpone(self, pool: Pool, key: AccountKey, outcome: Unavailable | Misconfigured) -> None:
         member = pool.get(key)
@@ -177,6 +187,10 @@ class Keeper:
             return None
         if account.token.refresh_token is None and pool.config.type == "refresh_token":
             return None
+        rejected_at = account.rejected_at()
+        if rejected_at is not None:
+            now = self._clock.time()
+            return max(confirm_from(rejected_at, now) + self._rng.uniform(0, 1), member.retry_at)
         if account.token.access_token is None:
             return max(member.retry_at, self._clock.time() + self._rng.uniform(0, 1))
         if account.token.expires_at is None:

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from authpool.account import Account, AccountKey, fingerprint
+from authpool.confirmation import BEING_CONFIRMED, LATEST_SECONDS
 from authpool.lane import Throttle
 from authpool.store import Record
 
@@ -110,19 +111,26 @@ class Member:
             return State.DISABLED
         if record.paused(now):
             return State.PAUSED
-        return State.COOLING if self.cooling_until > now else State.READY
+        return State.COOLING if self.cooling_until > now or self.waits_to_be_confirmed else State.READY
+
+    @property
+    def waits_to_be_confirmed(self) -> bool:
+        """Whether the token endpoint said `invalid_grant` once, and is asked once more before that counts."""
+        return isinstance(self.record, Account) and self.record.rejected_at() is not None
 
     def turns_at(self, now: float) -> float | None:
         """When (Unix seconds) its standing changes by itself; None when it does not."""
         match self.standing(now):
             case State.COOLING:
-                return self.cooling_until
+                return self.cooling(now)[0] if self.waits_to_be_confirmed else self.cooling_until
             case State.PAUSED if self.account.spared() and self.account.proxy_disabled_until is not None:
                 return float(self.account.proxy_disabled_until)
         return None
 
     def cooling(self, now: float) -> tuple[float, str]:
         """Until when (Unix seconds) and why a cooling account is cooling."""
+        if isinstance(self.record, Account) and (rejected_at := self.record.rejected_at()) is not None:
+            return max(rejected_at + LATEST_SECONDS, self.cooling_until, self.retry_at), BEING_CONFIRMED
         if self.throttle is not None and self.throttle.blocks(now) and self.throttle.until >= self.cooling_until:
             return self.throttle.until, self.throttle.reason
         return self.cooling_until, self.cooling_reason

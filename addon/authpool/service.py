@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from authpool.account import AccountKey
+from authpool.account import Account, AccountKey
 from authpool.audit import AuditTrail, ProcessKind
 from authpool.broker import Broker
 from authpool.classifier import Classifier
@@ -101,7 +101,7 @@ class Service:
             clock=self.clock,
             notify=self.notify,
             settled=self._settle,
-            news=self.catch_up,
+            everyone=self._everyone,
         )
         self._limits = Limits(self.store, self.clock, self.notify)
         exhaustion = Exhaustion(self.plugins.notify_exhausted, self.clock)
@@ -249,6 +249,15 @@ class Service:
     async def catch_up(self, patience_seconds: float = 0.0) -> None:
         """Take in what changed in the store, by anybody's hand; after a second look where something is gone."""
         await self._follower.catch_up(patience_seconds)
+
+    async def _everyone(self) -> list[Account]:
+        """Every account of the configured pools, as the store has it now."""
+        if self._snapshot.pools:
+            await self.catch_up()
+            records = [member.record for pool in self._snapshot.pools.values() for member in pool]
+        else:  # the command line, which follows nothing
+            records = list((await self.store.load(self._snapshot.config.pools.keys())).values())
+        return [record for record in records if isinstance(record, Account)]
 
     def _settle(self, key: AccountKey, outcome: Outcome) -> None:
         self._keeper.settle(key, outcome)

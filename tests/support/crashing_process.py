@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -13,11 +14,18 @@ from authpool.account import Account, AccountKey
 from authpool.clock import Clock
 from authpool.config.discovery import EndpointResolver
 from authpool.config.pool_config import PoolConfig
+from authpool.errors import StoreError
+from authpool.follower import Follower
+from authpool.keeper import Keeper
+from authpool.pool import Pool
+from authpool.refresh.healer import Healer
 from authpool.refresh.outcome import Outcome, Ready
 from authpool.refresh.refresher import Refresher
-from authpool.refresh.verdict import Answer
+from authpool.refresh.token_client import ANSWER_SECONDS, CONNECT_SECONDS
+from authpool.refresh.verdict import Answer, ReplyLost
 from authpool.store.atomic_file import StrPath
 from authpool.store.folder import FolderStore
+from authpool_round_robin import RoundRobin
 from support.file_operations import InterruptedFiles
 
 
@@ -106,7 +114,11 @@ class CrashingProcess:
         clock: Clock,
         pools: Mapping[str, PoolConfig],
         posted: Callable[[Flying], None],
+        *,
+        gateway: bool = False,
     ) -> None:
+        """A `gateway` follows the folder, and refreshes what is due, from its first `load` on."""
+        self.gateway = gateway
         self.files = DyingFiles(disk, self.crash)
         self.store = FolderStore(folder, run=inline, files=self.files)
         self.seen: dict[AccountKey, Account] = {}
@@ -121,8 +133,16 @@ class CrashingProcess:
             pools=lambda: pools,
             clock=clock,
             settled=self._settled,
+            everyone=self._everyone,
             rng=Random(0),
         )
+        self._clock = clock
+        self._configs = pools
+        self._served = {name: Pool(config, RoundRobin, clock) for name, config in pools.items()}
+        self._healer = Healer(self.refresher)
+        self._keeper = Keeper(lambda: self._served, self.refresher, clock, Random(0))
+        self._follower = Follower(lambda: self._served, self.store, self.refresher, self._healer, self._keeper, clock)
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def dead(self) -> bool:
@@ -131,18 +151,67 @@ class CrashingProcess:
     async def post(self, _url: str, form: Mapping[str, str], _headers: Mapping[str, str]) -> Answer:
         flying = Flying(process=self, form=form, landed=asyncio.get_running_loop().create_future())
         self._posted(flying)
-        return await flying.landed
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS + ANSWER_SECONDS):
+                return await flying.landed
+        except TimeoutError:  # it never comes to its end, as far as anybody knows
+            return ReplyLost(detail="the answer did not arrive")
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
         raise NotImplementedError
 
     async def load(self) -> None:
         """Take in the accounts as they are stored, as a start and a reload do."""
-        self._take_in(await self.store.load(["pool"]))
+        records = await self.store.load(list(self._configs))
         self.refresher.forget_faults()
+        if not self.gateway:
+            self._take_in(records)
+            return
+        for pool in self._served.values():
+            for member in list(pool):
+                if member.key not in records:
+                    self.refresher.removed(member.key)
+                    pool.remove(member.key)
+        for key, record in records.items():
+            served = self._served[key.pool]
+            member = served.get(key)
+            ahead = self._healer.ahead(record)
+            self._healer.compare(None if member is None else member.record, ahead)
+            self._keeper.plan(served.put(ahead))
+        self._see()
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._keeper.run()), asyncio.create_task(self._follow_on())]
 
     async def follow(self) -> None:
-        self._take_in(await self.store.changes())
+        if self.gateway:
+            await self._follower.catch_up()
+            self._see()
+        else:
+            self._take_in(await self.store.changes())
+
+    async def _follow_on(self) -> None:
+        while True:
+            await self._clock.sleep(0.5)
+            with suppress(StoreError):
+                await self.follow()
+
+    async def _everyone(self) -> list[Account]:
+        await self.follow()
+        return list(self.seen.values())
+
+    def _see(self) -> None:
+        """What is in the pools is what this process saw last."""
+        accounts = [m.record for pool in self._served.values() for m in pool if isinstance(m.record, Account)]
+        for account in accounts:
+            self._leave_behind(account)
+        self.seen = {account.key: account for account in accounts}
+
+    async def aclose(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._healer.aclose()
+        await self.refresher.aclose()
 
     def request(self, account: Account, **how: Any) -> asyncio.Task[Outcome]:
         """Begin a refresh, as it is begun for a request."""
@@ -156,17 +225,25 @@ class CrashingProcess:
 
     @property
     def busy(self) -> bool:
-        return bool(self.refresher._flights or self.refresher._late._unwritten)
+        under_way = any(not caller.done() for caller in self._callers)
+        return bool(under_way or self.refresher._flights or self.refresher._late._unwritten)
+
+    @property
+    def unwritten_keys(self) -> list[AccountKey]:
+        return list(self.refresher._late._unwritten)
 
     def crash(self) -> None:
         """End as by SIGKILL: no handler tidies up, and the kernel lets go of the locks."""
         self.files.dead = True
-        for task in [*self._callers, *self.refresher._flights.values(), *self.refresher._late._tasks]:
+        ours = [*self._callers, *self.refresher._flights.values(), *self.refresher._late._tasks]
+        for task in [*ours, *self._tasks, *self._keeper._flights, *self._healer._tasks]:
             if task is not asyncio.current_task():
                 task.cancel()
         raise Crash
 
     def _settled(self, key: AccountKey, outcome: Outcome) -> None:
+        if self.gateway:
+            self._keeper.settle(key, outcome)
         if isinstance(outcome, Ready):
             self._leave_behind(outcome.account)
             self.seen[key] = outcome.account

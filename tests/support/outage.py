@@ -11,6 +11,7 @@ from typing import Literal
 from authpool.account import Account, AccountKey, Token
 from authpool.answers import Refusal
 from authpool.broker import Broker
+from authpool.client_record import ClientRecord
 from authpool.config.discovery import EndpointResolver
 from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import ClientConfig, PoolConfig
@@ -21,7 +22,7 @@ from authpool.pool import Pool
 from authpool.refresh.refresher import Refresher
 from authpool.refresh.verdict import Answer, NotSent, Reply, ReplyLost
 from authpool.rotation import RotationRequest
-from authpool.store import Change, Record
+from authpool.store import Change, ClientChange, Record
 from authpool_round_robin import RoundRobin
 from support.virtual_time import VirtualClock, VirtualTimeLoop
 
@@ -51,6 +52,7 @@ class MemoryStore:
     def __init__(self, accounts: Collection[Account]) -> None:
         self._accounts = {account.key: account for account in accounts}
         self._locks: dict[AccountKey, asyncio.Lock] = {}
+        self._clients: dict[str, ClientRecord] = {}
 
     async def load(self, pools: Collection[str]) -> Mapping[AccountKey, Record]:
         return {key: account for key, account in self._accounts.items() if key.pool in pools}
@@ -75,6 +77,16 @@ class MemoryStore:
         else:
             self._accounts[key] = changed
         return changed
+
+    async def read_client(self, client: str) -> ClientRecord | None:
+        return self._clients.get(client)
+
+    async def clients(self) -> Mapping[str, ClientRecord]:
+        return self._clients
+
+    async def update_client(self, client: str, change: ClientChange) -> ClientRecord:
+        self._clients[client] = change(self._clients.get(client))
+        return self._clients[client]
 
 
 class FailingEndpoint:

@@ -1,5 +1,6 @@
 """A token endpoint without sockets, and a Refresher on a real folder that asks it."""
 
+import asyncio
 import inspect
 import json
 from collections import deque
@@ -89,17 +90,21 @@ class Transport:
 
 
 class Failing:
-    """Makes each write fail while `error` is set."""
+    """Makes each write fail while `error` is set, but for the next `left`."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.left = 0
 
     def files(self, step: str = "create") -> InterruptedFiles:
         return InterruptedFiles(step, self._interrupt)
 
     def _interrupt(self) -> None:
-        if self.error is not None:
+        if self.error is None:
+            return
+        if self.left == 0:
             raise self.error
+        self.left -= 1
 
 
 class Rig:
@@ -146,6 +151,10 @@ class Rig:
         stored = await self.operator.update(account.key, lambda _: account)
         assert stored is not None
         return stored
+
+    def forced(self, account: Account) -> "asyncio.Task[Outcome]":
+        """Begin a refresh as an operator asks for it."""
+        return asyncio.ensure_future(self.refresher.refresh(account, force=True))
 
     def stored(self, name: str = "alice") -> Account:
         return parse_account("pool", name, (self.folder / "pool" / f"{name}.toml").read_bytes())

@@ -1,4 +1,6 @@
-"""A world for the refresh protocol: a provider, a folder, two processes, an operator, and everything that goes wrong.
+"""A world for the refresh protocol: a provider, a folder, processes, an operator, and everything that goes wrong.
+
+Gateways follow the folder and refresh by themselves; the command line is a process for one command.
 
 Nothing here decides what happens next; whoever plays it calls one method after the other. After each, `check` says
 whether the promise still holds: no healthy account is lost.
@@ -8,6 +10,7 @@ import asyncio
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +19,7 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from authpool.account import Account, AccountKey, Token, fingerprint
+from authpool.client_record import ACCOUNTS
 from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import ClientConfig, PoolConfig
 from authpool.refresh.outcome import Outcome, Ready
@@ -34,7 +38,7 @@ _MEMORY = Path("/dev/shm")
 
 
 class World:
-    """Accounts are known by name; all are of the pool ``pool`` and of one client."""
+    """Accounts are known by name, and each is of one pool; two of the pools share a client."""
 
     def __init__(self, provider: dict[str, Any]) -> None:
         self.loop = VirtualTimeLoop()
@@ -45,7 +49,24 @@ class World:
         self.disk = Disk()
         self.air: list[Flying] = []
         self.processes: list[CrashingProcess] = []
-        self._pools = {"pool": pool_config()}
+        self._pools = {
+            "pool": pool_config(),
+            "twin": pool_config(name="twin"),
+            "other": pool_config(
+                name="other",
+                client=ClientConfig(client_id="other", client_secret="s", client_auth="client_secret_post"),
+            ),
+        }
+        self.cursed: set[str] = set()
+        """Clients, by id, all of whose refresh tokens the provider rejects for now."""
+        self._cursed_tokens: set[str] = set()
+        """Refresh tokens that were rejected for their client's sake."""
+        self._told_dead: Counter[str] = Counter()
+        """How often a process heard `invalid_grant` of a refresh token."""
+        self._died: dict[str, set[AccountKey]] = {}
+        """By client: who was disabled since it was accepted last."""
+        self._late: set[AccountKey] = set()
+        """Whose verdict is of before that, and not written yet."""
         self._operator = FolderStore(self.home, run=inline)
         self._numbers = iter(range(1_000_000))
         self._grant_of: dict[str, int] = {}
@@ -64,7 +85,8 @@ class World:
         self._erased: set[str] = set()
         """Refresh tokens whose intent somebody's editor took out of the file."""
         self._surprises: list[str] = []
-        (self.home / "pool").mkdir(mode=0o700)
+        for pool in self._pools:
+            (self.home / pool).mkdir(mode=0o700)
 
     # --- what happens -----------------------------------------------------------------------------------------
 
@@ -78,11 +100,12 @@ class World:
             await asyncio.sleep(seconds)
 
         self.loop.run_until_complete(do())
+        self._unclear |= {f.refresh_token for f in self.air if f.landed.cancelled()}  # nobody answered in time
         self.air = [f for f in self.air if not (f.landed.done() or f.process.dead)]
 
-    def start(self, number: int) -> None:
-        """Start a process, in the place of one that crashed."""
-        process = CrashingProcess(self.home, self.disk, self.clock, self._pools, self._posted)
+    def start(self, number: int, *, gateway: bool = True) -> None:
+        """Start a process, in the place of one that crashed; one that is no gateway does only what it is told to."""
+        process = CrashingProcess(self.home, self.disk, self.clock, self._pools, self._posted, gateway=gateway)
         self.processes[number : number + 1] = [process]
         self.run(process.load())
 
@@ -109,6 +132,10 @@ class World:
         if crash:
             self.kill(flying.process)
             return
+        if isinstance(answer, Reply) and answer.status == 400:
+            self._told_dead[flying.refresh_token] += 1
+        if isinstance(answer, Reply) and answer.status == 200 and fate in {"answer", "cut_after"}:
+            self._accepted(flying.form["client_id"])
         if isinstance(answer, Reply) and fate == "answer" and answer.status == 200:
             self._arrived[json.loads(answer.body)["refresh_token"]] = flying.process
         flying.landed.set_result(answer)
@@ -125,6 +152,29 @@ class World:
         self.provider.revoke(name)
         self._revoked |= {grant for token, grant in self._grant_of.items() if token.endswith(f"-of-{name}")}
 
+    def command(self, key: AccountKey) -> None:
+        """Refresh an account on the command line, unless that is busy."""
+        if len(self.processes) < 3 or self.processes[2].dead or not self.processes[2].busy:
+            self.start(2, gateway=False)
+            self.take_off(self.processes[2], key, force=True)
+
+    def resume(self, pool: str) -> None:
+        """Say that a pool's client is well."""
+        client = self._client_of(pool)
+        living = [process for process in self.processes if not process.dead]
+        if living and self.disk.trouble is None:
+            self.run(living[0].refresher.end_storms(self._pools[pool], ()))
+            self._accepted(client)
+
+    def _client_of(self, pool: str) -> str:
+        client = self._pools[pool].client
+        assert client is not None
+        return client.client_id
+
+    def _accepted(self, client: str) -> None:
+        self._died.pop(client, None)
+        self._late |= {key for process in self.processes if not process.dead for key in process.unwritten_keys}
+
     # --- the operator -----------------------------------------------------------------------------------------
 
     def add(self, name: str) -> None:
@@ -134,9 +184,9 @@ class World:
         token = Token(access_token=issued["access_token"], refresh_token=issued["refresh_token"], expires_at=0)
 
         def renew(current: Account | None) -> Account:
-            return (current or Account(pool="pool", name=name)).with_token(token).with_enabled()
+            return (current or Account(pool=key.pool, name=name)).with_token(token).with_enabled()
 
-        key = AccountKey.of("pool", name)
+        key = key_of(name)
         self._edits.setdefault(key, {"proxy_disabled": False, "extra": {}})["token_extra"] = {}
         self.run(self._operator.update(key, renew))
 
@@ -249,17 +299,29 @@ class World:
             return
         token, reason = account.token.refresh_token or "", account.disabled_reason or ""
         revoked = self._grant_of[token] in self._revoked
-        assert not self.provider.is_current(token), f"{key} was healthy, and is disabled: {reason}"
+        self._check_storm(key)
+        cursed = token in self._cursed_tokens
+        assert cursed or not self.provider.is_current(token), f"{key} was healthy, and is disabled: {reason}"
         if self._grant_of[token] in self._brought_back or token in self._erased:
             return  # who did not know that it was spent presented it, and has nothing to say but what it heard
-        if not revoked or token in self._successors:
+        assert self._told_dead[token] > 1, f"{key} is disabled, and nobody confirmed it: {reason}"
+        if not cursed and (not revoked or token in self._successors):
             assert reason.startswith("rotation_lost:"), f"we lost {key}, and say {reason}"
         if token not in self._unclear:
             assert reason.startswith("invalid_grant"), f"nothing of {key} was lost, and we say {reason}"
 
+    def _check_storm(self, key: AccountKey) -> None:
+        """So many accounts of one client may die between two of its successes, whoever judges them."""
+        if key in self._late:
+            self._late.discard(key)
+            return
+        died = self._died.setdefault(self._client_of(key.pool), set())
+        died.add(key)
+        assert len(died) < ACCOUNTS, f"a storm disables {sorted(died)}"
+
     def _check_arrived(self, token: str, process: CrashingProcess) -> None:
         """A refresh token that reached a process is on disk or in its memory, or something newer is."""
-        key = AccountKey.of("pool", token.rpartition("-of-")[2])
+        key = key_of(token.rpartition("-of-")[2])
         account = self.stored(key) if key in self._edits else None
         held = account.token.refresh_token if account is not None else None
         superseded = held is None or self._grant_of[held] != self._grant_of[token] or token in self._successors
@@ -277,7 +339,7 @@ class World:
 
     def _posted(self, flying: Flying) -> None:
         token = flying.refresh_token
-        key = AccountKey.of("pool", token.rpartition("-of-")[2])
+        key = key_of(token.rpartition("-of-")[2])
         account = self.stored(key)
         if self._grant_of[token] in self._brought_back:
             flight = flying.process.refresher._flights.get(key)
@@ -292,6 +354,8 @@ class World:
             pending = account.pending_refresh
             if pending is None or pending.fingerprint != fingerprint(token):
                 self._surprises.append(f"{key}: a POST without its intent on disk")
+            elif pending.rejected_at is not None and not pending.unanswered:
+                self._surprises.append(f"{key}: a confirmation without an intent of its own")
         newer = self._successors.get(token)
         holder = self._arrived.get(newer or "")
         if newer in self._on_disk or (holder is not None and not holder.dead):
@@ -305,10 +369,11 @@ class World:
     def calm_down(self) -> None:
         """Let all faults end, everything land, and whoever crashed start anew."""
         self.disk.trouble = None
+        self.cursed.clear()
         for number, process in enumerate(self.processes):
             process.files.step = None
             if process.dead:
-                self.start(number)
+                self.start(number, gateway=process.gateway)
         for _ in range(100):
             if not self.air and not any(process.busy for process in self.processes):
                 return
@@ -336,13 +401,16 @@ class World:
 
     def close(self) -> None:
         for process in self.processes:
-            self.run(process.refresher.aclose(), seconds=0)
+            self.run(process.aclose(), seconds=0)
         self.loop.close()
         shutil.rmtree(self.home)
 
     def _answer(self, flying: Flying, fate: Fate) -> Answer:
         if not reaches_the_provider(fate):
             return what_arrives(fate, None)
+        if flying.form["client_id"] in self.cursed:
+            self._cursed_tokens.add(flying.refresh_token)
+            return what_arrives(fate, Reply(status=400, body=b'{"error": "invalid_grant"}'))
         answer = self.provider(0, dict(flying.form))
         assert isinstance(answer, JSON)
         if answer.status == 200 and isinstance(answer.body, dict):
@@ -357,6 +425,11 @@ class World:
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if not isinstance(context.get("exception"), Crash):
             self._surprises.append(str(context))
+
+
+def key_of(name: str) -> AccountKey:
+    """Which account of that name there is."""
+    return AccountKey.of({"dave": "twin", "erin": "other", "frank": "other"}.get(name, "pool"), name)
 
 
 def pool_config(**settings: Any) -> PoolConfig:

@@ -145,11 +145,13 @@ def remove(session: Session, account: str, yes: bool, as_json: bool) -> None:  #
         tell(session.run(lambda operations: operations.remove(account)), as_json=as_json)
 
 
-def _verb(name: str, text: str, operation: Callable[[Operations, str], Awaitable[str]]) -> None:
+def _verb(
+    name: str, text: str, operation: Callable[[Operations, str], Awaitable[str]], metavar: str = "POOL/NAME"
+) -> None:
     """Add a verb that takes an account and answers a sentence."""
 
     @cli.command(name, help=text)
-    @_account_argument
+    @click.argument("account", metavar=metavar)
     @_json_option
     @click.pass_obj
     def verb(session: Session, account: str, as_json: bool) -> None:  # noqa: FBT001
@@ -158,7 +160,12 @@ def _verb(name: str, text: str, operation: Callable[[Operations, str], Awaitable
 
 
 _verb("pause", "Let an account serve nothing until it is resumed.", Operations.pause)
-_verb("resume", "Let a paused account serve again.", Operations.resume)
+_verb(
+    "resume",
+    "Let a paused account serve again; POOL alone: trust its client again after a storm of rejections.",
+    Operations.resume,
+    "POOL[/NAME]",
+)
 _verb("enable", "Take a disabled account back, if a refresh succeeds.", Operations.enable)
 _verb("refresh", "Fetch a new access token now.", Operations.refresh)
 for _tool in TOOLS:

@@ -86,7 +86,11 @@ class Story:
         self._narrator.step("Fail over", "Four more requests. The client does not notice:")
         served = self._request_all(4)
         expect(served == Counter({BOB: 4}), "Bob did not serve all of them")
-        self._narrator.say("Meanwhile in the gateway's log:")
+        self._narrator.say(
+            "Meanwhile in the gateway's log. Some providers say invalid_grant for things that pass, so Alice is out at "
+            "once, and the provider is asked a second time some seconds later:"
+        )
+        self._narrator.quote(self._stage.gateway.wait_for(f"Token refresh failed ({POOL}/{ALICE}): invalid_grant"))
         self._narrator.quote(self._stage.gateway.wait_for(f"Disabling account {POOL}/{ALICE} due to invalid_grant"))
 
     def _show_verdict(self) -> None:

@@ -74,7 +74,7 @@ class Commands:
 
     @command.command("authpool.resume")
     def resume(self, account: str) -> None:
-        """Let the paused POOL/NAME serve again."""
+        """Let the paused POOL/NAME serve again; POOL alone: trust its client again after a storm of rejections."""
         self._start(lambda operations: operations.resume(account))
 
     @command.command("authpool.enable")

@@ -1,7 +1,8 @@
 """Answering a refresh from what is there already: on disk, or in memory where the disk did not take it. Pure."""
 
 from authpool.account import Account
-from authpool.refresh.outcome import Dead, Gone, Outcome, Ready, Unavailable
+from authpool.confirmation import confirm_from
+from authpool.refresh.outcome import Dead, Gone, Outcome, Ready, Rejected, Unavailable
 
 ADOPT_MARGIN_SECONDS = 1.0
 
@@ -27,6 +28,9 @@ def from_successor(current: Account | None, now: float) -> Outcome:
         return Gone(detail="the account was removed")
     if current.disabled:
         return Dead(account=current)
+    rejected_at = current.rejected_at()
+    if rejected_at is not None:
+        return Rejected(account=current, confirm_at=confirm_from(rejected_at, now))
     if current.token.live(now, ADOPT_MARGIN_SECONDS):
         return Ready(account=current, posted=False)
     return Unavailable(detail="the credential was replaced meanwhile", cause="account", retry_after_seconds=0)

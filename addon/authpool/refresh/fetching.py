@@ -16,7 +16,7 @@ from authpool.errors import (
     TokenSourceError,
 )
 from authpool.refresh.adoption import from_successor
-from authpool.refresh.grant_request import without_secrets
+from authpool.refresh.grant_request import source_name, without_secrets
 from authpool.refresh.ledger import Ledger
 from authpool.refresh.outcome import Misconfigured, Outcome, Unavailable
 from authpool.refresh.sentencing import Sentencing
@@ -29,11 +29,6 @@ logger = logging.getLogger(__name__)
 
 FETCH_SECONDS = 60.0
 _TOKEN = re.compile(r"[\x21-\x7e]+")  # what can stand in a header as it is
-
-
-def source_name(pool: PoolConfig) -> str:
-    """Name a pool's token source where others have a token endpoint, or a client."""
-    return f"{pool.type} of pool {pool.name}"
 
 
 class Fetching:
@@ -58,7 +53,7 @@ class Fetching:
     ) -> Outcome:
         """Fetch, and write what was fetched before it is used. Nothing is spent, so there is no intent to write."""
         name = source_name(pool)
-        fault = self._clients.held_back(name, pool.name, self._clock.time())
+        fault = self._clients.held_back(name, pool.name)
         if fault is not None and not force:
             return Misconfigured(detail=fault.detail)
         try:
@@ -81,7 +76,7 @@ class Fetching:
         self, account: Account, pool: PoolConfig, name: str, reason: str, held: AsyncExitStack
     ) -> Outcome:
         try:
-            return await self._rules.condemn(account, pool, name, reason, lost=False, held=held)
+            return await self._rules.condemn(account, pool, name, reason, confirmed=True, lost=False, held=held)
         except SupersededError as superseded:
             return from_successor(superseded.current, self._clock.time())
 
@@ -89,7 +84,7 @@ class Fetching:
         """Fetch a token, and tell when it was asked for (Unix seconds). Raises TokenSourceError."""
         asked_at = self._clock.time()
         granted = await fetch_from(source, account, now=asked_at)
-        if self._clients.accepted(source_name(pool)) is not None:
+        if await self._clients.accepted(source_name(pool), account.key) is not None:
             logger.warning("Pool %s: its token source works again", pool.name)
         return granted, asked_at
 

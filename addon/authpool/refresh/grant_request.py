@@ -57,6 +57,11 @@ def client_name(url: str, pool: PoolConfig, account: Account) -> str:
     return f"{url} {client.client_id if client is not None else ''}"
 
 
+def source_name(pool: PoolConfig) -> str:
+    """Name a pool's token source where others have a token endpoint, or a client."""
+    return f"{pool.type} of pool {pool.name}"
+
+
 def without_secrets(text: str, account: Account, pool: PoolConfig) -> str:
     """Take out what was sent, in case the provider's description repeats it."""
     client = client_of(pool, account)

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Mapping
 
 from authpool.account import Account
-from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.config.discovery import EndpointResolver
 from authpool.refresh.grant_request import client_name
@@ -23,13 +22,11 @@ class Hearsay:
         clients: ClientWatch,
         pools: Callable[[], Mapping[str, PoolConfig]],
         resolver: EndpointResolver,
-        clock: Clock,
     ) -> None:
         self._lineage = lineage
         self._clients = clients
         self._pools = pools
         self._resolver = resolver
-        self._clock = clock
 
     def followed(self, before: Account, after: Account) -> None:
         """The store has `after` where it had `before`."""
@@ -39,12 +36,7 @@ class Hearsay:
         if pool is None or url is None:
             return
         client = client_name(url, pool, after)
-        if after.disabled and not before.disabled:
-            # Another gateway's verdict, no operator's; and not of a token that a gateway lost.
-            if (after.disabled_reason or "").startswith("invalid_grant"):
-                # By our clock: it was a moment ago, whatever time the other's clock wrote.
-                self._clients.rejected(client, after.key, self._clock.time())
-        elif _was_granted(before, after) and self._clients.accepted(client) is not None:
+        if _was_granted(before, after) and self._clients.heard(client, after.key) is not None:
             logger.warning("Pool %s: the token endpoint accepts the client again", pool.name)
 
 

@@ -1,17 +1,19 @@
 """What the refresh protocol writes: the intent, the new pair, the verdict; and what it does when the store refuses."""
 
 import logging
+import math
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from authpool.account import Account, AccountKey, PendingRefresh, fingerprint
 from authpool.clock import Clock
+from authpool.confirmation import confirm_from
 from authpool.errors import AuthpoolError, BrokenAccountError, StoreError
 from authpool.events import AccountEvent, Notify
 from authpool.refresh.late_writer import LateWriter
 from authpool.refresh.lineage import Lineage
-from authpool.refresh.outcome import Dead, Outcome, Ready
+from authpool.refresh.outcome import Dead, Outcome, Ready, Rejected
 from authpool.refresh.succession import SupersededError, if_still, succeed
 from authpool.refresh.verdict import Granted
 from authpool.store import Change, Store
@@ -21,6 +23,19 @@ logger = logging.getLogger(__name__)
 REMOVAL_SECONDS = 0.5
 ROTATION_LOST = "rotation_lost:"
 """So begins the reason of an account whose new refresh token never reached us."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """The intent as it is written; `account` is the record with it."""
+
+    account: Account
+    before: PendingRefresh | None = None
+    """What stood there before: a rejection that is to be confirmed, or an intent that was left over."""
+    cut_off: bool = False
+    """An earlier POST of the same token may have had no answer: the token may be spent."""
+    confirming: bool = False
+    """The same client's rejection of this token is on record: this is the second time."""
 
 
 class Ledger:
@@ -51,39 +66,89 @@ class Ledger:
         logger.warning("The record of %s held a spent refresh token again; its successor is put back", account.address)
         return stored or account
 
-    async def intend(self, account: Account) -> tuple[bool, Account]:
-        """Record durably that the refresh token is about to be spent.
-
-        Returns whether an earlier refresh of the same token was cut off, and the account as it is stored now.
-        """
+    async def intend(self, account: Account, client: str) -> "Intent":
+        """Record durably that the refresh token is about to be presented, by `client` (`GrantRequest.client`)."""
         refresh_token = account.token.refresh_token
         if refresh_token is None:
-            return False, account
-        mark = PendingRefresh(fingerprint=fingerprint(refresh_token), started_at=int(self._clock.time()))
-        cut_off = mark.fingerprint in {self._intents.get(account.key), self._lost.get(account.key)}
-        left_over = account.pending_refresh
-        if left_over is not None and left_over.fingerprint == mark.fingerprint:
-            self._intents[account.key] = mark.fingerprint  # an editor may take it out of the file yet
-            return True, account  # keep the older time: the token may have been spent from then on
-        stored = await self._store.update(
-            account.key, if_still(account, lambda current: replace(current, pending_refresh=mark))
-        )
-        self._intents[account.key] = mark.fingerprint
-        return cut_off, stored or account
+            return Intent(account=account)
+        spent = fingerprint(refresh_token)
+        before = account.pending()
+        unanswered = before is not None and (before.rejected_at is None or before.unanswered)
+        cut_off = unanswered or spent in {self._intents.get(account.key), self._lost.get(account.key)}
+        confirming = before is not None and before.rejected_at is not None and _is_of(before, client)
+        self._intents[account.key] = spent  # an editor may take it out of the file yet
+        if unanswered:  # keep the older time: the token may have been spent from then on
+            return Intent(account=account, before=before, cut_off=True, confirming=confirming)
+        mark = PendingRefresh(fingerprint=spent, started_at=int(self._clock.time()))
+        if before is not None:
+            mark = replace(before, started_at=mark.started_at, unanswered=True)
+        try:
+            stored = await self._store.update(
+                account.key, if_still(account, lambda current: replace(current, pending_refresh=mark))
+            )
+        except BaseException:
+            if not cut_off:
+                self._intents.pop(account.key, None)
+            raise
+        return Intent(account=stored or account, before=before, cut_off=cut_off, confirming=confirming)
 
-    async def withdraw(self, account: Account) -> None:
-        """The answer came and spent nothing: take the intent back, if it still stands."""
+    async def withdraw(self, account: Account, before: PendingRefresh | None = None) -> None:
+        """The answer came and spent nothing: what stood `before` the intent stands again."""
         self._intents.pop(account.key, None)
         try:
-            await self._store.update(
-                account.key,
-                if_still(
-                    account,
-                    lambda now: now if now.pending_refresh is None else replace(now, pending_refresh=None),
-                ),
-            )
+            await self._mark(account, before)
         except StoreError as error:
             logger.warning("The refresh intent of %s stays: %s", account.address, error)
+
+    async def reject(self, account: Account, client: str, *, lost: bool) -> Rejected:
+        """Note that the refresh token was rejected, for the first time: the account waits until that is confirmed.
+
+        `lost`: an answer to it had never arrived. Raises SupersededError.
+        """
+        now = self._clock.time()
+        spent = fingerprint(account.token.refresh_token or "")
+        mark = replace(
+            account.pending() or PendingRefresh(fingerprint=spent, started_at=int(now)),
+            rejected_at=math.ceil(now),
+            client=fingerprint(client),
+            unanswered=lost,
+        )
+        if not lost:
+            self._intents.pop(account.key, None)
+        waiting, stored = replace(account, pending_refresh=mark), True
+        try:
+            waiting = await self._mark(account, mark) or waiting
+        except (SupersededError, BrokenAccountError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, the account waits all the same
+            logger.error("That %s waits to be confirmed can't be written: %s", account.address, _told(error))
+            stored = False
+        logger.info(
+            "Account %s: invalid_grant; the token endpoint is asked once more before it counts", account.address
+        )
+        return Rejected(account=waiting, confirm_at=confirm_from(math.ceil(now), now), stored=stored)
+
+    async def spare(self, account: Account, *, lost: bool) -> None:
+        """The rejection says nothing of the account. Where an answer never arrived (`lost`), that stays on record."""
+        pending = account.pending()
+        left = None
+        if lost and pending is not None:
+            left = replace(pending, rejected_at=None, client=None, unanswered=False)
+        else:
+            self._intents.pop(account.key, None)
+        try:
+            await self._mark(account, left)
+        except StoreError as error:
+            logger.warning("The refresh intent of %s stays: %s", account.address, error)
+
+    async def _mark(self, account: Account, pending: PendingRefresh | None) -> Account | None:
+        return await self._store.update(
+            account.key,
+            if_still(
+                account,
+                lambda now: now if now.pending_refresh == pending else replace(now, pending_refresh=pending),
+            ),
+        )
 
     async def keep(self, account: Account, granted: Granted, asked_at: float, held: AsyncExitStack) -> Outcome:
         """Write the new pair, and only then let it be used."""
@@ -140,6 +205,8 @@ class Ledger:
             written = False
             self._late.write_later(stored, change, held)
         assert stored is not None  # noqa: S101 - the change never removes
+        if not lost:
+            self._intents.pop(account.key, None)
         self._note_lost(stored)
         logger.warning(
             "Disabling account %s due to %s: refresh token likely revoked or expired",
@@ -159,6 +226,10 @@ class Ledger:
         """A refresh token that a gateway lost stays lost, also when an editor takes that out of the file."""
         if (account.disabled_reason or "").startswith(ROTATION_LOST) and account.token.refresh_token is not None:
             self._lost[account.key] = fingerprint(account.token.refresh_token)
+
+
+def _is_of(pending: PendingRefresh, client: str) -> bool:
+    return pending.client in {None, fingerprint(client)}
 
 
 def _told(error: Exception) -> str:

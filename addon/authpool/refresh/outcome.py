@@ -23,6 +23,18 @@ class Dead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """`invalid_grant`, once: out of the rotation until it is confirmed, not before `confirm_at` (Unix seconds).
+
+    `stored` is False while the disk refuses to take that.
+    """
+
+    account: Account
+    confirm_at: float
+    stored: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
     """Not now. `cause` says whose fault it is; nothing was decided about the account.
 
@@ -50,4 +62,4 @@ class Gone:
     detail: str
 
 
-type Outcome = Ready | Dead | Unavailable | Misconfigured | Gone
+type Outcome = Ready | Dead | Rejected | Unavailable | Misconfigured | Gone

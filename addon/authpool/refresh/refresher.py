@@ -8,43 +8,37 @@ Each of these was needed: without the lock and the re-read, six processes that r
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
-from functools import partial
-from typing import Literal
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 
-from authpool.account import Account, AccountKey, clip_reason
+from authpool.account import Account, AccountKey
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.config.discovery import DiscoveryError, EndpointResolver
+from authpool.config.discovery import EndpointResolver
+from authpool.confirmation import LATEST_SECONDS
 from authpool.errors import BrokenAccountError, StoreError, UnknownAccountError
 from authpool.events import Notify
-from authpool.refresh.adoption import already_refreshed, from_memory, from_successor
 from authpool.refresh.asking import Asker
-from authpool.refresh.endpoint_watch import EndpointWatch, presenter
-from authpool.refresh.fetching import Fetching, source_name
-from authpool.refresh.grant_request import GrantRequest, grant_request, without_secrets
+from authpool.refresh.endpoint_watch import EndpointWatch
+from authpool.refresh.exchange import Exchange, Mode
+from authpool.refresh.fetching import Fetching
+from authpool.refresh.grant_request import GrantRequest, client_name, source_name
 from authpool.refresh.hearsay import Hearsay
 from authpool.refresh.late_writer import LateWriter
 from authpool.refresh.ledger import Ledger
 from authpool.refresh.lineage import Lineage
-from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
-from authpool.refresh.sentencing import Sentencing
+from authpool.refresh.outcome import Gone, Outcome, Ready, Rejected, Unavailable
+from authpool.refresh.sentencing import Everyone, Sentencing
 from authpool.refresh.storm import ClientWatch
-from authpool.refresh.succession import SupersededError
 from authpool.refresh.token_client import TokenEndpoint
-from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, SignInRequired, TryLater, Verdict
+from authpool.refresh.verdict import Verdict
 from authpool.store import Store
 from authpool.token_source import TokenSource
 
 logger = logging.getLogger(__name__)
 
-FLIGHTS_PER_ENDPOINT = 16
-LOCK_SECONDS = 30.0
-"""A flight waits so long for the account, so that those whose holder hangs do not take up every slot."""
-
-type _Mode = Literal["request", "probe", "force"]
-"""How far a flight may go: what is known to be down is asked by a probe when it is due, and by force at any time."""
+ROUNDS = 3
+"""So often a caller asks again that was answered with what it can't use: the token it brought, or a rejection."""
 
 
 class Refresher:
@@ -61,20 +55,20 @@ class Refresher:
         sources: Callable[[], Mapping[str, TokenSource]] = dict,
         notify: Notify = lambda event: None,
         settled: Callable[[AccountKey, Outcome], None] = lambda key, outcome: None,
-        news: Callable[[], Awaitable[None]] | None = None,
+        everyone: Everyone | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """`news` takes in what changed in the store, and tells it to `followed`: asked before a verdict."""
+        """`everyone` reads all accounts, and tells what changed to `followed`: asked before a verdict."""
         self._store = store
         self._resolver = resolver
         self._pools = pools
-        self._sources = sources
         self._clock = clock
         self._settled = settled
-        self._news = news or partial(asyncio.sleep, 0)
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._flights: dict[AccountKey, asyncio.Task[Outcome]] = {}
         self._forced: set[asyncio.Task[Outcome]] = set()
+        self._refused: dict[asyncio.Task[Outcome], str | None] = {}
+        """Which access token each flight does not hand back."""
         self._closing = False
         self._endpoints = EndpointWatch(self._rng)
         self._asker = Asker(endpoint, self._endpoints, clock, self._rng)
@@ -82,11 +76,24 @@ class Refresher:
         self.unwritten = self._late.get
         self._lineage = Lineage()
         self._ledger = Ledger(store, self._late, self._lineage, clock, notify)
-        self._clients = ClientWatch()
-        self._hearsay = Hearsay(self._lineage, self._clients, pools, resolver, clock)
-        self._rules = Sentencing(self._ledger, self._clients, self._news, clock)
+        self._clients = ClientWatch(store, clock)
+        self._hearsay = Hearsay(self._lineage, self._clients, pools, resolver)
+        self._rules = Sentencing(self._ledger, self._clients, everyone or _nobody, pools, resolver, clock)
         self.fetching = Fetching(self._ledger, self._clients, self._rules, pools, clock)
-        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._exchange = Exchange(
+            store=store,
+            resolver=resolver,
+            pools=pools,
+            sources=sources,
+            clock=clock,
+            endpoints=self._endpoints,
+            asker=self._asker,
+            late=self._late,
+            ledger=self._ledger,
+            clients=self._clients,
+            rules=self._rules,
+            fetching=self.fetching,
+        )
 
     async def refresh(
         self, account: Account, *, rejected: str | None = None, force: bool = False, probe: bool = False
@@ -95,26 +102,54 @@ class Refresher:
 
         Callers that come while a flight is under way share it, and may leave without ending it. `rejected` is an
         access token that an upstream refused: it will not be handed back. `force` asks the token endpoint whatever
-        is stored, disabled or held back. `probe`: this one may find out whether an endpoint that is down is back;
-        others are answered at once. `settled` hears of each flight once, before its callers. Raises nothing: what went
-        wrong is in the outcome.
+        is stored, disabled or held back, and waits until a rejection is confirmed. `probe`: this one may find out
+        whether an endpoint that is down is back; others are answered at once. `settled` hears of each flight once,
+        before its callers. Raises nothing: what went wrong is in the outcome.
         """
-        flight = self._under_way(account.key) if force else self._flights.get(account.key)
-        while force and flight is not None:  # that one may answer from what is stored: let it land, then ask
-            await asyncio.shield(flight)
-            flight = self._under_way(account.key)
-            if flight in self._forced:
-                break  # somebody who waited as well asks now
-        if flight is None and self._closing:
-            return Unavailable(detail="the gateway is stopping", cause="account")
-        if flight is None:
-            mode: _Mode = "force" if force else "probe" if probe else "request"
-            flight = asyncio.create_task(self._fly(account, rejected, mode), name=f"refresh {account.address}")
-            if not flight.done():  # an eager task factory may have run it to its end already
-                self._flights[account.key] = flight
-                self._forced.update([flight] if force else [])
-                flight.add_done_callback(lambda landed: self._forget(account.key, landed))
-        return await asyncio.shield(flight)
+        if not force:
+            return await self._share(account, rejected, "probe" if probe else "request")
+        outcome = await self._share(account, rejected, "force")
+        for _ in range(ROUNDS):
+            if not isinstance(outcome, Rejected):
+                break
+            wait = max(0.0, outcome.confirm_at - self._clock.time()) + self._rng.uniform(0, 1)
+            logger.warning(
+                "Account %s: invalid_grant; the token endpoint is asked once more in %.0f s, for some of them pass",
+                account.address,
+                wait,
+            )
+            await self._clock.sleep(min(wait, LATEST_SECONDS))
+            outcome = await self._share(account, rejected, "confirm")
+        return outcome
+
+    async def _share(self, account: Account, rejected: str | None, mode: Mode) -> Outcome:
+        """Join the flight under way, or begin one; again, where that one knew nothing of the token `rejected`."""
+        outcome: Outcome = Unavailable(detail="the gateway is stopping", cause="account")
+        for number in range(ROUNDS):
+            flight = self._flights.get(account.key) if number == 0 and mode != "force" else self._under_way(account.key)
+            while mode == "force" and flight is not None:  # that one may answer from what is stored: let it land first
+                await asyncio.shield(flight)
+                flight = self._under_way(account.key)
+                if flight in self._forced:
+                    break  # somebody who waited as well asks now
+            if flight is None and self._closing:
+                return outcome
+            flight = flight or self._begin(account, rejected, mode)
+            told = self._refused.get(flight, rejected)
+            outcome = await asyncio.shield(flight)
+            handed_back = isinstance(outcome, Ready) and outcome.account.token.access_token == rejected
+            if rejected is None or told == rejected or not handed_back:
+                break
+        return outcome
+
+    def _begin(self, account: Account, rejected: str | None, mode: Mode) -> "asyncio.Task[Outcome]":
+        flight = asyncio.create_task(self._fly(account, rejected, mode), name=f"refresh {account.address}")
+        if not flight.done():  # an eager task factory may have run it to its end already
+            self._flights[account.key] = flight
+            self._refused[flight] = rejected
+            self._forced.update([flight] if mode == "force" else [])
+            flight.add_done_callback(lambda landed: self._forget(account.key, landed))
+        return flight
 
     def _under_way(self, key: AccountKey) -> "asyncio.Task[Outcome] | None":
         """A flight that has not landed; to wait for one that has, and is not forgotten yet, would not even yield."""
@@ -123,6 +158,7 @@ class Refresher:
 
     def _forget(self, key: AccountKey, landed: "asyncio.Task[Outcome]") -> None:
         self._forced.discard(landed)
+        self._refused.pop(landed, None)
         if self._flights.get(key) is landed:
             del self._flights[key]
 
@@ -131,13 +167,30 @@ class Refresher:
 
     def fault(self, pool: str) -> str | None:
         """Why the refreshes of a pool's client are held back, for people; None when they are not."""
-        return self._clients.fault_of(pool)
+        config = self._pools().get(pool)
+        url = None if config is None else self._resolver.known_token_url(config)
+        own = [] if config is None or url is None else [client_name(url, config, Account(pool=pool, name=""))]
+        return self._clients.fault_of(pool, own)
+
+    async def recall(self) -> None:
+        """Take in which storms stand, as far as the store tells."""
+        with suppress(StoreError):  # what is known stands; before a verdict the store is asked again
+            await self._clients.recall()
+
+    async def end_storms(self, pool: PoolConfig, accounts: Collection[Account]) -> bool:
+        """Somebody says that a pool's clients are well: whether one was held back for a storm. Raises StoreError."""
+        await self.recall()
+        url = self._resolver.known_token_url(pool)
+        names = {source_name(pool)} if url is None else {client_name(url, pool, Account(pool=pool.name, name=""))}
+        names |= self._clients.clients_of(pool.name)
+        names |= {client_name(url, pool, account) for account in accounts if url is not None}
+        return any([await self._clients.end_storm(name) for name in sorted(names)])
 
     def endpoint_down(self, url: str) -> bool:
         return self._endpoints.down(url)
 
     def forget_faults(self) -> None:
-        """Somebody changed the configuration: ask the clients again."""
+        """Somebody changed the configuration: ask the clients again; a storm stands until one is accepted."""
         self._clients.forget()
 
     def loaded(self, account: Account) -> None:
@@ -171,7 +224,7 @@ class Refresher:
 
     # --- one flight -------------------------------------------------------------------------------------------
 
-    async def _fly(self, seen: Account, rejected: str | None, mode: _Mode) -> Outcome:
+    async def _fly(self, seen: Account, rejected: str | None, mode: Mode) -> Outcome:
         outcome = await self._outcome(seen, rejected, mode)
         if isinstance(outcome, Ready) and not outcome.posted:
             self._lineage.followed(seen, outcome.account)
@@ -181,9 +234,9 @@ class Refresher:
             logger.exception("What came of refreshing %s could not be applied", seen.address)
         return outcome
 
-    async def _outcome(self, seen: Account, rejected: str | None, mode: _Mode) -> Outcome:
+    async def _outcome(self, seen: Account, rejected: str | None, mode: Mode) -> Outcome:
         try:
-            return await self._refresh(seen, rejected, mode)
+            return await self._exchange.refresh(seen, rejected, mode)
         except (UnknownAccountError, BrokenAccountError):
             return Gone(detail="the account is gone or broken")
         except StoreError as error:
@@ -192,107 +245,17 @@ class Refresher:
             logger.exception("Refreshing %s failed unexpectedly", seen.address)
             return Unavailable(detail="unexpected error", cause="account")
 
-    async def _refresh(self, seen: Account, rejected: str | None, mode: _Mode) -> Outcome:
-        unwritten = self._late.get(seen.key)
-        if unwritten is not None:
-            return from_memory(unwritten, rejected, self._clock.time())
-        pool = self._pools().get(seen.pool)
-        if pool is None:
-            return Gone(detail="the pool is not configured any more")
-        if pool.type == "static":
-            return Unavailable(detail="a static credential can't be refreshed", cause="account")
-        try:
-            asked = self._sources().get(pool.name) or pool.token_url or (await self._resolver.resolve(pool)).token_url
-        except DiscoveryError as error:
-            return Unavailable(detail=str(error)) if error.transient else Misconfigured(detail=str(error))
-        if asked is None:
-            return Misconfigured(detail="no token_url is configured or discovered")
-        if isinstance(asked, str) and (held_back := self._held_back(asked, mode)) is not None:
-            return held_back
-        whom = asked if isinstance(asked, str) else source_name(pool)
-        slots = self._slots.setdefault(whom, asyncio.Semaphore(FLIGHTS_PER_ENDPOINT))
-        async with slots, AsyncExitStack() as held:
-            try:
-                async with asyncio.timeout(LOCK_SECONDS):
-                    await held.enter_async_context(self._store.lock(seen.key))
-            except TimeoutError:
-                return Unavailable(detail="another process holds the account and does not move on", cause="store")
-            if self._pools().get(seen.pool) == pool:
-                return await self._refresh_held(seen, rejected, pool, asked, held, mode)
-        return await self._refresh(seen, rejected, mode)  # reconfigured while we waited
-
-    async def _refresh_held(
-        self,
-        seen: Account,
-        rejected: str | None,
-        pool: PoolConfig,
-        asked: str | TokenSource,
-        held: AsyncExitStack,
-        mode: _Mode,
-    ) -> Outcome:
-        account = await self._ledger.read(seen.key)
-        if account.disabled and mode != "force":
-            return Dead(account=account)
-        if mode != "force" and already_refreshed(account, seen, rejected, self._clock.time()):
-            return Ready(account=account, posted=False)
-        if isinstance(asked, TokenSource):
-            return await self.fetching.refresh(account, asked, pool, held, force=mode == "force")
-        url = asked
-        if pool.type == "refresh_token" and account.token.refresh_token is None:
-            return Unavailable(detail="the account has no refresh token: re-add it", cause="account")
-        request = grant_request(pool, url, account)
-        fault = self._clients.held_back(request.client, pool.name, self._clock.time())
-        if fault is not None and mode != "force":
-            return Misconfigured(detail=fault.detail)
-        if (held_back := self._held_back(url, mode)) is not None:
-            return held_back
-        self._endpoints.begin(url, presenter(request))
-        try:
-            return await self._spend(account, pool, request, held)
-        finally:
-            self._endpoints.end(url, presenter(request))
-
-    def _held_back(self, url: str, mode: _Mode) -> Unavailable | None:
-        now = self._clock.monotonic()
-        return None if mode == "force" else self._endpoints.held_back(url, now, probe=mode == "probe")
-
-    async def _spend(self, account: Account, pool: PoolConfig, request: GrantRequest, held: AsyncExitStack) -> Outcome:
-        """Present the account's refresh token: intent, POST, and what the verdict asks for. Under the lock."""
-        outcome: Outcome
-        try:
-            cut_off, account = await self._ledger.intend(account)
-            asked_at = self._clock.time()
-            verdict, lost = await self.ask(request, pool)
-            reason = without_secrets(getattr(verdict, "reason", ""), account, pool)
-            match verdict:
-                case Granted():
-                    return await self._ledger.keep(account, verdict, asked_at, held)
-                case TryLater():
-                    wait = verdict.retry_after_seconds
-                    outcome = Unavailable(detail=verdict.detail, retry_after_seconds=wait, endpoint=request.url)
-                case _ if self._pools().get(account.pool) != pool:
-                    outcome = Unavailable(detail="the pool's configuration changed meanwhile", retry_after_seconds=1)
-                case ClientRejected():
-                    outcome = self._rules.fault(
-                        pool, request.client, f"the token endpoint rejects the client: {reason}"
-                    )
-                case GrantRejected() | SignInRequired() if pool.type == "client_credentials":
-                    outcome = Unavailable(detail=clip_reason(reason), cause="account")
-                case GrantRejected():
-                    outcome = await self._rules.condemn(
-                        account, pool, request.client, reason, lost=lost or cut_off, held=held
-                    )
-                case SignInRequired():
-                    outcome = await self._rules.condemn(account, pool, request.client, reason, lost=False, held=held)
-            if not (cut_off or lost):
-                await self._ledger.withdraw(account)
-        except SupersededError as superseded:
-            return from_successor(superseded.current, self._clock.time())
-        return outcome
-
     async def ask(self, request: GrantRequest, pool: PoolConfig) -> tuple[Verdict, bool]:
-        """POST a request, as `Asker.ask`; whoever calls this holds the account's lock, where there is an account."""
-        verdict, lost = await self._asker.ask(request, pool)
-        if isinstance(verdict, Granted) and self._clients.accepted(request.client) is not None:
-            logger.warning("Pool %s: the token endpoint accepts the client again", pool.name)
-        return verdict, lost
+        """POST a request, as `Asker.ask`; whoever calls this holds the account's lock, where there is an account.
+
+        Where it is granted, `accepted` is to be told once what was granted is safe.
+        """
+        return await self._asker.ask(request, pool)
+
+    async def accepted(self, request: GrantRequest, pool: PoolConfig) -> None:
+        """What was granted to `ask` is safe: nothing stands against its client any more."""
+        await self._exchange.accepted(request, pool)
+
+
+async def _nobody() -> Collection[Account]:
+    return ()

@@ -1,50 +1,117 @@
 """What is decided when a credential is refused: whose fault it is, and whether the account is disabled."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, suppress
 
-from authpool.account import Account, clip_reason
+from authpool.account import Account, clip_reason, fingerprint
+from authpool.client_record import Rejection
 from authpool.clock import Clock
 from authpool.config import PoolConfig
+from authpool.config.discovery import EndpointResolver
 from authpool.errors import StoreError
+from authpool.refresh.grant_request import client_name, source_name
 from authpool.refresh.ledger import Ledger
-from authpool.refresh.outcome import Dead, Misconfigured, Outcome
+from authpool.refresh.outcome import Dead, Misconfigured, Outcome, Unavailable
 from authpool.refresh.storm import WAY_OUT, ClientWatch
 
 logger = logging.getLogger(__name__)
+
+type Everyone = Callable[[], Awaitable[Collection[Account]]]
+"""Reads every account of the configured pools, as the store has them at that moment."""
 
 
 class Sentencing:
     """Applies the disable rules, for one refresher. `client` names who asked, as `GrantRequest.client` does."""
 
-    def __init__(self, ledger: Ledger, clients: ClientWatch, news: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clients: ClientWatch,
+        everyone: Everyone,
+        pools: Callable[[], Mapping[str, PoolConfig]],
+        resolver: EndpointResolver,
+        clock: Clock,
+    ) -> None:
         self._ledger = ledger
         self._clients = clients
-        self._news = news
+        self._everyone = everyone
+        self._pools = pools
+        self._resolver = resolver
         self._clock = clock
 
     async def condemn(
-        self, account: Account, pool: PoolConfig, client: str, reason: str, *, lost: bool, held: AsyncExitStack
+        self,
+        account: Account,
+        pool: PoolConfig,
+        client: str,
+        reason: str,
+        *,
+        confirmed: bool,
+        lost: bool,
+        held: AsyncExitStack,
     ) -> Outcome:
-        """Disable the account, when all the disable rules hold. Under its lock. Raises SupersededError."""
+        """Disable the account, when all the disable rules hold; a storm is judged before anything else.
+
+        `confirmed`: it is not the first time, or needs no second. `lost`: an answer to the refresh token never
+        arrived. Under the account's lock. Unless the outcome is Unavailable, what it means for the account is
+        written. Raises SupersededError.
+        """
         if account.disabled:  # it was asked by force, and is as dead as before
             return Dead(account=account)
-        with suppress(StoreError):  # other gateways on this home may have disabled accounts of this client just now
-            await self._news()
-        # What we lost ourselves is nobody's storm.
-        if not lost and self._clients.rejected(client, account.key, self._clock.time()):
-            return self.fault(
-                pool,
-                client,
-                f"several accounts of one client are rejected at once ({reason}): suspect the client; "
-                "no further account is disabled until one of them is accepted",
-            )
+        credential = account.token.refresh_token or account.token.access_token or ""
+        now = self._clock.time()
+        rejection = Rejection(account=account.key, fingerprint=fingerprint(credential), at=int(now))
+        try:
+            disabled = await self._disabled(client)
+            judge = self._clients.rejected if confirmed else self._clients.storms
+            storm = await judge(client, rejection, disabled)
+        except StoreError as error:  # who can't be counted must not be disabled: it may be one too many
+            return Unavailable(detail=str(error), cause="store")
+        if storm:
+            return await self._spare(account, pool, client, reason, lost=lost)
+        if not confirmed:
+            return await self._ledger.reject(account, client, lost=lost)
         return await self._ledger.condemn(account, reason, held, lost=lost)
 
-    def fault(self, pool: PoolConfig, client: str, detail: str) -> Misconfigured:
+    def reject_client(self, account: Account, pool: PoolConfig, client: str, detail: str) -> Outcome:
+        """The client was refused: its own fault, unless it was accepted for another account a moment ago."""
+        if self._clients.accepted_for_others(client, account.key):
+            return Unavailable(detail=clip_reason(detail), cause="account")
+        return self.fault(pool, client, detail)
+
+    async def spare(self, account: Account) -> None:
+        """The client is at fault: an account that waited to be confirmed does so no more. Raises SupersededError."""
+        pending = account.pending()
+        await self._ledger.spare(account, lost=pending is not None and pending.unanswered)
+
+    async def _spare(self, account: Account, pool: PoolConfig, client: str, reason: str, *, lost: bool) -> Outcome:
+        detail = clip_reason(
+            f"several accounts of one client are rejected at once ({reason}): suspect the client; "
+            "no further account is disabled until one of them is accepted"
+        )
+        with suppress(StoreError):  # then other processes find out by themselves
+            await self._clients.meet_storm(client, pool.name, detail)
+        await self._ledger.spare(account, lost=lost)
+        return self.fault(pool, client, detail, storm=True)
+
+    async def _disabled(self, client: str) -> list[Account]:
+        """The accounts of a client that are disabled, as far as the store can tell."""
+        accounts: Collection[Account] = ()
+        with suppress(StoreError):  # the client's own record counts all the same
+            accounts = await self._everyone()
+        return [account for account in accounts if account.disabled and self._client_of(account) == client]
+
+    def _client_of(self, account: Account) -> str | None:
+        pool = self._pools().get(account.pool)
+        if pool is None:
+            return None
+        url = self._resolver.known_token_url(pool)
+        return source_name(pool) if url is None else client_name(url, pool, account)
+
+    def fault(self, pool: PoolConfig, client: str, detail: str, *, storm: bool = False) -> Misconfigured:
         """No account is to blame: hold back the client for a while."""
         detail = clip_reason(detail)
-        if self._clients.blame(client, pool.name, detail, self._clock.time()):
+        if self._clients.blame(client, pool.name, detail, storm=storm):
             logger.error("Pool %s: %s; %s", pool.name, detail, WAY_OUT)
         return Misconfigured(detail=detail)

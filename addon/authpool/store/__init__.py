@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from authpool.account import Account, AccountKey, BrokenAccount
+from authpool.client_record import ClientRecord
 from authpool.config.config_table import ConfigTable
 
 type Record = Account | BrokenAccount
@@ -18,6 +19,9 @@ type Change = Callable[[Account | None], Account | None]
 
 Returning the very object it was given writes nothing. It may be called more than once, and must be pure.
 """
+
+type ClientChange = Callable[[ClientRecord | None], ClientRecord]
+"""Likewise, for what is known of a client; it is never removed."""
 
 
 class Store(Protocol):
@@ -51,6 +55,21 @@ class Store(Protocol):
 
         Raises BrokenAccountError when the record can't be read; with `replace_broken` the change starts from None
         instead, and the unreadable record is kept aside.
+        """
+
+    async def read_client(self, client: str) -> ClientRecord | None:
+        """Read what is known of a client, named as `GrantRequest.client` does; None: nothing. Cheap, when it is old.
+
+        A record that can't be read is answered as one with a storm (`broken_record`).
+        """
+
+    async def clients(self) -> Mapping[str, ClientRecord]:
+        """Read what is known of every client, by its name. Cheap, when nothing changed."""
+
+    async def update_client(self, client: str, change: ClientChange) -> ClientRecord:
+        """Read, change and write what is known of a client durably, as one step, in whichever process.
+
+        Returns what is stored afterwards.
         """
 
 

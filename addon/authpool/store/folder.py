@@ -17,11 +17,13 @@ from pathlib import Path
 
 from authpool import hookimpl
 from authpool.account import Account, AccountKey
+from authpool.client_record import ClientRecord
 from authpool.config.config_table import ConfigTable
 from authpool.errors import StoreUnavailableError, UnknownAccountError
-from authpool.store import Change, Record, StoreFactory
+from authpool.store import Change, ClientChange, Record, StoreFactory
 from authpool.store.account_name import ENCODED_BYTES, encode_name
 from authpool.store.atomic_file import FileOperations, unavailable
+from authpool.store.client_folder import ClientFolder
 from authpool.store.compare_and_set import change_account
 from authpool.store.kernel_lock import Run, hold, hold_short
 from authpool.store.pool_folder import PoolFolder, record_account
@@ -41,6 +43,7 @@ class FolderStore:
         self._run = run
         self._files = files or FileOperations()
         self._pools: dict[str, PoolFolder] = {}
+        self._clients = ClientFolder(folder, self._files)
         self._followed: tuple[str, ...] = ()
         self._gates: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -75,6 +78,18 @@ class FolderStore:
 
     async def update(self, key: AccountKey, change: Change, *, replace_broken: bool = False) -> Account | None:
         stored: Account | None = await self._run(self._update, key, change, replace_broken=replace_broken)
+        return stored
+
+    async def read_client(self, client: str) -> ClientRecord | None:
+        record: ClientRecord | None = await self._run(self._clients.read, client)
+        return record
+
+    async def clients(self) -> Mapping[str, ClientRecord]:
+        records: Mapping[str, ClientRecord] = await self._run(self._clients.read_all)
+        return records
+
+    async def update_client(self, client: str, change: ClientChange) -> ClientRecord:
+        stored: ClientRecord = await self._run(self._clients.update, client, change)
         return stored
 
     def path_of(self, key: AccountKey) -> Path | None:

@@ -23,12 +23,14 @@ from pathlib import Path
 import pytest
 
 from authpool.account import Account, AccountKey, Token
+from authpool.client_record import ClientRecord, Rejection
 from authpool.errors import UnknownAccountError
-from authpool.store import Store
+from authpool.store import ClientChange, Store
 
 ALICE = AccountKey.of("p", "alice")
 BOB = AccountKey.of("p", "bob")
 _SECONDS = 10.0
+_CLIENT = ClientRecord(client="c", extra={"label": "mine"})
 
 
 def _account(name: str = "alice", token: str = "first") -> Account:
@@ -146,6 +148,35 @@ class StoreConformance:
             assert {key.name for key in records} == set(names)
             assert all(isinstance(record, Account) for record in records.values())
         await writing
+
+    @pytest.mark.asyncio
+    async def test_what_is_known_of_clients_is_counted_by_everybody(self, store: Store, place: Path) -> None:
+        """From two processes' stores at once: no rejection is lost, and each of them reads all."""
+        stores = [store, self.open(place)]
+        assert await store.read_client("c") is None
+        assert dict(await store.clients()) == {}
+
+        def noted(number: int) -> ClientChange:
+            one = Rejection(account=AccountKey.of("p", f"user{number}"), fingerprint="00000000", at=number)
+            return lambda now: replace(now or _CLIENT, rejections=(*(now or _CLIENT).rejections, one))
+
+        await asyncio.gather(*(stores[number % 2].update_client("c", noted(number)) for number in range(20)))
+        for reader in (*stores, self.open(place)):
+            record = await reader.read_client("c")
+            assert record is not None
+            assert {one.at for one in record.rejections} == set(range(20))
+            assert record.extra["label"] == "mine"
+            assert dict(await reader.clients()) == {"c": record}
+            assert await reader.read_client("d") is None
+
+    @pytest.mark.asyncio
+    async def test_what_another_process_noted_of_a_client_is_read_at_once(self, store: Store, place: Path) -> None:
+        """However often it was read before."""
+        other = self.open(place)
+        for number in range(30):
+            stored = await other.update_client("c", lambda now, at=number: replace(now or _CLIENT, accepted_at=at))  # type: ignore[misc]
+            assert await store.read_client("c") == stored
+            assert dict(await store.clients()) == {"c": stored}
 
     @pytest.mark.asyncio
     async def test_a_lock_is_held_by_one_at_a_time(self, store: Store, place: Path) -> None:

@@ -65,6 +65,7 @@ class Operations:
         """Every account, by pool and name."""
         now = self._service.clock.time()
         members = await self._holdings.members(self._service.snapshot.config.pools.keys())
+        await self._service.refresher.recall()
         refresher, live = self._service.refresher, self._holdings.live
         return _sorted(_row(member, refresher, now, live=live) for member in members)
 
@@ -78,7 +79,12 @@ class Operations:
         return await self._switch(address, hold_back, paused=True)
 
     async def resume(self, address: str) -> str:
-        """Clear `proxy_disabled`, and end cooldowns: whoever resumes an account means it to serve."""
+        """Clear `proxy_disabled`, and end cooldowns: whoever resumes an account means it to serve.
+
+        With a pool's name alone: end the storm of the pool's clients, and let their refreshes go on.
+        """
+        if "/" not in address and address in self._service.snapshot.config.pools:
+            return await self._trust(address)
         now = self._service.clock.time()
 
         def held_back(account: Account) -> bool:
@@ -128,6 +134,14 @@ class Operations:
         )
         await self._holdings.follow()
         return f"Removed {removed.address}"
+
+    async def _trust(self, name: str) -> str:
+        pool = self._holdings.pool(name)
+        members = await self._holdings.members([name])
+        accounts = [member.record for member in members if isinstance(member.record, Account)]
+        if await self._service.refresher.end_storms(pool, accounts):
+            return f"The client of pool {name} is trusted again: what is rejected from now on counts anew"
+        return f"No account of pool {name} is held back for its client"
 
     async def _switch(self, address: str, switch: Callable[[Account], Account], *, paused: bool) -> str:
         before: Account | None = None

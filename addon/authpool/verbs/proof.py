@@ -68,6 +68,7 @@ class Prover:
         if rotated and token.refresh_token is not None:
             fresh = replace(credential, secret=None, refresh_token=token.refresh_token, access_token=token.access_token)
             kept = await asyncio.to_thread(self._keep, pool.name, fresh)
+        await self._refresher.accepted(request, pool)
         return Proof(token=token, granted=verdict, rotated=rotated, kept=kept)
 
 

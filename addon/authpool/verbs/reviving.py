@@ -5,7 +5,7 @@ import asyncio
 from authpool.account import Account
 from authpool.errors import RefusedError, StoreError, StoreUnavailableError
 from authpool.events import AccountEvent
-from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
+from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Rejected, Unavailable
 from authpool.report import timestamp
 from authpool.service import Service
 from authpool.verbs.holdings import Holdings
@@ -83,6 +83,8 @@ def explain(outcome: Outcome, *, was_disabled: bool) -> str:
             when = f", since {timestamp(since)}" if since is not None else ""
             reason = outcome.account.disabled_reason or "the refresh token is dead"
             return f"{state} ({reason}{when}). Sign in again and add the new refresh token with `authpool add`"
+        case Rejected():
+            return "invalid_grant, and nobody could be asked a second time yet whether it lasts: try again"
         case Unavailable():
             return f"no token now ({outcome.detail}). Nothing was decided about the account: try again"
         case Misconfigured():

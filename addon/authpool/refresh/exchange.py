@@ -1,0 +1,203 @@
+"""One refresh of one account: the lock, the re-read, the intent, the POST, and what the answer means."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Literal
+
+from authpool.account import Account, AccountKey, clip_reason, fingerprint
+from authpool.clock import Clock
+from authpool.config import PoolConfig
+from authpool.config.discovery import DiscoveryError, EndpointResolver
+from authpool.confirmation import confirm_from
+from authpool.refresh.adoption import already_refreshed, from_memory, from_successor
+from authpool.refresh.asking import Asker
+from authpool.refresh.endpoint_watch import EndpointWatch, presenter
+from authpool.refresh.fetching import Fetching
+from authpool.refresh.grant_request import GrantRequest, grant_request, source_name, without_secrets
+from authpool.refresh.late_writer import LateWriter
+from authpool.refresh.ledger import Ledger
+from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Rejected, Unavailable
+from authpool.refresh.sentencing import Sentencing
+from authpool.refresh.storm import ClientWatch
+from authpool.refresh.succession import SupersededError
+from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, SignInRequired, TryLater
+from authpool.store import Store
+from authpool.token_source import TokenSource
+
+logger = logging.getLogger(__name__)
+
+FLIGHTS_PER_ENDPOINT = 16
+LOCK_SECONDS = 30.0
+"""A flight waits so long for the account, so that those whose holder hangs do not take up every slot."""
+
+type Mode = Literal["request", "probe", "force", "confirm"]
+"""How far a flight may go: what is known to be down is asked by a probe when it is due, and by force at any time.
+
+To `confirm` is to force, unless somebody else has confirmed it already."""
+_FORCED = frozenset({"force", "confirm"})
+
+
+class Exchange:
+    """Exchanges the credential of an account for an access token, for one refresher."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        resolver: EndpointResolver,
+        pools: Callable[[], Mapping[str, PoolConfig]],
+        sources: Callable[[], Mapping[str, TokenSource]],
+        clock: Clock,
+        endpoints: EndpointWatch,
+        asker: Asker,
+        late: LateWriter,
+        ledger: Ledger,
+        clients: ClientWatch,
+        rules: Sentencing,
+        fetching: Fetching,
+    ) -> None:
+        self._store = store
+        self._resolver = resolver
+        self._pools = pools
+        self._sources = sources
+        self._clock = clock
+        self._endpoints = endpoints
+        self._asker = asker
+        self._late = late
+        self._ledger = ledger
+        self._clients = clients
+        self._rules = rules
+        self._fetching = fetching
+        self._slots: dict[str, asyncio.Semaphore] = {}
+
+    async def refresh(self, seen: Account, rejected: str | None, mode: Mode) -> Outcome:
+        """Get a live access token, as `Refresher.refresh`. Raises StoreError."""
+        unwritten = self._late.get(seen.key)
+        if unwritten is not None:
+            return from_memory(unwritten, rejected, self._clock.time())
+        pool = self._pools().get(seen.pool)
+        if pool is None:
+            return Gone(detail="the pool is not configured any more")
+        if pool.type == "static":
+            return Unavailable(detail="a static credential can't be refreshed", cause="account")
+        try:
+            asked = self._sources().get(pool.name) or pool.token_url or (await self._resolver.resolve(pool)).token_url
+        except DiscoveryError as error:
+            return Unavailable(detail=str(error)) if error.transient else Misconfigured(detail=str(error))
+        if asked is None:
+            return Misconfigured(detail="no token_url is configured or discovered")
+        if isinstance(asked, str) and (held_back := self._held_back(asked, mode)) is not None:
+            return held_back
+        whom = asked if isinstance(asked, str) else source_name(pool)
+        slots = self._slots.setdefault(whom, asyncio.Semaphore(FLIGHTS_PER_ENDPOINT))
+        async with slots, AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(LOCK_SECONDS):
+                    await held.enter_async_context(self._store.lock(seen.key))
+            except TimeoutError:
+                return Unavailable(detail="another process holds the account and does not move on", cause="store")
+            if self._pools().get(seen.pool) == pool:
+                return await self._refresh_held(seen, rejected, pool, asked, held, mode)
+        return await self.refresh(seen, rejected, mode)  # reconfigured while we waited
+
+    async def _refresh_held(
+        self,
+        seen: Account,
+        rejected: str | None,
+        pool: PoolConfig,
+        asked: str | TokenSource,
+        held: AsyncExitStack,
+        mode: Mode,
+    ) -> Outcome:
+        account = await self._ledger.read(seen.key)
+        if account.disabled and mode != "force":
+            return Dead(account=account)
+        waits = account.rejected_at() is not None
+        if mode != "force" and not waits and already_refreshed(account, seen, rejected, self._clock.time()):
+            return Ready(account=account, posted=False)
+        if isinstance(asked, TokenSource):
+            return await self._fetching.refresh(account, asked, pool, held, force=mode in _FORCED)
+        url = asked
+        if pool.type == "refresh_token" and account.token.refresh_token is None:
+            return Unavailable(detail="the account has no refresh token: re-add it", cause="account")
+        request = grant_request(pool, url, account)
+        if waits and (waiting := self._too_early(account, request)) is not None:
+            return waiting
+        fault = self._clients.held_back(request.client, pool.name)
+        if fault is not None and mode not in _FORCED:
+            if waits and fault.storm:
+                await self._rules.spare(account)
+            return Misconfigured(detail=fault.detail)
+        if (held_back := self._held_back(url, mode)) is not None:
+            return held_back
+        self._endpoints.begin(url, presenter(request))
+        try:
+            return await self._spend(account, pool, request, held)
+        finally:
+            self._endpoints.end(url, presenter(request))
+
+    def _held_back(self, url: str, mode: Mode) -> Unavailable | None:
+        now = self._clock.monotonic()
+        return None if mode in _FORCED else self._endpoints.held_back(url, now, probe=mode == "probe")
+
+    def _too_early(self, account: Account, request: GrantRequest) -> Rejected | None:
+        """An answer of another client is not to be waited for."""
+        pending = account.pending()
+        if pending is None or pending.rejected_at is None or pending.client not in {None, fingerprint(request.client)}:
+            return None
+        now = self._clock.time()
+        confirm_at = confirm_from(pending.rejected_at, now)
+        return Rejected(account=account, confirm_at=confirm_at) if now < confirm_at else None
+
+    async def _spend(self, account: Account, pool: PoolConfig, request: GrantRequest, held: AsyncExitStack) -> Outcome:
+        """Present the account's refresh token: intent, POST, and what the verdict asks for. Under the lock."""
+        outcome: Outcome
+        try:
+            intent = await self._ledger.intend(account, request.client)
+            account = intent.account
+            asked_at = self._clock.time()
+            verdict, lost = await self._asker.ask(request, pool)
+            reason = without_secrets(getattr(verdict, "reason", ""), account, pool)
+            match verdict:
+                case Granted():
+                    outcome = await self._ledger.keep(account, verdict, asked_at, held)
+                    await self.accepted(request, pool, account.key)
+                    return outcome
+                case TryLater():
+                    wait = verdict.retry_after_seconds
+                    outcome = Unavailable(detail=verdict.detail, retry_after_seconds=wait, endpoint=request.url)
+                case _ if self._pools().get(account.pool) != pool:
+                    outcome = Unavailable(detail="the pool's configuration changed meanwhile", retry_after_seconds=1)
+                case ClientRejected():
+                    detail = f"the token endpoint rejects the client: {reason}"
+                    outcome = self._rules.reject_client(account, pool, request.client, detail)
+                case GrantRejected() | SignInRequired() if pool.type == "client_credentials":
+                    outcome = Unavailable(detail=clip_reason(reason), cause="account")
+                case GrantRejected() | SignInRequired():
+                    person = isinstance(verdict, SignInRequired)  # nothing that passes, nor that was lost
+                    outcome = await self._rules.condemn(
+                        account,
+                        pool,
+                        request.client,
+                        reason,
+                        confirmed=person or intent.confirming,
+                        lost=not person and (lost or intent.cut_off),
+                        held=held,
+                    )
+                    if not (account.disabled or isinstance(outcome, Unavailable)):
+                        return outcome
+            if not (intent.cut_off or lost):
+                await self._ledger.withdraw(account, intent.before)
+        except SupersededError as superseded:
+            return from_successor(superseded.current, self._clock.time())
+        return outcome
+
+    async def accepted(self, request: GrantRequest, pool: PoolConfig, key: AccountKey | None = None) -> None:
+        """A request was granted: nothing stands against its client any more."""
+        try:
+            if await self._clients.accepted(request.client, key) is not None:
+                logger.warning("Pool %s: the token endpoint accepts the client again", pool.name)
+        except Exception:
+            logger.exception("That a client of pool %s was accepted could not be noted", pool.name)

@@ -1,0 +1,110 @@
+"""Whose fault it is when a client is refused, and who gets which answer of a refresh under way."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from authpool.refresh.outcome import Misconfigured, Outcome, Ready, Unavailable
+from support.clock import FakeClock
+from support.transport import Rig, reply
+
+REFUSED = reply(403, {"error": "unauthorized_client", "error_description": "not this one"})
+
+
+@pytest.fixture
+def rig(tmp_path: Path, clock: FakeClock) -> Rig:
+    return Rig(tmp_path / "accounts", clock)
+
+
+class TestAClientThatIsRefused:
+    async def test_for_one_account_only_is_that_accounts_trouble(self, rig: Rig) -> None:
+        """It was accepted for another a moment ago: the others go on being asked."""
+        alice, bob, carol = [await rig.add(name) for name in ("alice", "bob", "carol")]
+        assert isinstance(await rig.refresher.refresh(alice), Ready)
+        rig.transport.script.append(REFUSED)
+        outcome = await rig.refresher.refresh(bob)
+        assert isinstance(outcome, Unavailable)
+        assert outcome.cause == "account"
+        assert "unauthorized_client" in outcome.detail
+        assert rig.refresher.fault("pool") is None
+        assert isinstance(await rig.refresher.refresh(carol), Ready)
+        assert rig.stored("bob").pending_refresh is None
+
+    async def test_for_the_same_account_is_its_own(self, rig: Rig) -> None:
+        """That it was accepted for this one before says nothing."""
+        alice = await rig.add()
+        assert isinstance(await rig.refresher.refresh(alice), Ready)
+        rig.transport.script.append(REFUSED)
+        assert isinstance(await rig.refresher.refresh(alice, force=True), Misconfigured)
+
+    async def test_ten_minutes_later_it_is_its_own_again(self, rig: Rig) -> None:
+        """Nobody knows by then."""
+        alice, bob = await rig.add(), await rig.add("bob")
+        assert isinstance(await rig.refresher.refresh(alice), Ready)
+        await rig.clock.advance(601)
+        rig.transport.script.append(REFUSED)
+        assert isinstance(await rig.refresher.refresh(bob), Misconfigured)
+
+    async def test_what_another_process_was_granted_counts(self, rig: Rig) -> None:
+        """As soon as the store tells."""
+        alice, bob = await rig.add(), await rig.add("bob")
+        granted = await rig.process().refresh(alice)
+        assert isinstance(granted, Ready)
+        rig.refresher.followed(alice, granted.account)
+        rig.transport.script.append(REFUSED)
+        assert isinstance(await rig.refresher.refresh(bob), Unavailable)
+
+
+class TestARefusedToken:
+    async def test_a_caller_does_not_get_it_from_a_flight_that_ignores_it(self, rig: Rig) -> None:
+        """Who brings a token that was refused asks again when the flight under way hands it back, and so do others."""
+        account = await rig.add()
+        refused = "refused-by-the-upstream"
+        gate = asyncio.Event()
+        rig.transport.meanwhile = gate.wait
+        rig.transport.script.append(
+            reply(200, {"access_token": refused, "refresh_token": account.token.refresh_token, "expires_in": 60})
+        )
+        first = asyncio.ensure_future(rig.refresher.refresh(account))
+        await rig.clock.settle()
+        callers = [asyncio.ensure_future(rig.refresher.refresh(account, rejected=refused)) for _ in range(50)]
+        await rig.clock.settle()
+        assert len(rig.transport.posts) == 1
+        gate.set()
+        assert _token(await first) == refused
+        outcomes = await asyncio.gather(*callers)
+        assert len({_token(outcome) for outcome in outcomes}) == 1
+        assert _token(outcomes[0]) != refused
+        assert len(rig.transport.posts) == 2
+
+    async def test_a_provider_that_gives_it_again_is_not_asked_for_ever(self, rig: Rig) -> None:
+        """One flight that knew of it is enough."""
+        account = await rig.add()
+        again = reply(200, {"access_token": "same", "refresh_token": account.token.refresh_token, "expires_in": 60})
+        rig.transport.script.extend([again] * 9)
+        gate = asyncio.Event()
+        rig.transport.meanwhile = gate.wait
+        first = asyncio.ensure_future(rig.refresher.refresh(account))
+        await rig.clock.settle()
+        callers = [asyncio.ensure_future(rig.refresher.refresh(account, rejected="same")) for _ in range(20)]
+        await rig.clock.settle()
+        gate.set()
+        await asyncio.gather(first, *callers)
+        assert len(rig.transport.posts) == 2
+
+    async def test_callers_with_different_ones_come_to_an_end(self, rig: Rig) -> None:
+        """Each of them asks at most a few times."""
+        account = await rig.add()
+        again = reply(200, {"access_token": "a", "refresh_token": account.token.refresh_token, "expires_in": 60})
+        rig.transport.script.extend([again] * 50)
+        callers = [
+            asyncio.ensure_future(rig.refresher.refresh(account, rejected=rejected)) for rejected in "abababababab"
+        ]
+        await asyncio.gather(*callers)
+        assert len(rig.transport.posts) <= 4
+
+
+def _token(outcome: Outcome) -> str | None:
+    assert isinstance(outcome, Ready)
+    return outcome.account.token.access_token
