@@ -202,9 +202,13 @@ class Refresher:
         if pool.type == "static":
             return Unavailable(detail="a static credential can't be refreshed", cause="account")
         try:
-            asked = self._sources().get(pool.name) or pool.token_url or (await self._resolver.resolve(pool)).token_url
+            asked = (
+                self._sources().get(pool.name) or pool.token_url or (await self._resolver.resolve(pool, mode)).token_url
+            )
         except DiscoveryError as error:
-            return Unavailable(detail=str(error)) if error.transient else Misconfigured(detail=str(error))
+            wait = error.retry_after_seconds
+            later = Unavailable(detail=str(error), retry_after_seconds=wait, asked=wait is None)
+            return later if error.transient else Misconfigured(detail=str(error))
         if asked is None:
             return Misconfigured(detail="no token_url is configured or discovered")
         if isinstance(asked, str) and (held_back := self._held_back(asked, mode)) is not None:
