@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -33,7 +34,15 @@ from authpool.refresh.sentencing import Sentencing
 from authpool.refresh.storm import ClientWatch
 from authpool.refresh.succession import SupersededError
 from authpool.refresh.token_client import TokenEndpoint
-from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, SignInRequired, TryLater, Verdict
+from authpool.refresh.verdict import (
+    ClientRejected,
+    Granted,
+    GrantRejected,
+    PartlyGranted,
+    SignInRequired,
+    TryLater,
+    Verdict,
+)
 from authpool.store import Store
 from authpool.token_source import TokenSource
 
@@ -252,7 +261,13 @@ class Refresher:
             return held_back
         self._endpoints.begin(url, presenter(request))
         try:
-            return await self._spend(account, pool, request, held)
+            outcome = await self._spend(account, pool, request, held)
+            renewed = outcome.account if isinstance(outcome, Unavailable) else None
+            if renewed is not None and self._late.get(seen.key) is None:  # once; then when it is due again
+                outcome = await self._spend(renewed, pool, grant_request(pool, url, renewed), held)
+                if isinstance(outcome, Unavailable) and outcome.account is None:
+                    outcome = replace(outcome, account=renewed)
+            return outcome
         finally:
             self._endpoints.end(url, presenter(request))
 
@@ -269,7 +284,7 @@ class Refresher:
             verdict, lost = await self.ask(request, pool)
             reason = without_secrets(getattr(verdict, "reason", ""), account, pool)
             match verdict:
-                case Granted():
+                case Granted() | PartlyGranted():
                     return await self._ledger.keep(account, verdict, asked_at, held)
                 case TryLater():
                     wait = verdict.retry_after_seconds
@@ -297,6 +312,6 @@ class Refresher:
     async def ask(self, request: GrantRequest, pool: PoolConfig) -> tuple[Verdict, bool]:
         """POST a request, as `Asker.ask`; whoever calls this holds the account's lock, where there is an account."""
         verdict, lost = await self._asker.ask(request, pool)
-        if isinstance(verdict, Granted) and self._clients.accepted(request.client) is not None:
+        if isinstance(verdict, Granted | PartlyGranted) and self._clients.accepted(request.client) is not None:
             logger.warning("Pool %s: the token endpoint accepts the client again", pool.name)
         return verdict, lost
