@@ -156,6 +156,15 @@ def test_requests_do_not_ask_for_what_did_not_come(play: Callable[..., Play]) ->
     assert len(one.endpoint.posts) - asked <= 6
 
 
+def test_a_provider_that_gives_a_new_token_only_at_the_end_is_asked_then(play: Callable[..., Play]) -> None:
+    """Nobody waits longer than for the answer."""
+    one = play(renew_seconds=1)
+    pass_seconds(one, LIFETIME + 0.5)
+    assert one.endpoint.number == 1
+    assert one.state is State.READY
+    assert len(one.endpoint.posts) <= 12
+
+
 def test_a_token_that_is_over_and_given_again_is_not_served(play: Callable[..., Play]) -> None:
     """Until there is another one the account cools, and the pauses grow up to the longest."""
     one = play(renew_seconds=-120)

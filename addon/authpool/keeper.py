@@ -32,7 +32,7 @@ STALE_SHARE = 0.5
 """Of what is left of a token that a refresh did not replace, so much passes before the next one: a few tries in all,
 and one of them shortly before the end."""
 STALE_SECONDS = 1.0
-"""But no less than this."""
+"""With less than twice this left the next one is at the end: some providers give a new token only then."""
 LOOK_SECONDS = 15.0
 """So often the wall clock is looked at: it may have been put forward or back."""
 CLOCK_STEP_SECONDS = 2.0
@@ -135,7 +135,8 @@ class Keeper:
         if not failures:
             logger.info("The token endpoint gave %s the access token that it had: it is asked again", account.address)
         if left > 0:
-            member.retry_at = now + max(STALE_SECONDS, left * STALE_SHARE * self._rng.uniform(0.8, 1.0))
+            share = 1.0 if left <= 2 * STALE_SECONDS else STALE_SHARE * self._rng.uniform(0.8, 1.0)
+            member.retry_at = now + left * share
             return
         member.retry_at = now + min(BACKOFF_SECONDS[1], BACKOFF_SECONDS[0] * 2.0 ** min(failures, 10))
         pool.cool(account.key, member.retry_at, "the token endpoint gives a token that is over")

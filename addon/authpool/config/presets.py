@@ -43,8 +43,9 @@ _GOOGLE = Preset(
 # `common` serves apps for any tenant; others name theirs:
 # issuer = "https://login.microsoftonline.com/TENANT-ID/v2.0". The numbers in error_codes may change:
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
-# These come as invalid_grant and pass, as that page says of each. They stand in the description as AADSTS50196, and
-# in error_codes as 50196.
+# These pass by themselves, by what that page calls them, although they may come as invalid_grant. They stand in the
+# description as AADSTS50196 and in error_codes as 50196. For 50196 see
+# https://learn.microsoft.com/entra/msal/dotnet/advanced/exceptions/confidential-client-troubleshoot (throttling)
 _PASSING_AT_ENTRA = {
     f"{prefix}{number}": standard
     for number, standard in {
