@@ -269,7 +269,7 @@ MISTAKES = [
         pool('preset = "zzz"'),
         "pools.x.preset",
         "there is no such preset.",
-        "There are: google, microsoft, github_app, gitlab, okta, auth0, slack.",
+        "There are: google, microsoft, github_app, gitlab, okta, auth0, slack, salesforce.",
     ),
     (pool('rotation = ""'), "pools.x.rotation", "is empty.", "Fill it in, or remove the line."),
     # pool names

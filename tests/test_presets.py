@@ -19,7 +19,7 @@ def read_pool(home: Path, lines: str) -> PoolConfig:
 
 def test_there_is_a_preset_for_each_provider_of_the_contract() -> None:
     """The names are part of the configuration format."""
-    assert set(PRESETS) == {"google", "microsoft", "github_app", "gitlab", "okta", "auth0", "slack"}
+    assert set(PRESETS) == {"google", "microsoft", "github_app", "gitlab", "okta", "auth0", "slack", "salesforce"}
 
 
 def test_a_preset_has_no_place_for_a_client() -> None:

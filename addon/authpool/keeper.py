@@ -3,7 +3,9 @@
 import asyncio
 import heapq
 import logging
+import math
 import random
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 
 from authpool.account import Account, AccountKey
@@ -16,7 +18,7 @@ from authpool.refresh.refresher import Refresher
 logger = logging.getLogger(__name__)
 
 BACKGROUND_FLIGHTS = 8
-"""Half of what one token endpoint is asked at a time at most: requests find room beside them."""
+"""Of each token endpoint: half of what it is asked at a time at most, so that requests find room beside them."""
 JITTER = 0.2
 """An account is taken up to this share of its lead earlier, so that accounts added together do not stay together."""
 BACKOFF_SECONDS = (1.0, 15.0)
@@ -27,6 +29,11 @@ LOOKS_PER_SECOND = 10.0
 WAKES_PER_SECOND = 50.0
 """When a token endpoint is back, those who waited come at this rate, the first to expire first."""
 HOPELESS_BACKOFF_SECONDS = 300.0
+STALE_SHARE = 0.5
+"""Of what is left of a token that a refresh did not replace, so much passes before the next one: a few tries in all,
+and one of them shortly before the end."""
+STALE_SECONDS = 1.0
+"""With less than twice this left the next one is at the end: some providers give a new token only then."""
 LOOK_SECONDS = 15.0
 """So often the wall clock is looked at: it may have been put forward or back."""
 CLOCK_STEP_SECONDS = 2.0
@@ -50,7 +57,10 @@ class Keeper:
         self._due: list[tuple[float, AccountKey]] = []
         self._planned: dict[AccountKey, float] = {}
         self._woken = asyncio.Event()
-        self._slots = asyncio.Semaphore(BACKGROUND_FLIGHTS)
+        self._queues: dict[str, deque[AccountKey]] = {}
+        """Who is due, and waits until fewer are asking the same token endpoint; by that endpoint."""
+        self._queued: set[AccountKey] = set()
+        self._under_way: Counter[str] = Counter()
         self._flights: set[asyncio.Task[None]] = set()
         self._wall_offset = clock.time() - clock.monotonic()
         self._store_trouble = False
@@ -68,8 +78,10 @@ class Keeper:
                     at, key = heapq.heappop(self._due)
                     if self._planned.get(key) == at:  # else it was planned anew since
                         del self._planned[key]
-                        await self._start(key)
+                        self._enqueue(key)
         finally:
+            self._queues.clear()
+            self._queued.clear()
             for flight in self._flights:
                 flight.cancel()
             await asyncio.gather(*self._flights, return_exceptions=True)
@@ -95,9 +107,7 @@ class Keeper:
             case Ready():
                 if outcome.posted:
                     self._tell_of_the_store("")
-                member = pool.put(outcome.account)
-                member.failures, member.retry_at = 0, 0.0
-                pool.warm(key)
+                self._take_in(pool, outcome.account)
             case Dead():
                 pool.condemn(outcome.account, stored=outcome.stored)
             case Rejected():
@@ -118,11 +128,37 @@ class Keeper:
             member.failures += 1
             member.retry_at = self._clock.time() + self._backoff(member.failures, Unavailable(detail="", cause="store"))
 
+    def _take_in(self, pool: Pool, account: Account) -> None:
+        """Let an account serve with its token; where that is the one that was to be replaced, come again later."""
+        before = pool.get(account.key)
+        failures = 0 if before is None else before.failures
+        member = pool.put(account)
+        pool.warm(account.key)
+        now = self._clock.time()
+        member.retry_at = 0.0
+        if (self._due_at(member) or math.inf) > now:
+            member.failures = 0
+            return
+        # The provider gives the same token until it ends: asking at once, and again, would bring nothing else.
+        left = (account.token.expires_at or now) - now
+        member.failures = failures + 1
+        if not failures:
+            logger.info("The token endpoint gave %s the access token that it had: it is asked again", account.address)
+        if left > 0:
+            share = 1.0 if left <= 2 * STALE_SECONDS else STALE_SHARE * self._rng.uniform(0.8, 1.0)
+            member.retry_at = now + left * share
+            return
+        member.retry_at = now + min(BACKOFF_SECONDS[1], BACKOFF_SECONDS[0] * 2.0 ** min(failures, 10))
+        pool.cool(account.key, member.retry_at, "the token endpoint gives a token that is over")
+
     def _postpone(self, pool: Pool, key: AccountKey, outcome: Unavailable | Misconfigured) -> None:
         member = pool.get(key)
         if member is None or not isinstance(member.record, Account):
             return
         now = self._clock.time()
+        if isinstance(outcome, Unavailable) and outcome.account is not None:
+            failures = member.failures
+            pool.put(outcome.account).failures = failures  # a new credential, and no better off for it
         if isinstance(outcome, Unavailable) and not outcome.asked:
             member.failures = max(1, member.failures)
             spread = 1.0 + len(self._waiting.get(outcome.endpoint or "", ())) / LOOKS_PER_SECOND
@@ -226,18 +262,41 @@ class Keeper:
             sleep.cancel()
             woken.cancel()
 
-    async def _start(self, key: AccountKey) -> None:
-        await self._slots.acquire()
-        flight = asyncio.create_task(self._refresh(key), name=f"keep {key}")
-        if not flight.done():
-            self._flights.add(flight)
-            flight.add_done_callback(self._flights.discard)
+    def _enqueue(self, key: AccountKey) -> None:
+        if key in self._queued:
+            return
+        self._queued.add(key)
+        endpoint = self._endpoint_of(key.pool)
+        self._queues.setdefault(endpoint, deque()).append(key)
+        self._start(endpoint)
 
-    async def _refresh(self, key: AccountKey) -> None:
+    def _endpoint_of(self, name: str) -> str:
+        """Name whom a pool's refreshes ask, so that those who wait for one do not hold up the others."""
+        pool = self._pools().get(name)
+        return (pool.config.token_url or pool.config.issuer if pool is not None else None) or f"pool {name}"
+
+    def _start(self, endpoint: str) -> None:
+        """Begin as many refreshes of those that wait for an endpoint as may be under way there."""
+        queue = self._queues.get(endpoint)
+        while queue and self._under_way[endpoint] < BACKGROUND_FLIGHTS:
+            key = queue.popleft()
+            self._queued.discard(key)
+            self._under_way[endpoint] += 1
+            flight = asyncio.create_task(self._refresh(key, endpoint), name=f"keep {key}")
+            if not flight.done():
+                self._flights.add(flight)
+                flight.add_done_callback(self._flights.discard)
+        if not queue:
+            self._queues.pop(endpoint, None)
+
+    async def _refresh(self, key: AccountKey, endpoint: str) -> None:
         try:
             pool = self._pools().get(key.pool)
             member = pool.get(key) if pool is not None else None
             if member is not None and isinstance(member.record, Account):
                 await self._refresher.refresh(member.record, probe=True)
         finally:
-            self._slots.release()
+            self._under_way[endpoint] -= 1
+            if not self._under_way[endpoint]:
+                del self._under_way[endpoint]
+            self._start(endpoint)

@@ -9,8 +9,9 @@ fields of their own), and the `X-RateLimit-*` fields of the services that came b
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
+
+from authpool.http_date import http_date
 
 type Header = Callable[[str], str | None]
 """The value of an answer's header by its name, in any case; None when it is absent."""
@@ -48,16 +49,10 @@ def retry_after(header: Header, now: float) -> float | None:
     if re.fullmatch(r"\d{1,9}", text):
         return now + min(float(text), _LONGEST_SECONDS)
     try:
-        at = _date(text) if text else None
+        at = http_date(text) if text else None
     except (ValueError, OverflowError):
         return None
     return None if at is None else min(max(at, now), now + _LONGEST_SECONDS)
-
-
-def _date(text: str) -> float:
-    """Read an HTTP date; one that names no zone (asctime's form) is GMT (RFC 9110 §5.6.7)."""
-    at = parsedate_to_datetime(text)
-    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
 def quota_of(header: Header, now: float) -> Quota | None:
@@ -124,7 +119,7 @@ def _reset(text: str | None, now: float) -> float | None:
         at = now + sum(float(value) * _UNIT_SECONDS[unit] for value, unit in _SPAN.findall(text))  # `1m30s`
     else:
         try:
-            at = datetime.fromisoformat(text).timestamp() if _ISO_DATE.match(text) else _date(text)
+            at = datetime.fromisoformat(text).timestamp() if _ISO_DATE.match(text) else http_date(text)
         except (ValueError, OverflowError):
             return None
     return min(max(at, now), now + _LONGEST_SECONDS)

@@ -91,7 +91,7 @@ class Service:
         self._own_client = TokenClient() if endpoint is None else None
         self.endpoint: TokenEndpoint = endpoint or self._own_client  # type: ignore[assignment]
         self.store = store or self.plugins.store(config.gateway, home)
-        self.resolver = EndpointResolver(fetcher(self.endpoint))
+        self.resolver = EndpointResolver(fetcher(self.endpoint), self.clock)
         self.refresher = Refresher(
             store=self.store,
             endpoint=self.endpoint,
@@ -199,6 +199,7 @@ class Service:
             sources=sources,
             classifier=self.plugins.classifier(),
         )
+        self.resolver.ask_ahead(config.pools.values())
         if not pools:
             logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
         for pool in pools.values():

@@ -1,5 +1,6 @@
 """What may become of a POST to a token endpoint."""
 
+import json
 from collections.abc import Mapping
 from typing import Literal
 
@@ -7,15 +8,18 @@ from authpool.refresh.verdict import Answer, NotSent, Reply, ReplyLost
 
 type Fate = Literal[
     "answer", "not_sent", "redirect", "client_rejected",
-    "lost_before", "lost_after", "unavailable_before", "unavailable_after", "html_before", "html_after", "cut_after",
+    "unavailable", "lost_before", "lost_after", "gateway_before", "gateway_after", "html_before", "html_after",
+    "cut_after", "alone_after",
 ]  # fmt: skip
 """`after`: the provider did what it was asked for, and may have rotated."""
 
-CLEAR: frozenset[Fate] = frozenset({"answer", "not_sent", "redirect", "client_rejected"})
+CLEAR: frozenset[Fate] = frozenset({"answer", "not_sent", "redirect", "client_rejected", "unavailable"})
 """After these it is known whether the refresh token was spent."""
+ARRIVES: frozenset[Fate] = frozenset({"answer", "alone_after"})
+"""The provider's refresh token reaches the process, with an access token or alone."""
 
 _HTML = Reply(status=200, body=b"<!doctype html><title>Sign in to the network</title>")
-_UNAVAILABLE = Reply(status=503, body=b'{"error": "invalid_grant"}')
+_GATEWAY = Reply(status=504, body=b'{"error": "invalid_grant"}')
 _LOST = ReplyLost(detail="time-out")
 _ANSWERS: Mapping[Fate, Answer] = {
     "not_sent": NotSent(detail="no connection"),
@@ -23,8 +27,9 @@ _ANSWERS: Mapping[Fate, Answer] = {
     "client_rejected": Reply(status=401, body=b'{"error": "invalid_client"}'),
     "lost_before": _LOST,
     "lost_after": _LOST,
-    "unavailable_before": _UNAVAILABLE,
-    "unavailable_after": _UNAVAILABLE,
+    "unavailable": Reply(status=503, body=b'{"error": "invalid_grant"}'),
+    "gateway_before": _GATEWAY,
+    "gateway_after": _GATEWAY,
     "html_before": _HTML,
     "html_after": _HTML,
 }
@@ -39,4 +44,7 @@ def what_arrives(fate: Fate, answer: Reply | None) -> Answer:
     if fate in _ANSWERS:
         return _ANSWERS[fate]
     assert answer is not None
-    return answer if fate == "answer" else Reply(status=200, body=answer.body[: len(answer.body) // 2])
+    if fate == "alone_after" and answer.status == 200:
+        token = json.loads(answer.body)["refresh_token"]
+        return Reply(status=200, body=json.dumps({"refresh_token": token}).encode())
+    return answer if fate in ARRIVES else Reply(status=200, body=answer.body[: len(answer.body) // 2])

@@ -28,7 +28,7 @@ from authpool.store.account_file import parse_account
 from authpool.store.folder import FolderStore
 from support.answers import JSON
 from support.crashing_process import Crash, CrashingProcess, Disk, Flying, inline
-from support.fates import CLEAR, Fate, reaches_the_provider, what_arrives
+from support.fates import ARRIVES, CLEAR, Fate, reaches_the_provider, what_arrives
 from support.rotating_provider import RotatingProvider
 from support.virtual_time import VirtualClock, VirtualTimeLoop
 
@@ -126,9 +126,11 @@ class World:
     def land(self, flying: Flying, fate: Fate, *, crash: bool = False) -> None:
         """Let a POST come to its end; with `crash` its process dies before it hears of it."""
         self.air.remove(flying)
-        if crash or fate not in CLEAR:
-            self._unclear.add(flying.refresh_token)
         answer = self._answer(flying, fate)
+        # What was presented, alone in the answer, tells no more than an answer that was lost.
+        clear = fate in CLEAR or (fate in ARRIVES and _refresh_token(answer) != flying.refresh_token)
+        if crash or not clear:
+            self._unclear.add(flying.refresh_token)
         if crash:
             self.kill(flying.process)
             return
@@ -138,6 +140,8 @@ class World:
             self._accepted(flying.form["client_id"])
         if isinstance(answer, Reply) and fate == "answer" and answer.status == 200:
             self._arrived[json.loads(answer.body)["refresh_token"]] = flying.process
+        if fate in ARRIVES and (token := _refresh_token(answer)) is not None:
+            self._arrived[token] = flying.process
         flying.landed.set_result(answer)
         self.run()
 
@@ -430,6 +434,12 @@ class World:
 def key_of(name: str) -> AccountKey:
     """Which account of that name there is."""
     return AccountKey.of({"dave": "twin", "erin": "other", "frank": "other"}.get(name, "pool"), name)
+
+
+def _refresh_token(answer: Answer) -> str | None:
+    document = json.loads(answer.body) if isinstance(answer, Reply) and answer.status == 200 else {}
+    token: str | None = document.get("refresh_token")
+    return token
 
 
 def pool_config(**settings: Any) -> PoolConfig:

@@ -2,15 +2,25 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
+from authpool.clock import Clock, SystemClock
 from authpool.config.endpoint_url import check_endpoint
 from authpool.config.pool_config import PoolConfig
 from authpool.errors import AuthpoolError
 
+logger = logging.getLogger(__name__)
+
+PAUSE_SECONDS = (1.0, 15.0)
+"""Between questions to an issuer that failed: doubled from the first to the second, and jittered down to half."""
+
+type Patience = Literal["request", "probe", "force"]
+"""Of an issuer that failed last time: a request is answered at once, a probe asks when that is due, force asks now."""
 type Fetch = Callable[[str], Awaitable[tuple[int, bytes]]]
 """GET a URL without following redirects: status and body, at most 1 MiB of it. Raises when none comes."""
 
@@ -26,11 +36,15 @@ _METADATA_NAMES = {
 
 
 class DiscoveryError(AuthpoolError):
-    """The endpoints could not be learned; `transient` says that trying again may help, as it is."""
+    """The endpoints could not be learned; `transient` says that trying again may help, as it is.
 
-    def __init__(self, message: str, *, transient: bool) -> None:
+    `retry_after_seconds` is how long the issuer is not asked any more, where it was not asked now either.
+    """
+
+    def __init__(self, message: str, *, transient: bool, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.transient = transient
+        self.retry_after_seconds = retry_after_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,27 +58,50 @@ class Endpoints:
     revoke_url: str | None = None
 
 
+@dataclass(slots=True, kw_only=True)
+class _Trouble:
+    """An issuer's failures since it last answered; `until` is monotonic seconds."""
+
+    error: DiscoveryError
+    pause: float = 0.0
+    until: float = 0.0
+
+
 class EndpointResolver:
     """Answers the endpoints of a pool: what its configuration says, the rest as its issuer says.
 
-    An issuer is asked once; many callers await the same question. Only a success is kept.
+    An issuer is asked once; many callers await the same question. Only a success is kept. One that failed is asked
+    again after a pause that grows.
     """
 
-    def __init__(self, fetch: Fetch) -> None:
+    def __init__(self, fetch: Fetch, clock: Clock | None = None, rng: random.Random | None = None) -> None:
         self._fetch = fetch
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()  # noqa: S311 - spreads questions, guards nothing
         self._known: dict[str, Endpoints] = {}
         self._asking: dict[str, asyncio.Task[Endpoints]] = {}
+        self._troubles: dict[str, _Trouble] = {}
+        self._pools: dict[str, set[str]] = {}
+        """Who needs which issuer, as far as they asked; for people."""
 
-    async def resolve(self, pool: PoolConfig) -> Endpoints:
+    async def resolve(self, pool: PoolConfig, patience: Patience = "force") -> Endpoints:
         """Answer the endpoints of a pool; asks only if there is something to learn. Raises DiscoveryError."""
         own = {key: getattr(pool, key) for key in _METADATA_NAMES}
         if pool.issuer is None or all(own.values()):
             return Endpoints(**own)
-        published = await self._published(pool.issuer)
+        self._pools.setdefault(pool.issuer, set()).add(pool.name)
+        published = await self._published(pool.issuer, patience)
         endpoints = Endpoints(**{key: own[key] or getattr(published, key) for key in _METADATA_NAMES})
         if endpoints.token_url is None:
             raise DiscoveryError(f"issuer {pool.issuer} publishes no token_endpoint", transient=False)
         return endpoints
+
+    def ask_ahead(self, pools: Iterable[PoolConfig]) -> None:
+        """Ask the issuers that these pools cannot do without, and tell now, not at the first refresh, what is wrong."""
+        for pool in pools:
+            if pool.issuer is not None and pool.token_url is None and pool.issuer not in self._known:
+                self._pools.setdefault(pool.issuer, set()).add(pool.name)
+                self._question(pool.issuer)
 
     def known_token_url(self, pool: PoolConfig) -> str | None:
         """The pool's token endpoint, as far as it is known without asking anybody."""
@@ -74,6 +111,8 @@ class EndpointResolver:
     def forget(self) -> None:
         """Ask every issuer again when its endpoints are needed next."""
         self._known.clear()
+        self._troubles.clear()
+        self._pools.clear()
 
     async def aclose(self) -> None:
         """Give up the questions under way, and wait until they have ended."""
@@ -82,21 +121,53 @@ class EndpointResolver:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _published(self, issuer: str) -> Endpoints:
+    async def _published(self, issuer: str, patience: Patience) -> Endpoints:
         known = self._known.get(issuer)
         if known is not None:
             return known
+        trouble = self._troubles.get(issuer)
+        if trouble is not None and patience != "force":
+            wait = trouble.until - self._clock.monotonic()
+            if patience == "request" or wait > 0 or issuer in self._asking:
+                raise _again(trouble.error, max(wait, PAUSE_SECONDS[0]))
+        return await asyncio.shield(self._question(issuer))  # a caller that gives up takes nobody along
+
+    def _question(self, issuer: str) -> asyncio.Task[Endpoints]:
         task = self._asking.get(issuer)
         if task is None:
             task = asyncio.create_task(discover(issuer, self._fetch), name=f"discover {issuer}")
             self._asking[issuer] = task
             task.add_done_callback(lambda done: self._keep(issuer, done))
-        return await asyncio.shield(task)  # a caller that gives up takes nobody along
+        return task
 
     def _keep(self, issuer: str, task: asyncio.Task[Endpoints]) -> None:
         del self._asking[issuer]
-        if not task.cancelled() and task.exception() is None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
             self._known[issuer] = task.result()
+            if self._troubles.pop(issuer, None) is not None:
+                logger.warning("Issuer %s answers now", issuer)
+        elif isinstance(error, DiscoveryError):
+            self._note(issuer, error)
+
+    def _note(self, issuer: str, error: DiscoveryError) -> None:
+        """Pause before the next question; the first failure of an issuer is told."""
+        trouble = self._troubles.get(issuer)
+        if trouble is None:
+            trouble = self._troubles[issuer] = _Trouble(error=error)
+            where = ", ".join(f"pools.{name}.issuer" for name in sorted(self._pools.get(issuer, ()))) or "issuer"
+            # A warning: mitmproxy ends when an error is logged while it starts.
+            logger.warning("%s; it is asked again. Is the URL right? See authpool.toml: %s", error, where)
+        shortest, longest = PAUSE_SECONDS
+        trouble.error = error
+        trouble.pause = min(longest, max(shortest, trouble.pause * 2))
+        trouble.until = self._clock.monotonic() + trouble.pause * self._rng.uniform(0.5, 1.0)
+
+
+def _again(error: DiscoveryError, wait: float) -> DiscoveryError:
+    return DiscoveryError(str(error), transient=error.transient, retry_after_seconds=wait)
 
 
 async def discover(issuer: str, fetch: Fetch) -> Endpoints:
@@ -129,7 +200,8 @@ async def _metadata(issuer: str, url: str, fetch: Fetch) -> Mapping[str, Any]:
     try:
         status, body = await fetch(url)
     except Exception as error:  # the transport's own errors are not known here, and all mean: no answer
-        message = f"issuer {issuer} does not answer at {url}: {type(error).__name__}"
+        told = str(error) if type(error) is OSError and error.errno is None else type(error).__name__
+        message = f"issuer {issuer} does not answer at {url}: {told}"
         raise DiscoveryError(message, transient=True) from error
     if status != 200:
         transient = status >= 500 or status in (408, 429)

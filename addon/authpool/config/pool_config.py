@@ -60,7 +60,8 @@ class PoolConfig:
     beside the name, for the plugin that provides it.
     What an upstream's rate limits do: `cooldown_by` tells which requests share an account's cooldown, `wait_seconds`
     how long a request may wait for the first account to come back, `quota_reserve` what is spared.
-    `codes` maps this provider's error codes to the standard ones they stand for.
+    `codes` maps this provider's error codes to the standard ones they stand for: what stands in `error`, a number in
+    `error_codes`, a code in the description (AADSTS50196), or, with a space in it, the whole of a description.
     """
 
     name: str

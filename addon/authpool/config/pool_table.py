@@ -33,6 +33,7 @@ _OAUTH_KEYS = (
     "client_auth",
     "scopes",
     "codes",
+    "error_codes",
 )
 _COMMON_KEYS = (
     "type",
@@ -233,8 +234,13 @@ def _checked_strings(table: ConfigTable, key: str, check: Callable[[str], object
 
 
 def _codes(table: ConfigTable, preset: Preset) -> dict[str, str]:
-    own = ConfigTable(table.take_table("codes"), table.at("codes"), table.take_table("codes"))
+    """Read `codes`, or `error_codes`, which is another name for it; on top of what the preset knows."""
+    key = "error_codes" if "error_codes" in table else "codes"
+    if key == "error_codes" and "codes" in table:
+        remedy = "Put all of them under one name."
+        raise mistake(table.at(key), "is another name for `codes`, and both are there.", remedy)
+    own = ConfigTable.unchecked(table.take_table(key), table.at(key))
     codes = dict(preset.codes)
-    for code in table.take_table("codes"):
+    for code in table.take_table(key):
         codes[code] = own.take_choice(code, sorted(STANDARD_CODES), "")
     return codes

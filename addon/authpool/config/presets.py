@@ -43,12 +43,26 @@ _GOOGLE = Preset(
 # `common` serves apps for any tenant; others name theirs:
 # issuer = "https://login.microsoftonline.com/TENANT-ID/v2.0". The numbers in error_codes may change:
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+# These pass by themselves, by what that page calls them, although they may come as invalid_grant. They stand in the
+# description as AADSTS50196 and in error_codes as 50196. For 50196 see
+# https://learn.microsoft.com/entra/msal/dotnet/advanced/exceptions/confidential-client-troubleshoot (throttling)
+_PASSING_AT_ENTRA = {
+    f"{prefix}{number}": standard
+    for number, standard in {
+        "50196": "slow_down",  # LoopDetected: the client asks too often
+        "90012": "temporarily_unavailable",  # RequestTimeout
+        "90024": "temporarily_unavailable",  # RequestBudgetExceededError: a transient error has occurred
+        "90033": "temporarily_unavailable",  # MsodsServiceUnavailable
+        "90055": "slow_down",  # TenantThrottlingError
+    }.items()
+    for prefix in ("AADSTS", "")
+}
 _MICROSOFT = Preset(
     token_url="https://login.microsoftonline.com/common/oauth2/v2.0/token",
     authorize_url="https://login.microsoftonline.com/common/oauth2/v2.0/authorize",
     device_url="https://login.microsoftonline.com/common/oauth2/v2.0/devicecode",
     userinfo_url="https://graph.microsoft.com/oidc/userinfo",
-    codes={"invalid_resource": "invalid_scope"},
+    codes={"invalid_resource": "invalid_scope", **_PASSING_AT_ENTRA},
 )
 
 # https://docs.github.com/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
@@ -107,6 +121,18 @@ _SLACK = Preset(
     },
 )
 
+# https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_endpoints.htm (endpoints; a sandbox or a domain
+# of one's own is named by `token_url` and the others, or by issuer = "https://MyDomain.my.salesforce.com")
+# https://help.salesforce.com/s/articleView?id=release-notes.rn_security_refresh_token_error.htm (invalid_grant with
+# this description: another request with the same refresh token is still under way)
+_SALESFORCE = Preset(
+    token_url="https://login.salesforce.com/services/oauth2/token",
+    authorize_url="https://login.salesforce.com/services/oauth2/authorize",
+    userinfo_url="https://login.salesforce.com/services/oauth2/userinfo",
+    revoke_url="https://login.salesforce.com/services/oauth2/revoke",
+    codes={"token request is already being processed": "temporarily_unavailable"},
+)
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "google": _GOOGLE,
@@ -116,5 +142,6 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "okta": _OKTA,
         "auth0": _AUTH0,
         "slack": _SLACK,
+        "salesforce": _SALESFORCE,
     }
 )

@@ -2,14 +2,15 @@
 
 import logging
 import random
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.refresh.endpoint_watch import EndpointWatch, blames_endpoint, presenter
-from authpool.refresh.grant_request import GrantRequest
+from authpool.refresh.grant_request import GrantRequest, doubt
 from authpool.refresh.token_client import TokenEndpoint
-from authpool.refresh.verdict import Answer, ReplyLost, TryLater, Verdict, judge
+from authpool.refresh.verdict import Answer, Reply, ReplyLost, TryLater, Verdict, judge
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +39,17 @@ class Asker:
         while True:
             attempt += 1
             answer = await self._endpoint.post(request.url, request.form, request.headers)
-            verdict = judge(answer, now=self._clock.time(), codes=pool.codes)
+            presented = request.form.get("refresh_token")
+            verdict = judge(answer, now=self._clock.time(), codes=pool.codes, presented=presented)
+            if isinstance(verdict, TryLater) and verdict.misplaced:
+                why = doubt(request.url, pool, answered=isinstance(answer, Reply))
+                verdict = replace(verdict, detail=f"{verdict.detail}; {why}")
             self._note(request, answer, verdict)
             lost = lost or (isinstance(verdict, TryLater) and verdict.ambiguous)
             pause = self._rng.uniform(0.1, 0.5) * attempt
             too_late = self._clock.monotonic() + pause - first_sent > GRACE_SECONDS
-            if not isinstance(answer, ReplyLost) or attempt == TRIES or too_late:
+            may_come_yet = isinstance(answer, ReplyLost) and isinstance(verdict, TryLater) and verdict.ambiguous
+            if not may_come_yet or attempt == TRIES or too_late:
                 return verdict, lost
             await self._clock.sleep(pause)
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Literal
 
 from authpool.account import Account, AccountKey, clip_reason, fingerprint
@@ -22,7 +23,7 @@ from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, 
 from authpool.refresh.sentencing import Sentencing
 from authpool.refresh.storm import ClientWatch
 from authpool.refresh.succession import SupersededError
-from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, SignInRequired, TryLater
+from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, PartlyGranted, SignInRequired, TryLater
 from authpool.store import Store
 from authpool.token_source import TokenSource
 
@@ -83,9 +84,12 @@ class Exchange:
         if pool.type == "static":
             return Unavailable(detail="a static credential can't be refreshed", cause="account")
         try:
-            asked = self._sources().get(pool.name) or pool.token_url or (await self._resolver.resolve(pool)).token_url
+            asked = self._sources().get(pool.name) or pool.token_url
+            asked = asked or (await self._resolver.resolve(pool, "force" if mode == "confirm" else mode)).token_url
         except DiscoveryError as error:
-            return Unavailable(detail=str(error)) if error.transient else Misconfigured(detail=str(error))
+            wait = error.retry_after_seconds
+            later = Unavailable(detail=str(error), retry_after_seconds=wait, asked=wait is None)
+            return later if error.transient else Misconfigured(detail=str(error))
         if asked is None:
             return Misconfigured(detail="no token_url is configured or discovered")
         if isinstance(asked, str) and (held_back := self._held_back(asked, mode)) is not None:
@@ -134,9 +138,21 @@ class Exchange:
             return held_back
         self._endpoints.begin(url, presenter(request))
         try:
-            return await self._spend(account, pool, request, held)
+            return await self._spend_what_comes(account, pool, request, held)
         finally:
             self._endpoints.end(url, presenter(request))
+
+    async def _spend_what_comes(
+        self, account: Account, pool: PoolConfig, request: GrantRequest, held: AsyncExitStack
+    ) -> Outcome:
+        """Present the refresh token, and a new one that came without an access token: once, then when it is due."""
+        outcome = await self._spend(account, pool, request, held)
+        renewed = outcome.account if isinstance(outcome, Unavailable) else None
+        if renewed is not None and self._late.get(account.key) is None:
+            outcome = await self._spend(renewed, pool, grant_request(pool, request.url, renewed), held)
+            if isinstance(outcome, Unavailable) and outcome.account is None:
+                outcome = replace(outcome, account=renewed)
+        return outcome
 
     def _held_back(self, url: str, mode: Mode) -> Unavailable | None:
         now = self._clock.monotonic()
@@ -161,7 +177,7 @@ class Exchange:
             verdict, lost = await self._asker.ask(request, pool)
             reason = without_secrets(getattr(verdict, "reason", ""), account, pool)
             match verdict:
-                case Granted():
+                case Granted() | PartlyGranted():
                     outcome = await self._ledger.keep(account, verdict, asked_at, held)
                     await self.accepted(request, pool, account.key)
                     return outcome

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 
 from authpool.account import Account, OAuthClient
 from authpool.config import PoolConfig
@@ -60,6 +60,16 @@ def client_name(url: str, pool: PoolConfig, account: Account) -> str:
 def source_name(pool: PoolConfig) -> str:
     """Name a pool's token source where others have a token endpoint, or a client."""
     return f"{pool.type} of pool {pool.name}"
+
+
+def doubt(url: str, pool: PoolConfig, *, answered: bool) -> str:
+    """Say that a token endpoint's URL is wrong, as it seems, and where it is configured; without its query."""
+    parts = urlsplit(url)
+    key = "token_url" if pool.token_url is not None or pool.issuer is None else "issuer"
+    return (
+        f"the URL {parts.scheme}://{parts.netloc}{parts.path} {'is likely' if answered else 'may be'} wrong, "
+        f"see authpool.toml: pools.{pool.name}.{key}"
+    )
 
 
 def without_secrets(text: str, account: Account, pool: PoolConfig) -> str:

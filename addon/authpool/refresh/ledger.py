@@ -13,9 +13,9 @@ from authpool.errors import AuthpoolError, BrokenAccountError, StoreError
 from authpool.events import AccountEvent, Notify
 from authpool.refresh.late_writer import LateWriter
 from authpool.refresh.lineage import Lineage
-from authpool.refresh.outcome import Dead, Outcome, Ready, Rejected
+from authpool.refresh.outcome import Dead, Outcome, Ready, Rejected, Unavailable
 from authpool.refresh.succession import SupersededError, if_still, succeed
-from authpool.refresh.verdict import Granted
+from authpool.refresh.verdict import Granted, PartlyGranted
 from authpool.store import Change, Store
 
 logger = logging.getLogger(__name__)
@@ -150,8 +150,10 @@ class Ledger:
             ),
         )
 
-    async def keep(self, account: Account, granted: Granted, asked_at: float, held: AsyncExitStack) -> Outcome:
-        """Write the new pair, and only then let it be used."""
+    async def keep(
+        self, account: Account, granted: Granted | PartlyGranted, asked_at: float, held: AsyncExitStack
+    ) -> Outcome:
+        """Write the new pair, or the new refresh token where that came alone, and only then let it be used."""
         self._intents.pop(account.key, None)
         change = succeed(account, granted, asked_at, stale=lambda current: self._lineage.heal(current) is not None)
         rotated = granted.refresh_token not in {None, account.token.refresh_token}
@@ -174,6 +176,8 @@ class Ledger:
         if rotated and account.token.refresh_token is not None:
             self._lineage.rotated(account, stored)
         self._notify(AccountEvent(kind=kind, account=stored))
+        if isinstance(granted, PartlyGranted):
+            return Unavailable(detail=granted.detail, account=stored)
         return Ready(account=stored, posted=True)
 
     async def _replace(self, key: AccountKey, change: Change) -> Account | None:

@@ -39,6 +39,7 @@ class Unavailable:
     """Not now. `cause` says whose fault it is; nothing was decided about the account.
 
     `endpoint` is the token URL that failed. `asked` is False where it was not even asked, being known to be down.
+    `account` is what is stored now, where a new refresh token was written and no access token came with it.
     """
 
     detail: str
@@ -46,6 +47,7 @@ class Unavailable:
     retry_after_seconds: float | None = None
     endpoint: str | None = None
     asked: bool = True
+    account: Account | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

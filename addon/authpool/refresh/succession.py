@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from authpool.account import Account, Token
-from authpool.refresh.verdict import Granted
+from authpool.refresh.verdict import Granted, PartlyGranted
 from authpool.store import Change
 
 
@@ -16,25 +16,42 @@ class SupersededError(Exception):
         self.current = current
 
 
-def token_from_grant(before: Token, granted: Granted, asked_at: float, presented: Token | None = None) -> Token:
+ROUNDING_SECONDS = 2
+"""The same access token, told to end so little earlier or later, ends when it was told to before."""
+
+
+def token_from_grant(
+    before: Token, granted: Granted | PartlyGranted, asked_at: float, presented: Token | None = None
+) -> Token:
     """The token a response makes of the one before; a response without a refresh token keeps the old (RFC 6749 §6).
 
-    That is the one `presented`, where the record holds another.
+    That is the one `presented`, where the record holds another. One without an access token keeps that of before as
+    long as it lives.
     """
-    lifetime = granted.lifetime_seconds
+    if isinstance(granted, PartlyGranted):
+        kept = before if before.live(asked_at) else replace(before, access_token=None, expires_at=None)
+        return replace(kept, refresh_token=granted.refresh_token)
     return replace(
         before,
         access_token=granted.access_token,
         refresh_token=granted.refresh_token or (presented or before).refresh_token,
         token_type=granted.token_type,
-        expires_at=None if lifetime is None else int(asked_at) + lifetime,
+        expires_at=_end(before, granted, asked_at),
         scope=granted.scope or before.scope,
     )
 
 
+def _end(before: Token, granted: Granted, asked_at: float) -> int | None:
+    """When the granted access token ends; of the same one again that is not forgotten, nor changed by rounding."""
+    end = None if granted.lifetime_seconds is None else int(asked_at) + granted.lifetime_seconds
+    if granted.access_token != before.access_token or before.expires_at is None:
+        return end
+    return before.expires_at if end is None or abs(end - before.expires_at) <= ROUNDING_SECONDS else end
+
+
 def succeed(
     presented: Account,
-    granted: Granted,
+    granted: Granted | PartlyGranted,
     asked_at: float,
     *,
     stale: Callable[[Account], bool] = lambda current: False,
@@ -50,7 +67,10 @@ def succeed(
         holds = _holds(current, presented) or (current is not None and stale(current))
         if current is None or not holds or not (same_client or presented.token.refresh_token):
             raise SupersededError(current)
-        renewed = current.with_token(token_from_grant(current.token, granted, asked_at, presented.token))
+        token = token_from_grant(current.token, granted, asked_at, presented.token)
+        if token == current.token and current.generation >= presented.generation:
+            return replace(current, pending_refresh=None)  # the same credential: no new generation
+        renewed = current.with_token(token)
         return replace(renewed, generation=max(renewed.generation, presented.generation + 1))
 
     return change

@@ -1,12 +1,15 @@
 """HTTP towards token endpoints: one request, one answer, nothing clever. The only module that knows httpx."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Protocol
 
 import httpx
 
+from authpool.refresh.content_coding import decoded
 from authpool.refresh.verdict import Answer, NotSent, Reply, ReplyLost
 
 CONNECT_SECONDS = 5.0
@@ -65,10 +68,11 @@ class TokenClient:
         await self._client.aclose()
 
     async def _ask(self, method: str, url: str, form: dict[str, str] | None, headers: Mapping[str, str]) -> Answer:
+        arrived = _Arrived()
         try:
             # httpx counts each read by itself; an answer that drips would never end.
             async with asyncio.timeout(self._connect_seconds + self._answer_seconds):
-                return await self._exchange(method, url, form, headers)
+                await self._exchange(arrived, method, url, form, headers)
         except (
             httpx.ConnectError,
             httpx.ConnectTimeout,
@@ -77,22 +81,73 @@ class TokenClient:
             httpx.InvalidURL,
             httpx.LocalProtocolError,  # what was to be sent is no HTTP: found before the first byte
         ) as error:
-            return NotSent(detail=f"no connection ({type(error).__name__})")
+            return _not_sent(error)
         except (httpx.HTTPError, TimeoutError, OSError) as error:
-            return ReplyLost(detail=f"the answer did not arrive ({type(error).__name__})")
+            return arrived.lost(f"did not arrive ({type(error).__name__})")
+        return arrived.answer()
 
-    async def _exchange(self, method: str, url: str, form: dict[str, str] | None, headers: Mapping[str, str]) -> Answer:
+    async def _exchange(
+        self, arrived: "_Arrived", method: str, url: str, form: dict[str, str] | None, headers: Mapping[str, str]
+    ) -> None:
         async with self._client.stream(method, url, data=form, headers=dict(headers)) as response:
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    return ReplyLost(detail=f"HTTP {response.status_code} with more than {MAX_BODY_BYTES} bytes")
-            return Reply(
-                status=response.status_code,
-                body=bytes(body),
-                retry_after=response.headers.get("retry-after"),
-            )
+            arrived.status = response.status_code
+            arrived.headers = response.headers
+            async for chunk in response.aiter_raw():  # as it was sent: httpx would decompress without a limit
+                arrived.data += chunk
+                if len(arrived.data) > MAX_BODY_BYTES:
+                    return
+
+
+@dataclass(slots=True, kw_only=True)
+class _Arrived:
+    """As much of an answer as came, whatever ended it."""
+
+    status: int | None = None
+    headers: httpx.Headers = field(default_factory=httpx.Headers, repr=False)
+    data: bytearray = field(default_factory=bytearray, repr=False)
+
+    def answer(self) -> Answer:
+        """The whole answer; what is too long, or compressed and damaged, did not come whole."""
+        content, whole = self._content()
+        if self.status is None or not whole:
+            too_long = len(content) >= MAX_BODY_BYTES
+            return self.lost(f"is more than {MAX_BODY_BYTES} bytes" if too_long else "can't be decompressed")
+        return Reply(
+            status=self.status,
+            body=content,
+            retry_after=self.headers.get("retry-after"),
+            content_type=self.headers.get("content-type"),
+        )
+
+    def lost(self, why: str) -> ReplyLost:
+        subject = "the answer" if self.status is None else f"the answer (HTTP {self.status})"
+        return ReplyLost(
+            detail=f"{subject} {why}",
+            status=self.status,
+            body=self._content()[0],
+            retry_after=self.headers.get("retry-after"),
+            content_type=self.headers.get("content-type"),
+        )
+
+    def _content(self) -> tuple[bytes, bool]:
+        return decoded(bytes(self.data), self.headers.get("content-encoding", ""), MAX_BODY_BYTES)
+
+
+def _not_sent(error: Exception) -> NotSent:
+    for cause in _causes(error):
+        if isinstance(cause, ConnectionRefusedError):
+            return NotSent(detail="connection refused", nobody=True)
+        if isinstance(cause, socket.gaierror):
+            return NotSent(detail="the host name can't be found", nobody=True)
+    return NotSent(detail=f"no connection ({type(error).__name__})")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            yield from error.exceptions
+        error = error.__cause__ or error.__context__
 
 
 def fetcher(endpoint: TokenEndpoint) -> Callable[[str], Awaitable[tuple[int, bytes]]]:

@@ -25,7 +25,7 @@ from authpool.store.account_name import check_name
 from authpool.token_source import TokenSource
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.identity import provider_name
-from authpool.verbs.proof import Proof, Prover
+from authpool.verbs.proof import Proof, Prover, how_to_go_on
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sources import Credential
 from authpool.verbs.take_over import ADDED_FROM, TakeOver
@@ -44,7 +44,9 @@ class Adding:
         self._holdings = holdings
         self._reviving = reviving
         self._unclaimed = unclaimed
-        self._prover = Prover(refresher=service.refresher, clock=service.clock, keep=unclaimed.keep)
+        self._prover = Prover(
+            refresher=service.refresher, clock=service.clock, keep=unclaimed.keep, drop=unclaimed.drop
+        )
 
     async def add(self, pool_name: str, credential: Credential, name: str | None) -> str:
         """Prove, name and write; answer with a sentence for the operator.
@@ -183,10 +185,10 @@ class Adding:
             if proof.kept is not None and credential.path != proof.kept:
                 await asyncio.to_thread(self._unclaimed.drop, credential.path)  # spent
             kind = StoreError if isinstance(error, StoreError) else RefusedError
-            raise kind(f"{error}. {_how_to_go_on(pool, proof)}") from error
+            raise kind(f"{error}. {how_to_go_on(pool, proof.kept)}") from error
         except BaseException:
             if proof.rotated:
-                logger.error("Adding to %s was cut off. %s", pool.name, _how_to_go_on(pool, proof))
+                logger.error("Adding to %s was cut off. %s", pool.name, how_to_go_on(pool, proof.kept))
             raise
         for path in (proof.kept, credential.path):
             await asyncio.to_thread(self._unclaimed.drop, path)
@@ -247,15 +249,6 @@ def _own_client(pool: PoolConfig, client: OAuthClient | None) -> OAuthClient | N
     known = pool.client
     same_secret = client.client_secret in {None, known.client_secret}
     return None if client.client_id == known.client_id and same_secret else client
-
-
-def _how_to_go_on(pool: PoolConfig, proof: Proof) -> str:
-    if proof.kept is None:
-        return "Its refresh token was exchanged for a new one, which could not be kept anywhere: sign in again"
-    return (
-        f"Its refresh token was exchanged for a new one, which is kept in {proof.kept}; "
-        f"go on with: authpool add {pool.name} @{proof.kept} NAME"
-    )
 
 
 def _unchanged(stored: Account) -> str:

@@ -13,7 +13,7 @@ from authpool.errors import ConfigurationError, RefusedError
 from authpool.refresh.grant_request import GrantRequest, client_of, grant_request
 from authpool.refresh.refresher import Refresher
 from authpool.refresh.succession import token_from_grant
-from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, SignInRequired, TryLater
+from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, PartlyGranted, SignInRequired, TryLater
 from authpool.verbs.sources import Credential
 
 type Keep = Callable[[str, Credential], Path | None]
@@ -31,12 +31,18 @@ class Proof:
 
 
 class Prover:
-    """Proves credentials of any pool. `keep` is called with a rotated one before anything else is done with it."""
+    """Proves credentials of any pool. `keep` is called with a rotated one before anything else is done with it.
 
-    def __init__(self, *, refresher: Refresher, clock: Clock, keep: Keep) -> None:
+    `drop` is told of what was kept and is spent meanwhile.
+    """
+
+    def __init__(
+        self, *, refresher: Refresher, clock: Clock, keep: Keep, drop: Callable[[Path | None], None] = lambda path: None
+    ) -> None:
         self._refresher = refresher
         self._clock = clock
         self._keep = keep
+        self._drop = drop
 
     async def prove(self, pool: PoolConfig, endpoints: Endpoints, account: Account, credential: Credential) -> Proof:
         """Ask with what the provisional `account` holds. Raises RefusedError saying why it does not work.
@@ -57,25 +63,54 @@ class Prover:
             raise
 
     async def _ask(self, pool: PoolConfig, request: GrantRequest, account: Account, credential: Credential) -> Proof:
+        verdict, token, lost = await self._present(pool, request, account.token)
+        first: Path | None = None
+        if isinstance(verdict, PartlyGranted):  # what came is kept, and presented once in its turn
+            first = await self._save(pool, credential, token)
+            renewed = replace(account, token=token)
+            verdict, token, lost = await self._present(pool, grant_request(pool, request.url, renewed), token)
+        rotated = token.refresh_token != account.token.refresh_token
+        kept = first
+        if token.refresh_token is not None and rotated and not isinstance(verdict, NotGranted):
+            kept = await self._save(pool, credential, token)
+        for spent in {first, credential.path} - {kept, None} if first is not None and kept is not None else ():
+            await asyncio.to_thread(self._drop, spent)
+        if isinstance(verdict, Granted):
+            await self._refresher.accepted(request, pool)
+            return Proof(token=token, granted=verdict, rotated=rotated, kept=kept)
+        why, advice = explain(verdict, lost=lost)
+        told = f"{clip_reason(_without_secrets(why, pool, account, token))}. {advice}"
+        raise RefusedError(f"{told}. {how_to_go_on(pool, kept)}" if rotated else told)
+
+    async def _present(
+        self, pool: PoolConfig, request: GrantRequest, token: Token
+    ) -> "tuple[Granted | PartlyGranted | NotGranted, Token, bool]":
+        """Ask once: the verdict, the token it makes of this one, and whether an answer was lost."""
         asked_at = self._clock.time()
         verdict, lost = await self._refresher.ask(request, pool)
-        if not isinstance(verdict, Granted):
-            why, advice = explain(verdict, lost=lost)
-            raise RefusedError(f"{clip_reason(_without_secrets(why, pool, account))}. {advice}")
-        token = token_from_grant(account.token, verdict, asked_at)
-        rotated = token.refresh_token != account.token.refresh_token
-        kept = None
-        if rotated and token.refresh_token is not None:
-            fresh = replace(credential, secret=None, refresh_token=token.refresh_token, access_token=token.access_token)
-            kept = await asyncio.to_thread(self._keep, pool.name, fresh)
-        await self._refresher.accepted(request, pool)
-        return Proof(token=token, granted=verdict, rotated=rotated, kept=kept)
+        if isinstance(verdict, Granted | PartlyGranted):
+            token = token_from_grant(token, verdict, asked_at)
+        return verdict, token, lost
+
+    async def _save(self, pool: PoolConfig, credential: Credential, token: Token) -> Path | None:
+        fresh = replace(credential, secret=None, refresh_token=token.refresh_token, access_token=token.access_token)
+        return await asyncio.to_thread(self._keep, pool.name, fresh)
 
 
-type NotGranted = GrantRejected | SignInRequired | ClientRejected | TryLater
+NotGranted = GrantRejected | SignInRequired | ClientRejected | TryLater
 
 
-def explain(verdict: NotGranted, *, lost: bool) -> tuple[str, str]:
+def how_to_go_on(pool: PoolConfig, kept: Path | None) -> str:
+    """What to do with a credential that was exchanged for a new one, which is kept there."""
+    if kept is None:
+        return "Its refresh token was exchanged for a new one, which could not be kept anywhere: sign in again"
+    return (
+        f"Its refresh token was exchanged for a new one, which is kept in {kept}; "
+        f"go on with: authpool add {pool.name} @{kept} NAME"
+    )
+
+
+def explain(verdict: NotGranted | PartlyGranted, *, lost: bool) -> tuple[str, str]:
     """Why a credential could not be proved, and what to do about it. `lost`: an answer never arrived."""
     match verdict:
         case GrantRejected() if lost:
@@ -90,6 +125,8 @@ def explain(verdict: NotGranted, *, lost: bool) -> tuple[str, str]:
                 f"the provider wants the user to sign in again ({verdict.reason})",
                 "Add the refresh token of that sign-in",
             )
+        case PartlyGranted():
+            return verdict.detail, "Try again"
         case ClientRejected():
             return (
                 f"the provider rejects the client ({verdict.reason})",
@@ -104,10 +141,11 @@ def explain(verdict: NotGranted, *, lost: bool) -> tuple[str, str]:
             return f"the token endpoint does not help now ({verdict.detail})", "Nothing was changed: try again later"
 
 
-def _without_secrets(text: str, pool: PoolConfig, account: Account) -> str:
+def _without_secrets(text: str, pool: PoolConfig, account: Account, token: Token) -> str:
     """Take out what was sent, in case the provider's description repeats it."""
     client = client_of(pool, account)
-    for secret in (account.token.refresh_token, client.client_secret if client is not None else None):
+    sent = (account.token.refresh_token, token.refresh_token, client.client_secret if client is not None else None)
+    for secret in sent:
         if secret:
             text = text.replace(secret, "[redacted]")
     return text

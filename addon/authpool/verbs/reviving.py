@@ -24,6 +24,8 @@ class Reviving:
     async def refresh(self, account: Account) -> Ready:
         """Refresh an account, disabled or not. Raises RefusedError saying what stands against it, StoreError."""
         outcome = await self._force(account)
+        if isinstance(outcome, Unavailable) and outcome.account is not None:
+            await self._make_sure(outcome.account)
         if not isinstance(outcome, Ready):
             raise RefusedError(f"{account.address}: {explain(outcome, was_disabled=account.disabled)}")
         await self._make_sure(outcome.account)
