@@ -211,5 +211,7 @@ async def test_mitmproxys_own_error_page_over_http2(rig: Rig, confdir: Path) -> 
     """To a client that knows HTTP/2, data after HEAD is an error of the whole connection."""
     rig.home(hosts=["api.example.com"])
     with refused_url() as url:
-        async with gateway_master(rig.path, mode=f"reverse:{url}", confdir=confdir) as gateway:
+        async with gateway_master(
+            rig.path, mode=f"reverse:{url.removesuffix('/token')}", confdir=confdir, connection_strategy="lazy"
+        ) as gateway:
             assert await ask_http2(gateway, _context(), "/x", 2) == [(502, 0)] * 2

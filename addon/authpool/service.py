@@ -100,6 +100,7 @@ class Service:
             sources=lambda: self._snapshot.sources,
             clock=self.clock,
             notify=self.notify,
+            notify_pool=self.plugins.notify_pool,
             settled=self._settle,
             news=self.catch_up,
         )

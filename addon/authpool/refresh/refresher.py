@@ -18,7 +18,7 @@ from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.config.discovery import DiscoveryError, EndpointResolver
 from authpool.errors import BrokenAccountError, StoreError, UnknownAccountError
-from authpool.events import Notify
+from authpool.events import Notify, NotifyPool
 from authpool.refresh.adoption import already_refreshed, from_memory, from_successor
 from authpool.refresh.asking import Asker
 from authpool.refresh.endpoint_watch import EndpointWatch, presenter
@@ -36,6 +36,7 @@ from authpool.refresh.token_client import TokenEndpoint
 from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, SignInRequired, TryLater, Verdict
 from authpool.store import Store
 from authpool.token_source import TokenSource
+from authpool.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Refresher:
         clock: Clock,
         sources: Callable[[], Mapping[str, TokenSource]] = dict,
         notify: Notify = lambda event: None,
+        notify_pool: NotifyPool = lambda event: None,
         settled: Callable[[AccountKey, Outcome], None] = lambda key, outcome: None,
         news: Callable[[], Awaitable[None]] | None = None,
         rng: random.Random | None = None,
@@ -77,15 +79,16 @@ class Refresher:
         self._forced: set[asyncio.Task[Outcome]] = set()
         self._closing = False
         self._endpoints = EndpointWatch(self._rng)
-        self._asker = Asker(endpoint, self._endpoints, clock, self._rng)
+        self._troubles = Troubles(notify_pool, pools, clock)
+        self._asker = Asker(endpoint, self._endpoints, clock, self._rng, self._troubles)
         self._late = LateWriter(store, clock, self._rng)
         self.unwritten = self._late.get
         self._lineage = Lineage()
         self._ledger = Ledger(store, self._late, self._lineage, clock, notify)
         self._clients = ClientWatch()
         self._hearsay = Hearsay(self._lineage, self._clients, pools, resolver, clock)
-        self._rules = Sentencing(self._ledger, self._clients, self._news, clock)
-        self.fetching = Fetching(self._ledger, self._clients, self._rules, pools, clock)
+        self._rules = Sentencing(self._ledger, self._clients, self._news, clock, self._troubles)
+        self.fetching = Fetching(self._ledger, self._clients, self._rules, pools, clock, self._troubles)
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     async def refresh(
@@ -139,6 +142,7 @@ class Refresher:
     def forget_faults(self) -> None:
         """Somebody changed the configuration: ask the clients again."""
         self._clients.forget()
+        self._troubles.doubt()
 
     def loaded(self, account: Account) -> None:
         """This process knows of the account from now on."""
@@ -293,6 +297,8 @@ class Refresher:
     async def ask(self, request: GrantRequest, pool: PoolConfig) -> tuple[Verdict, bool]:
         """POST a request, as `Asker.ask`; whoever calls this holds the account's lock, where there is an account."""
         verdict, lost = await self._asker.ask(request, pool)
-        if isinstance(verdict, Granted) and self._clients.accepted(request.client) is not None:
-            logger.warning("Pool %s: the token endpoint accepts the client again", pool.name)
+        if isinstance(verdict, Granted):
+            if self._clients.accepted(request.client) is not None:
+                logger.warning("Pool %s: the token endpoint accepts the client again", pool.name)
+            self._troubles.client_accepted(pool.name, request.client)
         return verdict, lost

@@ -11,6 +11,7 @@ from authpool.errors import StoreError
 from authpool.refresh.ledger import Ledger
 from authpool.refresh.outcome import Dead, Misconfigured, Outcome
 from authpool.refresh.storm import WAY_OUT, ClientWatch
+from authpool.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +19,15 @@ logger = logging.getLogger(__name__)
 class Sentencing:
     """Applies the disable rules, for one refresher. `client` names who asked, as `GrantRequest.client` does."""
 
-    def __init__(self, ledger: Ledger, clients: ClientWatch, news: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clients: ClientWatch,
+        news: Callable[[], Awaitable[None]],
+        clock: Clock,
+        troubles: Troubles,
+    ) -> None:
+        self._troubles = troubles
         self._ledger = ledger
         self._clients = clients
         self._news = news
@@ -47,4 +56,5 @@ class Sentencing:
         detail = clip_reason(detail)
         if self._clients.blame(client, pool.name, detail, self._clock.time()):
             logger.error("Pool %s: %s; %s", pool.name, detail, WAY_OUT)
+        self._troubles.client_rejected(pool.name, client, detail)
         return Misconfigured(detail=detail)

@@ -95,7 +95,7 @@ class GatewayStream(HttpStream):
             reply = yield command
 
     def _head_alone(self, command: SendHttp) -> layer.CommandGenerator[None]:
-        """What goes out of a body, or of mitmproxy's error page, where HEAD was asked. `own_port` does HTTP/1's page."""
+        """What goes out of a body, or of an error page, where HEAD was asked; `own_port` does HTTP/1's pages."""
         event = command.event
         if not isinstance(event, ResponseProtocolError):
             return
