@@ -62,9 +62,8 @@ def test_the_json_form() -> None:
     assert [nobody[key] for key in ("pool", "account", "client", "status")] == [None] * 4
 
 
-NASTY = st.text(
-    st.sampled_from("aé\u4e2d\U0001f600/=\"'\\ %\t\r\n\0\x1b\x7f\x85\x9b\u2028\u2029\u202e\ufeff\udc80"), max_size=12
-)
+_CHARACTERS = "aé\u4e2d\U0001f600/=\"'\\ %\t\r\n\0\x1b\x7f\x85\x9b\u2028\u2029\u202e\ufeff\udc80"
+NASTY = st.text(st.sampled_from(_CHARACTERS), max_size=12)
 """Letters of all kinds, and what ends lines, moves cursors, turns the reading direction or is no character at all."""
 
 

@@ -156,6 +156,20 @@ async def test_mitmproxys_own_error_page(rig: Rig, confdir: Path) -> None:
     assert (status, headers["connection"], rest) == (502, "close", b"")
 
 
+@pytest.mark.parametrize("lines", ("Host: x\r\nContent-Length: x", "Host: x\r\nTransfer-Encoding: x", "X: y"))
+async def test_mitmproxys_page_for_a_request_it_does_not_understand(rig: Rig, lines: str) -> None:
+    """A length that is none, a coding it does not know, no host: 400 without a page."""
+    rig.home("alice")
+    async with gateway_master(rig.path) as gateway:
+        reader, writer = await asyncio.open_connection(HOST, gateway.port)
+        writer.write(f"HEAD / HTTP/1.1\r\n{lines}\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
 # --- HTTP/2 ---------------------------------------------------------------------------------------------------------
 
 

@@ -36,10 +36,11 @@ async def ask(port: int, *lines: str) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_plain_request_on_the_proxys_own_port(rig: Rig, path: str) -> None:
+@pytest.mark.parametrize("mode", ("regular", "upstream:http://127.0.0.1:9"))
+async def test_a_plain_request_on_the_proxys_own_port(rig: Rig, mode: str, path: str) -> None:
     """As load balancers send it: whatever the Host header is, and without one; HEAD too."""
     rig.home("alice")
-    async with gateway_master(rig.path) as gateway:
+    async with gateway_master(rig.path, mode=mode) as gateway:
         for host in (f"127.0.0.1:{gateway.port}", "gateway.svc.cluster.local", rig.upstream.authority, "no host;"):
             status, document = await ask(gateway.port, f"GET {path} HTTP/1.1", f"Host: {host}")
             assert (status, document["status"]) == (200, "ok")

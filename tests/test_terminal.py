@@ -9,8 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from mitmproxy.addons.termlog import TermLogHandler
 
+from authpool.access_log import logger as access_logger
 from authpool.proxy.addon import Gateway
+from authpool.proxy.terminal import Terminal
 from support.gateway import GatewayStartError, Mitmdump, dump_master
 from support.pool_rig import Rig, client, reverse_gateway
 from support.token_endpoint import refused_url
@@ -115,6 +118,24 @@ async def test_each_request_is_logged_once_however_it_ends(rig: Rig, confdir: Pa
                 assert (await api.get("/x")).status_code == 502
             (line,) = [json.loads(one.getMessage()) for one in gateway.log if one.name == "authpool.access_log"]
     assert (line["outcome"], line["status"], line["pool"]) == ("error", None, None)
+
+
+def test_a_script_that_is_replaced_leaves_no_second_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """The new one runs while the old one still lets its refreshes land; then the old one takes nothing away."""
+    log = TermLogHandler()
+    log.install()
+    old, new = Terminal(), Terminal()
+    try:
+        old.configure("info")
+        new.configure("info")
+        access_logger.warning("one")
+        old.close()
+        access_logger.warning("two")
+        assert capsys.readouterr().out == "one\ntwo\n"
+    finally:
+        new.close()
+        log.uninstall()
+    assert not access_logger.handlers
 
 
 # --- quiet ----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,9 @@ QUIET = "error"
 """The `termlog_verbosity` that --quiet sets: warnings are hidden."""
 
 
+_gateway_logger = logging.getLogger("authpool")
+
+
 class Terminal:
     """Prints while a tool is running that prints its log."""
 
@@ -28,22 +31,25 @@ class Terminal:
         self._quiet = _Printer(lambda: sys.stderr, level=logging.WARNING)
         self._quiet.setFormatter(MitmFormatter(colorize=False))
         self._quiet.addFilter(_is_hidden_and_matters)
+        self._no_access = _NoAccess()
 
     def configure(self, verbosity: str) -> None:
         """Follow mitmproxy's `termlog_verbosity`. Tools that draw on the terminal have no such option."""
-        self.close()
+        for logger in (access_log.logger, _gateway_logger):
+            for printer in [one for one in logger.handlers if isinstance(one, _Printer)]:
+                logger.removeHandler(printer)  # ours, or of a script that is being replaced and has not ended yet
         access_log.logger.addHandler(self._accesses)
         for handler in _terminal_logs():
-            handler.addFilter(_is_no_access)
+            handler.addFilter(self._no_access)
         if verbosity == QUIET:
-            logging.getLogger("authpool").addHandler(self._quiet)
+            _gateway_logger.addHandler(self._quiet)
 
     def close(self) -> None:
         """Print nothing any more."""
         access_log.logger.removeHandler(self._accesses)
         for handler in _terminal_logs():
-            handler.removeFilter(_is_no_access)
-        logging.getLogger("authpool").removeHandler(self._quiet)
+            handler.removeFilter(self._no_access)
+        _gateway_logger.removeHandler(self._quiet)
 
 
 class _Printer(logging.Handler):
@@ -58,12 +64,15 @@ class _Printer(logging.Handler):
             print(self.format(record), file=self._stream(), flush=True)
 
 
+class _NoAccess(logging.Filter):
+    """Keeps the access log out of mitmproxy's own lines. One for each script that runs, so that each takes its own."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.name != access_log.logger.name
+
+
 def _terminal_logs() -> list[logging.Handler]:
     return [handler for handler in logging.getLogger().handlers if isinstance(handler, TermLogHandler)]
-
-
-def _is_no_access(record: logging.LogRecord) -> bool:
-    return record.name != access_log.logger.name
 
 
 def _is_hidden_and_matters(record: logging.LogRecord) -> bool:

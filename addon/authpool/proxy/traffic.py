@@ -274,7 +274,7 @@ class Traffic:
                 pool=begun.pool,
                 account=served_by,
                 attempts=0 if lease is None else lease.sends,
-                status=None if response is None or flow.error is not None else response.status_code,
+                status=None if response is None else response.status_code,
                 waited_seconds=0.0 if lease is None else lease.waited_seconds,
                 outcome="health" if begun.health else _ended_how(flow),
             )
@@ -284,8 +284,10 @@ class Traffic:
 def _is_own_port(flow: http.HTTPFlow) -> bool:
     """Whether a request is addressed to the very socket that it came in by."""
     host, port = flow.client_conn.sockname[:2]
+    if flow.request.port != port:
+        return False
     named = canonical_host(flow.request.host)
-    return flow.request.port == port and (named == canonical_host(host) or (is_loopback(host) and is_loopback(named)))
+    return named == canonical_host(host) or (is_loopback(host) and is_loopback(named))
 
 
 def _ended_how(flow: http.HTTPFlow) -> str:

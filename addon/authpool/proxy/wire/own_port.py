@@ -25,7 +25,7 @@ class GatewayHttp1Server(Http1Server):
         for command in super().read_headers(event):
             if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
                 self._redirect_probe(command.event.request)
-            yield command
+            yield self._without_body(command)
 
     def _redirect_probe(self, request: http.Request) -> None:
         plain = not (request.data.host or request.data.authority)
@@ -38,11 +38,12 @@ class GatewayHttp1Server(Http1Server):
         return isinstance(parent, http_layer.HttpLayer) and parent.mode is not HTTPMode.transparent
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        page = isinstance(event, ResponseProtocolError) and self.request is not None and self.request.method == "HEAD"
         for command in super().send(event):
-            yield _head_alone(command) if page and isinstance(command, commands.SendData) else command
+            yield self._without_body(command) if isinstance(event, ResponseProtocolError) else command
 
-
-def _head_alone(command: commands.SendData) -> commands.SendData:
-    head, end, _body = command.data.partition(b"\r\n\r\n")
-    return commands.SendData(command.connection, head + end)
+    def _without_body(self, command: commands.Command) -> commands.Command:
+        """The head alone of one of mitmproxy's pages, where HEAD was asked."""
+        if isinstance(command, commands.SendData) and self.request is not None and self.request.method == "HEAD":
+            head, end, _body = command.data.partition(b"\r\n\r\n")
+            return commands.SendData(command.connection, head + end)
+        return command
