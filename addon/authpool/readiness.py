@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from authpool.account import AccountKey, fingerprint
+from authpool.account import AccountKey
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.config.discovery import EndpointResolver
@@ -30,8 +30,8 @@ class Readiness:
         self._refresher = refresher
         self._resolver = resolver
         self._clock = clock
-        self._refused: dict[AccountKey, tuple[str, float]] = {}
-        """By account the fingerprint of the access token that an upstream refused last, and when (Unix seconds)."""
+        self._refused: dict[AccountKey, tuple[int, float]] = {}
+        """By account the hash of the access token that an upstream refused last, and when (Unix seconds)."""
         self._able: dict[str, AccountKey] = {}
         """By pool an account that could serve when it was last looked."""
         self._nobody: dict[str, tuple[float, Pool, Mapping[State, int]]] = {}
@@ -41,7 +41,7 @@ class Readiness:
 
     def refused(self, key: AccountKey, access_token: str) -> None:
         """An upstream refused this access token: it counts as live no more."""
-        self._refused[key] = (fingerprint(access_token), self._clock.time())
+        self._refused[key] = (hash(access_token), self._clock.time())
 
     def served(self, key: AccountKey) -> None:
         """An upstream took the account's token: whatever was refused before was not about the token."""
@@ -61,13 +61,14 @@ class Readiness:
 
     def _anybody(self, pool: Pool, counts: Mapping[State, int], stuck: bool) -> bool:  # noqa: FBT001
         name, now = pool.config.name, self._clock.monotonic()
+        time = self._clock.time()
         known = pool.get(self._able[name]) if name in self._able else None
-        if known is not None and self._can_serve(pool, known, stuck):
+        if known is not None and self._can_serve(pool, known, stuck, time):
             return True
         until, seen, seen_counts = self._nobody.get(name, (0.0, pool, {}))
         if now < until and seen is pool and seen_counts == counts:
             return False
-        found = next((member for member in pool if self._can_serve(pool, member, stuck)), None)
+        found = next((member for member in pool if self._can_serve(pool, member, stuck, time)), None)
         if found is None:
             self._nobody[name] = (now + LOOK_SECONDS, pool, dict(counts))
             return False
@@ -75,9 +76,8 @@ class Readiness:
         self._able[name] = found.key
         return True
 
-    def _can_serve(self, pool: Pool, member: Member, stuck: bool) -> bool:  # noqa: FBT001
+    def _can_serve(self, pool: Pool, member: Member, stuck: bool, now: float) -> bool:  # noqa: FBT001
         """Whether a request would get this account's token; `stuck`: nobody of the pool can be refreshed now."""
-        now = self._clock.time()
         if member.state(now) is not State.READY:
             return False
         if member.account.token.live(now) and not self._is_refused(pool, member, now):
@@ -85,10 +85,10 @@ class Readiness:
         return not (stuck or member.failures) and _is_renewable(pool, member)
 
     def _is_refused(self, pool: Pool, member: Member, now: float) -> bool:
-        refused, at = self._refused.get(member.key, ("", 0.0))
-        if not refused or refused != fingerprint(member.account.token.access_token or ""):
+        refused = self._refused.get(member.key)
+        if refused is None or refused[0] != hash(member.account.token.access_token):
             return False
-        return _is_renewable(pool, member) or abs(now - at) < FINAL_SECONDS
+        return _is_renewable(pool, member) or abs(now - refused[1]) < FINAL_SECONDS
 
     def _endpoint_down(self, config: PoolConfig) -> bool:
         url = self._resolver.known_token_url(config)

@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
-from mitmproxy.proxy.mode_specs import RegularMode, ReverseMode, UpstreamMode
 
-from authpool import health
 from authpool.answers import CLIENT_NOT_ALLOWED, CODES, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
 from authpool.config.answer_rule import Meaning
 from authpool.config.endpoint_url import is_loopback
-from authpool.config.host_pattern import canonical_host
 from authpool.failover import Decision
 from authpool.lease import Lease
 from authpool.observer import Observe, RequestEnd
 from authpool.proxy.credential import strip_credentials
 from authpool.proxy.destination import destination_of, names_another_host
 from authpool.proxy.gate import TrafficGate, response_of
-from authpool.proxy.message import answer_of, answer_to, is_grpc, is_stream, rotation_request, telling_fields
+from authpool.proxy.message import answer_of, is_grpc, is_stream, rotation_request, telling_fields
+from authpool.proxy.probes import answer_probe
 from authpool.proxy.ticket import Ticket, Tickets
 from authpool.selection import lane_of
 from authpool.service import Service
@@ -31,7 +29,6 @@ logger = logging.getLogger(__name__)
 OWN_TRAFFIC_MODES = frozenset({"local", "tun"})
 """Modes without a listener that others could reach."""
 UNAUTHORIZED = 401
-PROBE_METHODS = frozenset({"GET", "HEAD"})
 REPLACE_SECONDS = 5.0
 """So long the end of a streamed refusal waits for its token to be replaced, for the client's next request."""
 
@@ -69,6 +66,8 @@ class Traffic:
         self._give_up(flow)  # a replay of the same flow is decided about anew
         snapshot = self._service.snapshot
         self._begun[flow] = begun = _Begun()
+        if flow.marked == FAILED_OVER:
+            flow.marked = ""
         ticket = Ticket(destination=destination_of(request))
         pool = snapshot.router.match(*ticket.destination, request.method, request.path)
         if pool is not None:
@@ -207,41 +206,14 @@ class Traffic:
 
     def answer_health(self, flow: http.HTTPFlow, *, stopping: bool) -> bool:
         """Answer a request that is about the gateway itself, at once; whether it was one."""
-        request = flow.request
-        named = canonical_host(request.host) == health.HOST
-        probe = self._probe(flow, named=named)
-        if probe is None and not named:
+        answer = answer_probe(flow, self._service, stopping=stopping)
+        if answer is None:
             return False
         self._give_up(flow)  # the replay of another answer
         self._begun[flow] = _Begun(health=True)
-        answer = health.NOT_FOUND if probe is None else self._health(probe, request.path, stopping=stopping)
-        request.stream = False
-        flow.response = answer_to(request, answer.status, answer.body(), health.HEADERS)
-        flow.comment = "authpool: outcome=health"
+        flow.request.stream = False
+        flow.response, flow.comment = answer, "authpool: outcome=health"
         return True
-
-    def _probe(self, flow: http.HTTPFlow, *, named: bool) -> health.Probe | None:
-        """What of the gateway's health is asked for: by its name, on the proxy's own port, or by `health_path`."""
-        request, mode = flow.request, flow.client_conn.proxy_mode
-        if named:
-            return health.probe_at(request.path) if request.scheme == "http" else None
-        if isinstance(mode, ReverseMode):
-            path = self._service.snapshot.config.gateway.health_path
-            return None if path is None else health.probe_at(request.path, path)
-        if isinstance(mode, RegularMode | UpstreamMode) and _is_own_port(flow):
-            return health.probe_at(request.path) if request.method in PROBE_METHODS else None
-        return None
-
-    def _health(self, probe: health.Probe, target: str, *, stopping: bool) -> health.Answer:
-        if probe == "live":
-            return health.LIVE
-        if stopping:
-            return health.STOPPING
-        configured = self._service.snapshot.config.pools
-        names = health.pools_asked_for(target) or configured
-        if not configured.keys() >= set(names):
-            return health.UNKNOWN_POOL
-        return health.readiness(probe, {name: self._service.readiness.of(configured[name]) for name in names})
 
     def _answer(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
         # A response beside a request that streams would crash the stream, and log the body.
@@ -279,15 +251,6 @@ class Traffic:
                 outcome="health" if begun.health else _ended_how(flow),
             )
         )
-
-
-def _is_own_port(flow: http.HTTPFlow) -> bool:
-    """Whether a request is addressed to the very socket that it came in by."""
-    host, port = flow.client_conn.sockname[:2]
-    if flow.request.port != port:
-        return False
-    named = canonical_host(flow.request.host)
-    return named == canonical_host(host) or (is_loopback(host) and is_loopback(named))
 
 
 def _ended_how(flow: http.HTTPFlow) -> str:
