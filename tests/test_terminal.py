@@ -216,3 +216,20 @@ async def test_what_mitmweb_shows_of_a_flow(rig: Rig, confdir: Path) -> None:
     assert {flow["marked"] for flow in flows if not flow["comment"].startswith("p/bob attempts=2")} == {""}
     assert "outcome=pool_exhausted" in events
     assert not [secret for secret in rig.secrets if secret in everything]
+
+
+async def test_a_replay_is_marked_for_what_happened_to_it_alone(rig: Rig) -> None:
+    """The flow is the same one; this time its first account serves it. A person's own mark stays."""
+    rig.home("alice", "bob", rotation="fill_first")
+    rig.provider.revoke("alice")
+    async with reverse_gateway(rig) as gateway, client(gateway.url) as api:
+        assert (await api.get("/x")).status_code == 200
+        (flow,) = gateway.finished
+        await gateway.wait_until(lambda: flow.marked == ":repeat:")
+        for mark, kept in ((":repeat:", ""), (":star:", ":star:")):
+            flow.marked = mark
+            ended = len(gateway.finished)
+            gateway.master.commands.call("replay.client", [flow])
+            await gateway.wait_until(lambda ended=ended: len(gateway.finished) > ended)  # type: ignore[misc]
+            assert flow.comment.startswith("p/bob attempts=1 outcome=200 ")
+            assert flow.marked == kept

@@ -171,6 +171,23 @@ async def test_an_endpoint_that_is_down_and_up_again(
     assert [message["type"] for message in listening] == ["endpoint.down", "endpoint.up"]
 
 
+async def test_the_command_line_tells_of_no_pool(
+    tmp_path: Path, clock: FakeClock, listening: list[Mapping[str, Any]]
+) -> None:
+    """It would tell of a begin, and be gone before the end."""
+    transport = Transport(RotatingProvider(monotonic=clock.monotonic))
+    home = idle_home(tmp_path, clock, transport.provider, "alice")
+    service = Service(home, {}, clock=clock, endpoint=transport, process="cli")
+    transport.script.append(REJECTED)
+    try:
+        account = await service.store.read(AccountKey.of("p", "alice"))
+        await service.refresher.refresh(account, force=True)
+        assert service.refresher.fault("p") is not None
+    finally:
+        await service.stop()  # tells what is left to be told
+    assert listening == []
+
+
 def test_every_kind_has_a_name_that_can_be_selected() -> None:
     """In `events` of the webhook's table."""
     assert set(OF_POOLS) == set(PoolEventKind.__value__.__args__)

@@ -100,7 +100,8 @@ class Service:
             sources=lambda: self._snapshot.sources,
             clock=self.clock,
             notify=self.notify,
-            notify_pool=self.plugins.notify_pool,
+            # The command line would tell of a begin, and be gone before the end.
+            notify_pool=self.plugins.notify_pool if process == "gateway" else lambda event: None,
             settled=self._settle,
             news=self.catch_up,
         )

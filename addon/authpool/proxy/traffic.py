@@ -34,7 +34,7 @@ REPLACE_SECONDS = 5.0
 
 
 FAILED_OVER = ":repeat:"
-"""The mark of a flow that went on to another account; mitmproxy's tools show it as an emoji, ``~marker`` finds it."""
+"""The mark of a flow that went on to another account: mitmproxy's tools show an emoji, and ``~marked`` finds it."""
 
 
 @dataclass(slots=True, kw_only=True)
