@@ -177,7 +177,7 @@ async def test_the_command_line_tells_of_no_pool(
     """It would tell of a begin, and be gone before the end."""
     transport = Transport(RotatingProvider(monotonic=clock.monotonic))
     home = idle_home(tmp_path, clock, transport.provider, "alice")
-    service = Service(home, {}, clock=clock, endpoint=transport, process="cli")
+    service = Service(home, {}, clock=clock, endpoint=transport, process="command line")
     transport.script.append(REJECTED)
     try:
         account = await service.store.read(AccountKey.of("p", "alice"))
