@@ -1,9 +1,10 @@
-"""webhook: tells a URL when an account is disabled or enabled again, and when a pool has nobody left.
+"""webhook: tells a URL when an account is disabled or enabled again, and when a pool is in trouble.
 
     [plugins.webhook]
     url = "https://alerts.example.com/authpool"
     secret = "env:WEBHOOK_SECRET"       # signs each message; "whsec_..." or any other text
-    events = ["account.disabled", "account.enabled", "pool.exhausted"]      # the default: all of them
+    events = ["account.disabled", "account.enabled", "pool.exhausted", "client.rejected", "client.accepted",
+              "endpoint.down", "endpoint.up"]       # the default: all of them
 
 Messages are signed as https://www.standardwebhooks.com says, and sent from a thread of their own: five tries, with
 pauses that grow; no request waits for them, and the end of a process for 2 s at most.
@@ -33,13 +34,19 @@ from authpool.config.client_secret import is_literal, resolve_secret
 from authpool.config.config_table import ConfigTable, did_you_mean, mistake
 from authpool.config.endpoint_url import check_endpoint
 from authpool.courier import Courier
-from authpool.events import AccountEvent, PoolExhausted
+from authpool.events import AccountEvent, PoolEvent, PoolEventKind, PoolExhausted
 from authpool.refresh.verdict import retry_after_seconds
 
 logger = logging.getLogger(__name__)
 
 DISABLED, ENABLED, EXHAUSTED = "account.disabled", "account.enabled", "pool.exhausted"
-TYPES = (DISABLED, ENABLED, EXHAUSTED)
+OF_POOLS: Mapping[PoolEventKind, str] = {
+    "client_rejected": "client.rejected",
+    "client_accepted": "client.accepted",
+    "endpoint_down": "endpoint.down",
+    "endpoint_up": "endpoint.up",
+}
+TYPES = (DISABLED, ENABLED, EXHAUSTED, *OF_POOLS.values())
 PAUSES_SECONDS = (1.0, 5.0, 20.0, 60.0)
 """Between the tries; one more try than there are pauses."""
 MAX_PAUSE_SECONDS = 300.0
@@ -200,6 +207,13 @@ def authpool_pool_exhausted(event: PoolExhausted) -> None:
         _Current.webhook.tell(
             EXHAUSTED, pool=event.pool, counts=dict(event.counts), retry_at=event.retry_at, at=event.at
         )
+
+
+@hookimpl
+def authpool_pool_event(event: PoolEvent) -> None:
+    if _Current.webhook is not None:
+        told = {"pool": event.pool, "endpoint": event.endpoint, "reason": event.reason, "at": event.at}
+        _Current.webhook.tell(OF_POOLS[event.kind], **told)
 
 
 @hookimpl

@@ -247,11 +247,10 @@ async def test_every_flow_says_what_happened_to_it(rig: Rig) -> None:
         await api.get("/x")
         comments = [flow.comment for flow in gateway.finished]
 
-    assert comments[0] == "authpool: account=p/alice rotation=round_robin attempts=1 outcome=200"
-    assert comments[1] == (
-        "authpool: account=p/alice rotation=round_robin attempts=2 outcome=200 (p/alice: 401, refreshed)"
-    )
-    assert "attempts=1 outcome=pool_exhausted (p/alice: invalid_grant)" in comments[2]
+    rest = "rotation=round_robin client=127.0.0.1"
+    assert comments[0] == f"p/alice attempts=1 outcome=200 {rest}"
+    assert comments[1] == f"p/alice attempts=2 outcome=200 {rest} (p/alice: 401, refreshed)"
+    assert comments[2] == f"p attempts=1 outcome=pool_exhausted {rest} (p/alice: invalid_grant)"
 
 
 # --- the end --------------------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ async def test_the_comment_never_holds_the_token(rig: Rig, services: list[Servic
     request = await served(service)
     assert request.access_token
     assert request.access_token not in request.comment("200") + repr(request)
-    assert request.comment("200") == "authpool: account=p/alice rotation=round_robin attempts=1 outcome=200"
+    assert request.comment("200") == "p/alice attempts=1 outcome=200 rotation=round_robin"
 
 
 async def test_a_refused_lease_has_no_token(rig: Rig, services: list[Service]) -> None:

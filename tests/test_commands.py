@@ -143,13 +143,54 @@ async def test_reload_tells_how_the_pool_stands(gateway: RunningGateway) -> None
     await gateway.wait_until(lambda: len([m for m in gateway.messages if m == "Pool p reloaded: 2 ready"]) > before)
 
 
-@pytest.mark.parametrize("line", ("authpool.pause p/nobody", "authpool.pause nobody", "authpool.refresh q/alice"))
+@pytest.mark.parametrize("line", ("authpool.pause p/nobody", "authpool.refresh q/alice"))
 async def test_a_wrong_name_is_told(line: str, gateway: RunningGateway) -> None:
-    """In the log, as an error with a remedy."""
-    run(gateway, line)
+    """At once as a doubt, and in the log as an error with a remedy."""
+    answer = run(gateway, line)
+    assert isinstance(answer, str)
+    assert "is in no pool as far as this gateway knows" in answer
     await gateway.wait_until(
         lambda: any(r.levelname == "ERROR" and "authpool: " in r.getMessage() for r in gateway.log)
     )
+
+
+@pytest.mark.parametrize("verb", ("pause", "resume", "enable", "refresh", "remove"))
+async def test_what_is_no_address_is_refused_at_once(verb: str, gateway: RunningGateway) -> None:
+    """The answer says what an address is, and where to find one."""
+    with pytest.raises(exceptions.CommandError, match=r"POOL/NAME: authpool\.accounts lists every"):
+        run(gateway, f"authpool.{verb} nobody")
+
+
+async def test_a_pool_that_is_not_configured_is_refused_at_once(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With those that are."""
+    monkeypatch.setenv("CREDENTIAL", "a-refresh-token")
+    with pytest.raises(exceptions.CommandError, match="no pool q; there are: p"):
+        run(gateway, "authpool.add q env:CREDENTIAL alice")
+
+
+async def test_every_verb_answers_at_once(gateway: RunningGateway, tmp_path: Path, rotating: RotatingProvider) -> None:
+    """Success too: what is under way, and where to look for what comes of it; `add` says how long that may take."""
+    source = tmp_path / "carol.json"
+    source.touch(mode=0o600)
+    source.write_text(json.dumps(rotating.issue("carol")))
+    lines = {
+        "pause p/alice": "Pausing p/alice",
+        "resume p/alice": "Resuming p/alice",
+        "enable p/alice": "Enabling p/alice",
+        "refresh p/bob": "Refreshing p/bob",
+        f"add p @{source} carol": "Adding to p: the token endpoint has up to 23 s",
+        "reload": "Reloading",
+        "remove p/bob": "Removing p/bob",
+    }
+    for line, words in lines.items():
+        answer = run(gateway, f"authpool.{line}")
+        assert isinstance(answer, str)
+        assert answer.startswith(words)
+        assert answer.endswith("The event log says what comes of it")
+    for words in ("Added p/carol", "Removed p/bob"):
+        await told(gateway, words)
 
 
 async def test_the_verbs_in_mitmweb(home: Path, confdir: Path, upstream: Upstream) -> None:
@@ -174,6 +215,14 @@ async def test_the_verbs_in_mitmweb(home: Path, confdir: Path, upstream: Upstrea
             web.cookies[cookie] = "0123456789abcdef"
         paused = await web.post("/commands/authpool.pause", json={"arguments": ["p/alice"]})
         assert paused.status_code == 200, paused.text
+        assert paused.json()["value"] == "Pausing p/alice. The event log says what comes of it"  # what its bar shows
         await mitmweb.wait_for("Paused p/alice")
+        events = (await web.get("/events")).json()
+        told = [event["level"] for event in events if event["message"].endswith("Paused p/alice")]
+        assert told == ["info"]  # one of the levels that its event log has
+        wrong = await web.post("/commands/authpool.pause", json={"arguments": ["alice"]})
+        assert "POOL/NAME" in wrong.json()["error"]
+        reloaded = await web.post("/commands/authpool.reload", json={"arguments": []})
+        assert reloaded.json()["value"].startswith("Reloading")
         shown = await web.post("/commands/authpool.accounts", json={"arguments": []})
         assert {row[1]: row[2] for row in shown.json()["value"][1:]} == {"alice": "paused", "bob": "ready"}

@@ -70,7 +70,7 @@ async def test_the_request_goes_on_with_the_next_account(rig: Rig, status: int, 
     assert rig.owners.count("alice") == 1
     assert [request.body for request in rig.upstream.received] == [b"body"] * 7
     assert found == {"alice": "cooling", "bob": "ready"}
-    assert sum("attempts=2 outcome=200 (p/alice: cooldown)" in comment for comment in comments) == 1
+    assert sum(comment.endswith("(p/alice: cooldown)") for comment in comments) == 1
     assert rig.posts == 0
     (cooldown,) = rig.account("alice")["cooldowns"]
     assert abs(cooldown["until"] - time.time() - 600) < 30

@@ -27,7 +27,7 @@ STORY = (
     "Re-added demo/alice@example.com",
     "Account demo/alice@example.com re-enabled: new refresh token",
     "Authorization: Bearer [authpool]",
-    "authpool: account=demo/bob@example.com rotation=round_robin attempts=2 outcome=200",
+    "demo/bob@example.com attempts=2 outcome=200 rotation=round_robin",
 )
 """What the output says, in this order."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from authpool.health import health
+from authpool.health import PoolHealth, Probe, probe_at, readiness
 from authpool.pool import State
 from authpool.proxy.addon import Gateway
 from support.gateway import RunningGateway, dump_master
@@ -19,27 +19,60 @@ from support.upstream import Upstream
 HEALTH = "http://authpool.internal/health"
 
 
+def pool(can_serve: bool = True, **more: Any) -> PoolHealth:  # noqa: FBT001, FBT002
+    return PoolHealth(can_serve=can_serve, counts={State.READY: 1} | more.pop("counts", {}), **more)
+
+
+@pytest.mark.parametrize("probe", ("health", "ready"))
 @pytest.mark.parametrize(
     ("pools", "status", "word"),
     (
         ({}, 200, "ok"),
-        ({"a": {State.READY: 3, State.DISABLED: 1}}, 200, "ok"),
-        ({"a": {State.READY: 1}, "b": {State.COOLING: 1, State.PAUSED: 2, State.BROKEN: 1}}, 503, "unavailable"),
-        ({"a": {}}, 503, "unavailable"),
+        ({"a": pool()}, 200, "ok"),
+        ({"a": pool(), "b": pool(can_serve=False)}, 503, "unavailable"),
     ),
 )
-def test_every_pool_must_be_able_to_serve(pools: Mapping[str, Mapping[State, int]], status: int, word: str) -> None:
-    """200 only while each pool has an account that is ready; all pools and their states are told either way."""
-    answer = health(pools)
+def test_every_pool_must_be_able_to_serve(
+    probe: Probe, pools: Mapping[str, PoolHealth], status: int, word: str
+) -> None:
+    """200 only while each pool has an account that can serve; which pool has none is told either way."""
+    answer = readiness(probe, pools)
     assert (answer.status, answer.document["status"]) == (status, word)
-    assert answer.document["pools"] == {name: {"ready": 0} | counts for name, counts in pools.items()}
+    told = answer.document["pools"]
+    assert isinstance(told, dict)
+    assert {name: one["can_serve"] for name, one in told.items()} == {n: p.can_serve for n, p in pools.items()}
 
 
-def test_a_pool_with_a_rejected_client_and_no_live_token_can_not_serve() -> None:
-    """Its accounts count as what they are, and the pool says what ails it."""
-    answer = health({"a": {State.READY: 1}, "b": {State.READY: 2}}, ["b"])
-    assert answer.status == 503
-    assert answer.document["pools"] == {"a": {"ready": 1}, "b": {"ready": 2, "client": "rejected"}}
+def test_health_tells_the_states_and_what_ails_a_pool() -> None:
+    """Its accounts count as what they are; a probe of readiness is told less."""
+    sick = pool(can_serve=False, counts={State.COOLING: 2, State.PAUSED: 0}, client_rejected=True, endpoint_down=True)
+    ailments = {"can_serve": False, "client": "rejected", "token_endpoint": "down"}
+    assert readiness("health", {"a": sick}).document["pools"] == {"a": ailments | {"ready": 1, "cooling": 2}}
+    assert readiness("ready", {"a": sick}).document["pools"] == {"a": ailments}
+
+
+@pytest.mark.parametrize(
+    ("target", "health_path", "probe"),
+    (
+        ("/health", None, "health"),
+        ("/live?x=/ready", None, "live"),
+        ("/ready?pool=p", None, "ready"),
+        ("/", None, None),
+        ("/ready/", None, None),
+        ("/h", "/h", "health"),
+        ("/h/ready", "/h", "ready"),
+        ("/h/live?x", "/h", "live"),
+        ("/h/ready", "/h/", "ready"),
+        ("/h/", "/h/", "health"),
+        ("/ready", "/h", None),
+        ("/h/health", "/h", None),
+        ("/hready", "/h", None),
+        ("/ready", "/", "ready"),
+    ),
+)
+def test_what_a_path_asks_for(target: str, health_path: str | None, probe: str | None) -> None:
+    """Without its query; in reverse mode the two others are beneath the configured path."""
+    assert probe_at(target, health_path) == probe
 
 
 @pytest.fixture
@@ -78,12 +111,18 @@ async def test_through_the_proxy(
         assert healthy.status_code == 200
         assert healthy.headers["cache-control"] == "no-store"
         assert healthy.headers["content-type"] == "application/json"
-        assert healthy.json() == {"status": "ok", "pools": {"p": {"ready": 1, "disabled": 1}}}
+        assert healthy.json() == {
+            "status": "ok",
+            "pools": {"p": {"can_serve": True, "ready": 1, "disabled": 1}},
+        }
         pause_alice(home, rotating)
         await running.wait_until(lambda: "Pool p reloaded: 0 ready, 1 paused, 1 disabled" in running.messages)
         sick = await client.get(HEALTH)
         assert sick.status_code == 503
-        assert sick.json() == {"status": "unavailable", "pools": {"p": {"ready": 0, "paused": 1, "disabled": 1}}}
+        assert sick.json() == {
+            "status": "unavailable",
+            "pools": {"p": {"can_serve": False, "ready": 0, "paused": 1, "disabled": 1}},
+        }
         assert "alice" not in healthy.text + sick.text
         assert upstream.received == []
         assert all(flow.server_conn.timestamp_start is None for flow in running.finished)

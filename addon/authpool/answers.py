@@ -31,6 +31,9 @@ _STATUS_AND_TITLE: Mapping[Code, tuple[int, str]] = {
     "gateway_error": (500, "The gateway failed"),
 }
 
+CODES = frozenset(_STATUS_AND_TITLE)
+"""Every code there is, as the header ``Authpool-Error`` has them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:

@@ -34,4 +34,24 @@ class PoolExhausted:
     retry_at: int | None = None
 
 
+type PoolEventKind = Literal["client_rejected", "client_accepted", "endpoint_down", "endpoint_up"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolEvent:
+    """Trouble of a whole pool began (`client_rejected`, `endpoint_down`) or ended (`client_accepted`, `endpoint_up`).
+
+    `endpoint` is the host of the token endpoint, empty where there is none. `reason` says what it answered, and holds
+    no secret; an end has none. `at` is Unix seconds.
+    """
+
+    kind: PoolEventKind
+    pool: str
+    endpoint: str = ""
+    reason: str = ""
+    at: int = 0
+
+
+type NotifyPool = Callable[[PoolEvent], None]
+
 type Notify = Callable[[AccountEvent], None]

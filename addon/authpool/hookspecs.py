@@ -14,7 +14,7 @@ from authpool.classifier import AnswerClass
 from authpool.config import PoolConfig
 from authpool.config.config_table import ConfigTable
 from authpool.config.presets import Preset
-from authpool.events import AccountEvent, PoolExhausted
+from authpool.events import AccountEvent, PoolEvent, PoolExhausted
 from authpool.rotation import RotationFactory
 from authpool.store import StoreFactory
 from authpool.token_source import TokenSourceFactory
@@ -103,6 +103,15 @@ def authpool_pool_exhausted(event: PoolExhausted) -> None:
     """Hear that no account of a pool could serve a request; of one pool at most once a minute.
 
     Called as `authpool_account_event` is.
+    """
+
+
+@hookspec
+def authpool_pool_event(event: PoolEvent) -> None:
+    """Hear that a pool's trouble began or ended: its client is rejected, or its token endpoint is down.
+
+    Each pool's trouble is told once when it begins, and once when it is over, by the process that met it; one that a
+    process met before it was started anew is told again if it lasts. Called as `authpool_account_event` is.
     """
 
 

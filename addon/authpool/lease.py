@@ -40,8 +40,21 @@ class Lease:
     endpoint_down: bool = False
     misconfigured: bool = False
 
+    waited_seconds: float = 0.0
+    """So long this request has waited for an access token altogether."""
+
+    @property
+    def failed_over(self) -> bool:
+        """Whether the request went on to another account than its first one."""
+        return len(self.sent_on) > 1 or (bool(self.tried) and self.key is not None and self.key not in self.tried)
+
+    @property
+    def served_by(self) -> str:
+        """``POOL/NAME`` of the account that the answer is from; the pool alone where there is none."""
+        return self.pool if self.refusal is not None or not self.address else self.address
+
     def comment(self, outcome: str) -> str:
-        """What mitmweb shows beside the flow; never a secret."""
-        parts = [f"account={self.address or '-'}", f"rotation={self.rotation}", f"attempts={self.sends}"]
-        parts.append(f"outcome={outcome}")
-        return "authpool: " + " ".join(parts) + (f" ({'; '.join(self.trail)})" if self.trail else "")
+        """What mitmweb shows beside the flow, the account first; never a secret."""
+        parts = [self.served_by, f"attempts={self.sends}", f"outcome={outcome}", f"rotation={self.rotation}"]
+        parts += [f"client={self.request.client}"] if self.request.client else []
+        return " ".join(parts) + (f" ({'; '.join(self.trail)})" if self.trail else "")

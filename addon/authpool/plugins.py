@@ -16,7 +16,7 @@ from authpool.config.pool_type import BUILT_IN_TYPES
 from authpool.config.presets import Preset
 from authpool.courier import Courier
 from authpool.errors import ConfigurationError
-from authpool.events import AccountEvent, PoolExhausted
+from authpool.events import AccountEvent, PoolEvent, PoolExhausted
 from authpool.guarded_rotation import GuardedRotation
 from authpool.plugin_search import ENVIRONMENT, GROUP, Candidate, find_plugins, named_plugins
 from authpool.rotation import Rotation
@@ -190,6 +190,10 @@ class Plugins:
     def notify_exhausted(self, event: PoolExhausted) -> None:
         """Tell every plugin that a pool had nobody for a request, as `notify` does."""
         self._tell("authpool_pool_exhausted", "an exhausted pool", event=event)
+
+    def notify_pool(self, event: PoolEvent) -> None:
+        """Tell every plugin of a pool's trouble, as `notify` does."""
+        self._tell("authpool_pool_event", f"a pool's {event.kind} event", event=event)
 
     def close(self, patience_seconds: float = STOP_SECONDS) -> None:
         """Tell what is left to tell, and that this is the end; for so long and no longer. Blocks."""

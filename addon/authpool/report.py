@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 from authpool.account import Account
 from authpool.pool import State
 
+NEVER_QUIET = ("Disabling account ", "Skipping disabled account ", "Skipping broken account ")
+"""How the lines begin that --quiet must not hide: an account needs somebody."""
+
 
 def reload_line(pool: str, counts: Mapping[State, int]) -> str:
     """``Pool google reloaded: 3 ready, 1 paused, 1 disabled``; states nobody is in are left out."""

@@ -21,11 +21,11 @@ from authpool.events import AccountEvent
 from authpool.exhaustion import Exhaustion
 from authpool.failover import Failover
 from authpool.follower import Follower, broken_reason
-from authpool.health import is_dry
 from authpool.keeper import Keeper
 from authpool.limits import Limits
 from authpool.plugins import load_plugins, refuse_another_store
 from authpool.pool import Pool, State
+from authpool.readiness import Readiness
 from authpool.refresh.healer import Healer
 from authpool.refresh.outcome import Outcome
 from authpool.refresh.refresher import Refresher
@@ -100,6 +100,8 @@ class Service:
             sources=lambda: self._snapshot.sources,
             clock=self.clock,
             notify=self.notify,
+            # The command line would tell of a begin, and be gone before the end.
+            notify_pool=self.plugins.notify_pool if process == "gateway" else lambda event: None,
             settled=self._settle,
             everyone=self._everyone,
         )
@@ -107,6 +109,7 @@ class Service:
         exhaustion = Exhaustion(self.plugins.notify_exhausted, self.clock)
         self.broker = Broker(self._pools, self.refresher, self.clock, exhaustion.tell)
         self.failover = Failover(self._pools, self.broker, self.refresher, self._limits, self.clock)
+        self.readiness = Readiness(self._pools, self.refresher, self.resolver, self.clock)
         self._healer = Healer(self.refresher)
         self._keeper = Keeper(self._pools, self.refresher, self.clock)
         self._follower = Follower(self._pools, self.store, self.refresher, self._healer, self._keeper, self.clock)
@@ -160,12 +163,6 @@ class Service:
         """Tell of a change in an account's life, after it was written: the audit trail first, then the plugins."""
         self._audit.record(event)
         self.plugins.notify(event)
-
-    def dry_pools(self) -> list[str]:
-        """The pools whose client the token endpoint rejects, and where no access token is left to serve with."""
-        now = self.clock.time()
-        pools = self._snapshot.pools
-        return [name for name, pool in pools.items() if self.refresher.fault(name) is not None and is_dry(pool, now)]
 
     # --- building and swapping --------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from authpool.account import AccountKey
-from authpool.health import Answer, health
+from authpool.health import Answer, readiness
 from authpool.pool import State
 from authpool.refresh.token_client import TokenEndpoint
 from authpool.service import Service
@@ -86,4 +86,6 @@ def state(service: Service, name: str) -> State:
 
 def health_of(service: Service) -> Answer:
     """What the gateway tells of its health."""
-    return health({name: pool.counts() for name, pool in service.snapshot.pools.items()}, service.dry_pools())
+    snapshot = service.snapshot
+    pools = {name: service.readiness.of(config) for name, config in snapshot.config.pools.items()}
+    return readiness("health", pools)

@@ -56,7 +56,8 @@ CONFIG_TEMPLATE = """\
 # client_keys = "auto"     # auto: required unless every listener is loopback | required | off
 # max_accounts = 3         # accounts one request may be tried on
 # fast_dispatch = true     # skip addons without the hook at hand: mitmproxy itself gets faster
-# health_path = "/authpool/health"    # in reverse mode; as a proxy it is http://authpool.internal/health
+# health_path = "/authpool/health"    # in reverse mode, /live and /ready beneath; as a proxy it is
+#                                     # http://authpool.internal/health, or /health on the proxy's own port
 """
 
 

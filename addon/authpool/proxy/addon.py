@@ -12,12 +12,14 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs
 from mitmproxy.utils import asyncio_utils
 
+from authpool.access_log import FORMATS, AccessLog
 from authpool.config import Config
 from authpool.config.endpoint_url import is_loopback
 from authpool.errors import AuthpoolError, ConfigurationError
 from authpool.home import home_folder, secure_folder
 from authpool.proxy import wire
 from authpool.proxy.gate import gateway_error
+from authpool.proxy.terminal import Terminal
 from authpool.proxy.traffic import OWN_TRAFFIC_MODES, Traffic
 from authpool.service import Service
 
@@ -35,6 +37,8 @@ class Gateway:
         self.service: Service | None = None
         self._traffic: Traffic | None = None
         self._started: asyncio.Future[bool] | None = None
+        self._access_log = AccessLog()
+        self._terminal = Terminal()
         self._home = ""
         self._plugins: tuple[str, ...] = ()
         self._configured = False
@@ -55,16 +59,21 @@ class Gateway:
             "Plugins to load beside those installed and those in the home: files or module names. "
             "Default: AUTHPOOL_PLUGINS, separated by commas.",
         )
+        loader.add_option(
+            "authpool_access_log",
+            str,
+            "off",
+            "A line for each request, with its pool and account: off, text or json. On standard output in mitmdump "
+            "and mitmweb, also with --quiet, and in the event log.",
+            choices=tuple(FORMATS),
+        )
 
     def configure(self, updated: AbstractSet[str]) -> None:
         self._configured = True
         if self._stopping:
             return
         try:
-            if ctx.options.proxy_debug:
-                raise exceptions.OptionsError(
-                    "authpool: proxy_debug logs what is on the wire, credentials too: unset it"
-                )
+            _check_options()
             if self.service is None:
                 self._build()
             elif ctx.options.authpool_home != self._home:
@@ -73,6 +82,9 @@ class Gateway:
                 raise exceptions.OptionsError("authpool: the plugins can't change while the gateway runs: start anew")
             if self.service is not None and {"mode", "listen_host", "authpool_home"} & set(updated):
                 self._check_listeners(self.service.snapshot.config)
+            self._access_log.form = ctx.options.authpool_access_log
+            if "termlog_verbosity" in updated:  # an option of those tools alone that print their log
+                self._terminal.configure(ctx.options.termlog_verbosity)
             if "ssl_insecure" in updated and ctx.options.ssl_insecure:
                 logger.warning("authpool: ssl_insecure is set: credentials go to upstreams that prove nothing")
         except AuthpoolError as error:
@@ -96,10 +108,12 @@ class Gateway:
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
         if not flow.live or flow.response is not None or flow.error is not None or self._traffic is None:
             return  # loaded from a file, or answered already; without a gateway the wire refuses
-        if self._stopping:  # mitmproxy goes on listening; a refresh begun now would be cut off, and its rotation lost
-            self._traffic.refuse(flow)
-            return
         try:
+            if self._traffic.answer_health(flow, stopping=self._stopping):  # at once, whatever is still under way
+                return
+            if self._stopping:  # mitmproxy goes on listening; a refresh begun now would be cut off, its rotation lost
+                self._traffic.refuse(flow)
+                return
             if self._started is not None:
                 await asyncio.shield(self._started)
             await self._traffic.take(flow)
@@ -130,10 +144,16 @@ class Gateway:
             await self._traffic.answered(flow)
 
     def response(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
-        return None if self._traffic is None else self._traffic.finished(flow)
+        return self._ended(flow)
 
     def error(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
-        return None if self._traffic is None else self._traffic.finished(flow)
+        return self._ended(flow)
+
+    def _ended(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
+        if self._traffic is None:
+            return None
+        self._traffic.ended(flow)
+        return self._traffic.finished(flow)
 
     # --- life -------------------------------------------------------------------------------------------------
 
@@ -146,7 +166,7 @@ class Gateway:
         if home.is_dir():  # a mistyped home is an error, not a new folder
             secure_folder(home)
         self.service = Service(home, os.environ, accept=self._accept, plugins=self._plugins)
-        self._traffic = Traffic(self.service)
+        self._traffic = Traffic(self.service, self._access_log.observe)
         wire.install(
             self._traffic.gate, gateway_error, fast_dispatch=self.service.snapshot.config.gateway.fast_dispatch
         )
@@ -168,8 +188,11 @@ class Gateway:
             ctx.options.update(server=False)  # whoever comes now finds nobody listening, rather than an error
         else:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the script is being replaced: no reason to die meanwhile
-        if self.service is not None:
-            await self.service.stop()
+        try:
+            if self.service is not None:
+                await self.service.stop()
+        finally:
+            self._terminal.close()
 
     def reload_soon(self) -> None:
         """Reload, and say in the log what came of it."""
@@ -217,3 +240,11 @@ class Gateway:
             # mitmproxy listens before it loads a script, and leaves an open listener where it is: open it anew.
             ctx.options.update(server=False)
             ctx.options.update(server=True)
+
+
+def _check_options() -> None:
+    """Raises OptionsError."""
+    if ctx.options.proxy_debug:
+        raise exceptions.OptionsError("authpool: proxy_debug logs what is on the wire, credentials too: unset it")
+    if ctx.options.authpool_access_log not in FORMATS:  # mitmproxy does not look at `choices` itself
+        raise exceptions.OptionsError(f"authpool: authpool_access_log is one of: {', '.join(FORMATS)}")

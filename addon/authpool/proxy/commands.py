@@ -4,11 +4,15 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 
-from mitmproxy import command, exceptions, types
+from mitmproxy import command, ctx, exceptions, types
+from mitmproxy.log import ALERT
 from mitmproxy.utils import asyncio_utils
 
+from authpool.account import AccountKey
 from authpool.errors import AuthpoolError
 from authpool.proxy.addon import Gateway
+from authpool.refresh.asking import GRACE_SECONDS
+from authpool.refresh.token_client import ANSWER_SECONDS, CONNECT_SECONDS
 from authpool.service import Service
 from authpool.verbs.account_table import HEADER, account_cells
 from authpool.verbs.history import HEADER as HISTORY_HEADER
@@ -24,8 +28,16 @@ HISTORY_ENTRIES = 2000
 """So far back `authpool.history` looks: all requests wait while it does. The command line looks at everything."""
 
 
+PROOF_SECONDS = GRACE_SECONDS + CONNECT_SECONDS + ANSWER_SECONDS
+"""So long a token endpoint may take, from the first time a credential is presented to the last answer."""
+_LOG_TELLS = "The event log says what comes of it"
+
+
 class Commands:
-    """Commands that take a while start as a task and report in the log: mitmproxy's commands can't wait."""
+    """Commands that take a while start as a task and report in the log: mitmproxy's commands can't wait.
+
+    They answer at once what is under way: mitmweb and the console show a command's answer, and mitmweb hides its log.
+    """
 
     name = "authpool_commands"
 
@@ -33,13 +45,19 @@ class Commands:
         self._gateway = gateway
 
     @command.command("authpool.add")
-    def add(self, pool: str, source: str, name: str = "") -> None:
+    def add(self, pool: str, source: str, name: str = "") -> str:
         """Add or re-add an account. SOURCE is @FILE or env:NAME, never a secret: what is typed is remembered."""
         try:
             credential = read_source(source, environ=os.environ)
         except AuthpoolError as error:
             raise exceptions.CommandError(str(error)) from error
-        self._start(lambda operations: operations.add(pool, credential, name or None))
+        pools = self._service().snapshot.config.pools
+        if pool not in pools:
+            known = ", ".join(sorted(pools)) or "none"
+            raise exceptions.CommandError(f"authpool.toml configures no pool {pool}; there are: {known}")
+        self._run(lambda operations: operations.add(pool, credential, name or None))
+        proof = f": the token endpoint has up to {PROOF_SECONDS:.0f} s to prove the credential"
+        return f"Adding to {pool}{'' if pools[pool].type == 'static' else proof}. {_LOG_TELLS}"
 
     @command.command("authpool.accounts")
     def accounts(self) -> types.Data:
@@ -62,35 +80,39 @@ class Commands:
         return [list(PLUGIN_HEADER), *(list(plugin_cells(row)) for row in rows)]  # type: ignore[return-value]
 
     @command.command("authpool.reload")
-    def reload(self) -> None:
+    def reload(self) -> str:
         """Re-read configuration and accounts. The new pool is built aside and swapped in."""
         self._service()
         self._gateway.reload_soon()
+        return f"Reloading configuration and accounts. {_LOG_TELLS}"
 
     @command.command("authpool.pause")
-    def pause(self, account: str) -> None:
+    def pause(self, account: str) -> str:
         """Let POOL/NAME serve nothing until it is resumed."""
-        self._start(lambda operations: operations.pause(account))
+        return self._start("Pausing", account, lambda operations: operations.pause(account))
 
     @command.command("authpool.resume")
-    def resume(self, account: str) -> None:
+    def resume(self, account: str) -> str:
         """Let the paused POOL/NAME serve again; POOL alone: trust its client again after a storm of rejections."""
-        self._start(lambda operations: operations.resume(account))
+        if account in self._service().snapshot.pools:
+            self._run(lambda operations: operations.resume(account))
+            return f"Resuming the refreshes of pool {account}. {_LOG_TELLS}"
+        return self._start("Resuming", account, lambda operations: operations.resume(account))
 
     @command.command("authpool.enable")
-    def enable(self, account: str) -> None:
+    def enable(self, account: str) -> str:
         """Take the disabled POOL/NAME back, if a refresh succeeds."""
-        self._start(lambda operations: operations.enable(account))
+        return self._start("Enabling", account, lambda operations: operations.enable(account))
 
     @command.command("authpool.refresh")
-    def refresh(self, account: str) -> None:
+    def refresh(self, account: str) -> str:
         """Fetch a new access token for POOL/NAME now."""
-        self._start(lambda operations: operations.refresh(account))
+        return self._start("Refreshing", account, lambda operations: operations.refresh(account))
 
     @command.command("authpool.remove")
-    def remove(self, account: str) -> None:
+    def remove(self, account: str) -> str:
         """Remove POOL/NAME and its credential from the home."""
-        self._start(lambda operations: operations.remove(account))
+        return self._start("Removing", account, lambda operations: operations.remove(account))
 
     def _service(self) -> Service:
         service = self._gateway.service
@@ -98,14 +120,28 @@ class Commands:
             raise exceptions.CommandError("the gateway is not running: the log says why")
         return service
 
-    def _start(self, operation: Callable[[Operations], Awaitable[str]]) -> None:
+    def _start(self, doing: str, account: str, operation: Callable[[Operations], Awaitable[str]]) -> str:
+        """Begin something with an account, and say so; whether it is there, the store knows in the end."""
+        try:
+            key = AccountKey.parse(account)
+        except ValueError as error:
+            raise exceptions.CommandError(f"{error}: authpool.accounts lists every account") from error
+        pool = self._service().snapshot.pools.get(key.pool)
+        known = pool is not None and pool.get(key) is not None
+        self._run(operation)
+        doubt = "" if known else ", which is in no pool as far as this gateway knows (authpool.accounts lists all)"
+        return f"{doing} {account}{doubt}. {_LOG_TELLS}"
+
+    def _run(self, operation: Callable[[Operations], Awaitable[str]]) -> None:
         asyncio_utils.create_task(_report(operation, self._service()), name="authpool command", keep_ref=True)
 
 
 async def _report(operation: Callable[[Operations], Awaitable[str]], service: Service) -> None:
     try:
-        logger.info(await operation(Operations(service)))
+        # The console shows nothing of its log but alerts and worse, and mitmweb has no alerts.
+        level = ALERT if "console_eventlog_verbosity" in ctx.options else logging.INFO
+        logger.log(level, "%s", await operation(Operations(service)))
     except AuthpoolError as error:
         logger.error("authpool: %s", error)
     except Exception:
-        logger.exception("An authpool command failed")
+        logger.exception("An authpool command failed. authpool.accounts and authpool.history tell how far it came")

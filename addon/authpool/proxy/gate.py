@@ -13,6 +13,7 @@ from authpool.proxy.destination import (
     destination_reached,
     shows_to_a_proxy,
 )
+from authpool.proxy.message import answer_to
 from authpool.proxy.ticket import Ticket, Tickets
 from authpool.selection import lane_of
 from authpool.service import Service
@@ -30,7 +31,7 @@ class TrafficGate:
     def outgoing(self, flow: http.HTTPFlow, request: http.Request, server: Server) -> http.Request | http.Response:
         ticket = self._tickets.get(flow)
         if ticket is None:
-            return response_of(GATEWAY_ERROR)
+            return response_of(GATEWAY_ERROR, request)
         destination, reached = destination_of(request), destination_reached(server)
         if ticket.lease is None or ticket.pool is None:
             if destination == ticket.destination == reached or not (
@@ -38,7 +39,7 @@ class TrafficGate:
             ):
                 return request
             logger.error("A request to %s was redirected to a pool's host after it was let pass; refused", destination)
-            return response_of(GATEWAY_ERROR)
+            return response_of(GATEWAY_ERROR, request)
         if not destination == ticket.destination == reached:
             logger.error(
                 "A request for pool %s was redirected from %s to %s; it gets no credential and is refused",
@@ -46,15 +47,15 @@ class TrafficGate:
                 ticket.destination,
                 destination if destination != ticket.destination else reached,
             )
-            return response_of(GATEWAY_ERROR)
+            return response_of(GATEWAY_ERROR, request)
         if (request.method, request.path) != ticket.shape and not self._still_matches(ticket, request):
             logger.error("A request for pool %s became one that is not for that pool; refused", ticket.pool.name)
-            return response_of(GATEWAY_ERROR)
+            return response_of(GATEWAY_ERROR, request)
         if asks_for_another_host(server):
             logger.error("A request for pool %s asks %s for another host by TLS; refused", ticket.pool.name, reached)
-            return response_of(GATEWAY_ERROR)
+            return response_of(GATEWAY_ERROR, request)
         if shows_to_a_proxy(server) and not ticket.pool.allow_plaintext:
-            return response_of(PLAINTEXT_REFUSED)
+            return response_of(PLAINTEXT_REFUSED, request)
         if ticket.awaits_body:  # it streams after all, so there is no body to choose by
             ticket.awaits_body = False
             ticket.lease.lane = lane_of(ticket.pool.cooldown_by, ticket.lease.request)
@@ -66,7 +67,7 @@ class TrafficGate:
                 "no other has a live token",
                 ticket.pool.name,
             )
-            return response_of(self._service.broker.refuse(ticket.lease))
+            return response_of(self._service.broker.refuse(ticket.lease), request)
         self._service.broker.sent(ticket.lease)
         return with_credential(request, ticket.pool, access_token)
 
@@ -86,11 +87,11 @@ class TrafficGate:
         return decided
 
 
-def response_of(refusal: Refusal) -> http.Response:
-    """Say a refusal as mitmproxy says a response."""
-    return http.Response.make(refusal.status, refusal.body(), refusal.headers())
+def response_of(refusal: Refusal, request: http.Request | None = None) -> http.Response:
+    """Say a refusal as mitmproxy says a response, to this request."""
+    return answer_to(request, refusal.status, refusal.body(), refusal.headers())
 
 
 def gateway_error() -> http.Response:
-    """What the wire answers when there is no gate to ask."""
+    """What the wire answers when there is no gate to ask; it cuts the body off where HEAD was asked."""
     return response_of(GATEWAY_ERROR)

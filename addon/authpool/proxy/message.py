@@ -34,6 +34,14 @@ def rotation_request(flow: http.HTTPFlow) -> RotationRequest:
     )
 
 
+def answer_to(request: http.Request | None, status: int, body: bytes, headers: Mapping[str, str]) -> http.Response:
+    """An answer of our own. HEAD gets the head alone, with the length that GET would be told (RFC 9110 §9.3.2)."""
+    response = http.Response.make(status, body, dict(headers))
+    if request is not None and request.method == "HEAD":
+        response.data.content = b""  # past the property, which would change the length as well
+    return response
+
+
 def telling_fields(headers: http.Headers) -> dict[str, str]:
     """The fields that may tell something about an account, by their names in small letters: one pass for them all."""
     found: dict[str, str] = {}

@@ -3,21 +3,22 @@
 import asyncio
 import logging
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
-from mitmproxy.proxy.mode_specs import ReverseMode
 
-from authpool import health
-from authpool.answers import CLIENT_NOT_ALLOWED, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
+from authpool.answers import CLIENT_NOT_ALLOWED, CODES, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
+from authpool.config.answer_rule import Meaning
 from authpool.config.endpoint_url import is_loopback
-from authpool.config.host_pattern import canonical_host
 from authpool.failover import Decision
 from authpool.lease import Lease
+from authpool.observer import Observe, RequestEnd
 from authpool.proxy.credential import strip_credentials
 from authpool.proxy.destination import destination_of, names_another_host
 from authpool.proxy.gate import TrafficGate, response_of
 from authpool.proxy.message import answer_of, is_grpc, is_stream, rotation_request, telling_fields
+from authpool.proxy.probes import answer_probe
 from authpool.proxy.ticket import Ticket, Tickets
 from authpool.selection import lane_of
 from authpool.service import Service
@@ -32,12 +33,28 @@ REPLACE_SECONDS = 5.0
 """So long the end of a streamed refusal waits for its token to be replaced, for the client's next request."""
 
 
+FAILED_OVER = ":repeat:"
+"""The mark of a flow that went on to another account: mitmproxy's tools show an emoji, and ``~marked`` finds it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Begun:
+    """What there will be to tell of a request when it ends."""
+
+    pool: str = ""
+    lease: Lease | None = None
+    health: bool = False
+
+
 class Traffic:
     """What the flow hooks do, and the gate that they decide for. One per running gateway."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, observe: Observe = lambda end: None) -> None:
+        """`observe` hears how each request ended."""
         self._service = service
+        self._observe = observe
         self._tickets: Tickets = WeakKeyDictionary()
+        self._begun: WeakKeyDictionary[http.HTTPFlow, _Begun] = WeakKeyDictionary()
         self.gate = TrafficGate(service, self._tickets)
         self._replacing: set[asyncio.Task[None]] = set()
 
@@ -48,27 +65,28 @@ class Traffic:
         request = flow.request
         self._give_up(flow)  # a replay of the same flow is decided about anew
         snapshot = self._service.snapshot
-        if canonical_host(request.host) == health.HOST or _asks_health(flow, snapshot.config.gateway.health_path):
-            self._answer_health(flow)
-            return
+        self._begun[flow] = begun = _Begun()
+        if flow.marked == FAILED_OVER:
+            flow.marked = ""
         ticket = Ticket(destination=destination_of(request))
         pool = snapshot.router.match(*ticket.destination, request.method, request.path)
         if pool is not None:
+            begun.pool = pool.name
             strip_credentials(request, pool)
             if is_grpc(request.headers):
                 request.stream = True  # both ways at once; so it can't be sent twice
             if request.scheme == "http" and not (pool.allow_plaintext or is_loopback(request.host)):
-                self._answer(flow, PLAINTEXT_REFUSED, "authpool: outcome=plaintext_refused")
+                self._answer(flow, PLAINTEXT_REFUSED)
                 return
             if snapshot.config.gateway.client_keys != "off" and _is_stranger(flow):
-                self._answer(flow, CLIENT_NOT_ALLOWED, "authpool: outcome=client_not_allowed")
+                self._answer(flow, CLIENT_NOT_ALLOWED)
                 return
             if names_another_host(flow):
                 logger.error("A request for pool %s names another host than %s; refused", pool.name, request.host)
                 self.refuse(flow)
                 return
             ticket.pool, ticket.shape = pool, (request.method, request.path)
-            ticket.lease = Lease(
+            ticket.lease = begun.lease = Lease(
                 pool=pool.name,
                 rotation=pool.rotation,
                 request=rotation_request(flow),
@@ -92,10 +110,12 @@ class Traffic:
         lease, pool, ticket.awaits_body = ticket.lease, ticket.pool, False
         if lease is not None and pool is not None:
             lease.lane = lane_of(pool.cooldown_by, lease.request)
+            asked_at = self._service.clock.monotonic()
             await self._service.broker.acquire(lease)
+            lease.waited_seconds += self._service.clock.monotonic() - asked_at
             if lease.refusal is not None:
                 self._tickets.pop(flow, None)
-                self._answer(flow, lease.refusal, lease.comment(lease.refusal.code))
+                self._answer(flow, lease.refusal)
 
     def answer_headers(self, flow: http.HTTPFlow) -> None:
         """Hear what an upstream says; let streams through as they come, unless the request may yet be sent again."""
@@ -115,6 +135,14 @@ class Traffic:
             ticket.meaning = self._service.snapshot.classifier.meaning(ticket.pool, answer)
             if ticket.meaning is not None:
                 self._service.failover.heard(ticket.lease, answer, ticket.meaning)
+                self._note_token(ticket.lease, ticket.meaning)
+
+    def _note_token(self, lease: Lease, meaning: Meaning) -> None:
+        """An upstream has had its say about the access token itself."""
+        if lease.key is not None and meaning == "bad_token":
+            self._service.readiness.refused(lease.key, lease.access_token)
+        elif lease.key is not None and meaning == "ok":
+            self._service.readiness.served(lease.key)
 
     async def answered(self, flow: http.HTTPFlow) -> None:
         """An answer that speaks against the account has arrived whole: say whether to send the request again."""
@@ -125,10 +153,12 @@ class Traffic:
         if ticket.meaning is None:
             body = response.get_content(strict=False) or b""
             self._hear(ticket, answer_of(response, telling_fields(response.headers), body))
+        asked_at = self._service.clock.monotonic()
         decision = await self._service.failover.decide(lease, ticket.meaning or "ok", resend=True)
+        lease.waited_seconds += self._service.clock.monotonic() - asked_at
         ticket.resend = decision is Decision.RESEND
         if lease.refusal is not None:
-            flow.response = response_of(lease.refusal)
+            flow.response = response_of(lease.refusal, flow.request)
         flow.comment = lease.comment("resending" if ticket.resend else _outcome(flow))
 
     def finished(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
@@ -166,37 +196,66 @@ class Traffic:
     def refuse(self, flow: http.HTTPFlow) -> None:
         """Something went wrong in a hook: the request must not go on."""
         self._give_up(flow)
-        self._answer(flow, GATEWAY_ERROR, "authpool: outcome=gateway_error")
+        self._begun.setdefault(flow, _Begun())
+        self._answer(flow, GATEWAY_ERROR)
 
     def _give_up(self, flow: http.HTTPFlow) -> None:
         ticket = self._tickets.pop(flow, None)
         if ticket is not None and ticket.lease is not None:
             self._service.broker.release(ticket.lease)
 
-    def _answer_health(self, flow: http.HTTPFlow) -> None:
-        request, snapshot = flow.request, self._service.snapshot
-        there = {name: snapshot.pools.get(name) for name in snapshot.config.pools}
-        counts = {name: {} if pool is None else pool.counts() for name, pool in there.items()}
-        answer = health.health(counts, self._service.dry_pools())
-        named = canonical_host(request.host) == health.HOST
-        if named and (request.scheme, request.path.partition("?")[0]) != ("http", health.PATH):
-            answer = health.NOT_FOUND
-        request.stream = False
-        body = b"" if request.method == "HEAD" else answer.body()
-        flow.response = http.Response.make(answer.status, body, dict(health.HEADERS))
-        flow.comment = "authpool: outcome=health"
+    def answer_health(self, flow: http.HTTPFlow, *, stopping: bool) -> bool:
+        """Answer a request that is about the gateway itself, at once; whether it was one."""
+        answer = answer_probe(flow, self._service, stopping=stopping)
+        if answer is None:
+            return False
+        self._give_up(flow)  # the replay of another answer
+        self._begun[flow] = _Begun(health=True)
+        flow.request.stream = False
+        flow.response, flow.comment = answer, "authpool: outcome=health"
+        return True
 
-    def _answer(self, flow: http.HTTPFlow, refusal: Refusal, comment: str) -> None:
+    def _answer(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
         # A response beside a request that streams would crash the stream, and log the body.
         flow.request.stream = False
-        flow.response = response_of(refusal)
-        flow.comment = comment
+        flow.response = response_of(refusal, flow.request)
+        begun = self._begun.get(flow, _Begun())
+        if begun.lease is not None:
+            flow.comment = begun.lease.comment(refusal.code)
+        else:
+            flow.comment = f"{begun.pool or 'authpool:'} outcome={refusal.code}"
+
+    # --- how it ended -----------------------------------------------------------------------------------------
+
+    def ended(self, flow: http.HTTPFlow) -> None:
+        """A flow has its answer, or will have none: mark it if it failed over, and tell. Before `finished`."""
+        begun = self._begun.pop(flow, None)
+        if begun is None:
+            return
+        lease, request, response = begun.lease, flow.request, flow.response
+        if lease is not None and lease.failed_over and not flow.marked:
+            flow.marked = FAILED_OVER
+        served_by = "" if lease is None else lease.served_by.partition("/")[2]
+        self._observe(
+            RequestEnd(
+                at=self._service.clock.time(),
+                client=str(flow.client_conn.peername[0]),
+                method=request.method,
+                host=request.host,
+                path=request.path.partition("?")[0],
+                pool=begun.pool,
+                account=served_by,
+                attempts=0 if lease is None else lease.sends,
+                status=None if response is None else response.status_code,
+                waited_seconds=0.0 if lease is None else lease.waited_seconds,
+                outcome="health" if begun.health else _ended_how(flow),
+            )
+        )
 
 
-def _asks_health(flow: http.HTTPFlow, path: str | None) -> bool:
-    """Whether a client of reverse mode, which can name no host, asks for the gateway's health."""
-    asked = path is not None and flow.request.path.partition("?")[0] == path
-    return asked and isinstance(flow.client_conn.proxy_mode, ReverseMode)
+def _ended_how(flow: http.HTTPFlow) -> str:
+    outcome = _outcome(flow)
+    return outcome if outcome in CODES else "error" if flow.response is None or flow.error is not None else "answered"
 
 
 def _is_stranger(flow: http.HTTPFlow) -> bool:
@@ -207,7 +266,8 @@ def _is_stranger(flow: http.HTTPFlow) -> bool:
 
 
 def _outcome(flow: http.HTTPFlow) -> str:
-    if flow.response is not None:
-        status: int = flow.response.status_code
-        return (flow.response.headers.get("Authpool-Error") if status >= UNAUTHORIZED else None) or str(status)
-    return "error"
+    if flow.response is None:
+        return "error"
+    status: int = flow.response.status_code
+    code = flow.response.headers.get("Authpool-Error") if status >= UNAUTHORIZED else None
+    return code if code in CODES else str(status)  # an upstream may say anything

@@ -11,6 +11,7 @@ from authpool.refresh.endpoint_watch import EndpointWatch, blames_endpoint, pres
 from authpool.refresh.grant_request import GrantRequest, doubt
 from authpool.refresh.token_client import TokenEndpoint
 from authpool.refresh.verdict import Answer, Reply, ReplyLost, TryLater, Verdict, judge
+from authpool.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,10 @@ TRIES = 3
 class Asker:
     """Asks token endpoints, one POST at a time, and tells `watch` which of them answer."""
 
-    def __init__(self, endpoint: TokenEndpoint, watch: EndpointWatch, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self, endpoint: TokenEndpoint, watch: EndpointWatch, clock: Clock, rng: random.Random, troubles: Troubles
+    ) -> None:
+        self._troubles = troubles
         self._endpoint = endpoint
         self._watch = watch
         self._clock = clock
@@ -44,7 +48,7 @@ class Asker:
             if isinstance(verdict, TryLater) and verdict.misplaced:
                 why = doubt(request.url, pool, answered=isinstance(answer, Reply))
                 verdict = replace(verdict, detail=f"{verdict.detail}; {why}")
-            self._note(request, answer, verdict)
+            self._note(request, pool.name, answer, verdict)
             lost = lost or (isinstance(verdict, TryLater) and verdict.ambiguous)
             pause = self._rng.uniform(0.1, 0.5) * attempt
             too_late = self._clock.monotonic() + pause - first_sent > GRACE_SECONDS
@@ -53,11 +57,12 @@ class Asker:
                 return verdict, lost
             await self._clock.sleep(pause)
 
-    def _note(self, request: GrantRequest, answer: Answer, verdict: Verdict) -> None:
+    def _note(self, request: GrantRequest, pool: str, answer: Answer, verdict: Verdict) -> None:
         host = urlsplit(request.url).hostname
         if not (isinstance(verdict, TryLater) and blames_endpoint(answer, verdict)):
             if self._watch.answered(request.url):
                 logger.warning("The token endpoint at %s answers again", host)
+            self._troubles.endpoint_up(pool, request.url)
             return
         wait = verdict.retry_after_seconds
         if self._watch.failed(request.url, presenter(request), self._clock.monotonic(), wait):
@@ -67,3 +72,5 @@ class Asker:
                 host,
                 verdict.detail,
             )
+        if self._watch.down(request.url):
+            self._troubles.endpoint_down(pool, request.url, verdict.detail)

@@ -26,6 +26,7 @@ from authpool.refresh.succession import SupersededError
 from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, PartlyGranted, SignInRequired, TryLater
 from authpool.store import Store
 from authpool.token_source import TokenSource
+from authpool.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,9 @@ class Exchange:
         clients: ClientWatch,
         rules: Sentencing,
         fetching: Fetching,
+        troubles: Troubles,
     ) -> None:
+        self._troubles = troubles
         self._store = store
         self._resolver = resolver
         self._pools = pools
@@ -215,5 +218,6 @@ class Exchange:
         try:
             if await self._clients.accepted(request.client, key) is not None:
                 logger.warning("Pool %s: the token endpoint accepts the client again", pool.name)
+            self._troubles.client_accepted(pool.name, request.client)
         except Exception:
             logger.exception("That a client of pool %s was accepted could not be noted", pool.name)

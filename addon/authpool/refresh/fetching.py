@@ -24,6 +24,7 @@ from authpool.refresh.storm import ClientWatch
 from authpool.refresh.succession import SupersededError
 from authpool.refresh.verdict import Granted
 from authpool.token_source import Fetched, TokenSource
+from authpool.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,9 @@ class Fetching:
         rules: Sentencing,
         pools: Callable[[], Mapping[str, PoolConfig]],
         clock: Clock,
+        troubles: Troubles,
     ) -> None:
+        self._troubles = troubles
         self._ledger = ledger
         self._clients = clients
         self._rules = rules
@@ -86,6 +89,7 @@ class Fetching:
         granted = await fetch_from(source, account, now=asked_at)
         if await self._clients.accepted(source_name(pool), account.key) is not None:
             logger.warning("Pool %s: its token source works again", pool.name)
+        self._troubles.client_accepted(pool.name, source_name(pool))
         return granted, asked_at
 
 

@@ -17,7 +17,7 @@ from authpool.config import PoolConfig
 from authpool.config.discovery import EndpointResolver
 from authpool.confirmation import LATEST_SECONDS
 from authpool.errors import BrokenAccountError, StoreError, UnknownAccountError
-from authpool.events import Notify
+from authpool.events import Notify, NotifyPool
 from authpool.refresh.asking import Asker
 from authpool.refresh.endpoint_watch import EndpointWatch
 from authpool.refresh.exchange import Exchange, Mode
@@ -34,6 +34,7 @@ from authpool.refresh.token_client import TokenEndpoint
 from authpool.refresh.verdict import Verdict
 from authpool.store import Store
 from authpool.token_source import TokenSource
+from authpool.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Refresher:
         clock: Clock,
         sources: Callable[[], Mapping[str, TokenSource]] = dict,
         notify: Notify = lambda event: None,
+        notify_pool: NotifyPool = lambda event: None,
         settled: Callable[[AccountKey, Outcome], None] = lambda key, outcome: None,
         everyone: Everyone | None = None,
         rng: random.Random | None = None,
@@ -71,15 +73,18 @@ class Refresher:
         """Which access token each flight does not hand back."""
         self._closing = False
         self._endpoints = EndpointWatch(self._rng)
-        self._asker = Asker(endpoint, self._endpoints, clock, self._rng)
+        self._troubles = Troubles(notify_pool, pools, clock)
+        self._asker = Asker(endpoint, self._endpoints, clock, self._rng, self._troubles)
         self._late = LateWriter(store, clock, self._rng)
         self.unwritten = self._late.get
         self._lineage = Lineage()
         self._ledger = Ledger(store, self._late, self._lineage, clock, notify)
         self._clients = ClientWatch(store, clock)
         self._hearsay = Hearsay(self._lineage, self._clients, pools, resolver)
-        self._rules = Sentencing(self._ledger, self._clients, everyone or _nobody, pools, resolver, clock)
-        self.fetching = Fetching(self._ledger, self._clients, self._rules, pools, clock)
+        self._rules = Sentencing(
+            self._ledger, self._clients, everyone or _nobody, pools, resolver, clock, self._troubles
+        )
+        self.fetching = Fetching(self._ledger, self._clients, self._rules, pools, clock, self._troubles)
         self._exchange = Exchange(
             store=store,
             resolver=resolver,
@@ -93,6 +98,7 @@ class Refresher:
             clients=self._clients,
             rules=self._rules,
             fetching=self.fetching,
+            troubles=self._troubles,
         )
 
     async def refresh(
@@ -192,6 +198,7 @@ class Refresher:
     def forget_faults(self) -> None:
         """Somebody changed the configuration: ask the clients again; a storm stands until one is accepted."""
         self._clients.forget()
+        self._troubles.doubt()
 
     def loaded(self, account: Account) -> None:
         """This process knows of the account from now on."""

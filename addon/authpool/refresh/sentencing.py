@@ -14,6 +14,7 @@ from authpool.refresh.grant_request import client_name, source_name
 from authpool.refresh.ledger import Ledger
 from authpool.refresh.outcome import Dead, Misconfigured, Outcome, Unavailable
 from authpool.refresh.storm import WAY_OUT, ClientWatch
+from authpool.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,9 @@ class Sentencing:
         pools: Callable[[], Mapping[str, PoolConfig]],
         resolver: EndpointResolver,
         clock: Clock,
+        troubles: Troubles,
     ) -> None:
+        self._troubles = troubles
         self._ledger = ledger
         self._clients = clients
         self._everyone = everyone
@@ -114,4 +117,5 @@ class Sentencing:
         detail = clip_reason(detail)
         if self._clients.blame(client, pool.name, detail, storm=storm):
             logger.error("Pool %s: %s; %s", pool.name, detail, WAY_OUT)
+        self._troubles.client_rejected(pool.name, client, detail)
         return Misconfigured(detail=detail)

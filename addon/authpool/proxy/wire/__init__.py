@@ -1,7 +1,8 @@
 """The wire: the one place that touches what mitmproxy does not promise.
 
 `stream` puts a gate in front of the upstream, `dispatch` calls mitmproxy's addons without the machinery around each,
-`message_check` spares messages that are as they should be a slow check. All of it is put in place and taken away
+`message_check` spares messages that are as they should be a slow check, `own_port` takes the probes of load balancers.
+All of it is put in place and taken away
 here, once `verify` has found everything it relies on.
 """
 
@@ -15,11 +16,13 @@ from mitmproxy import addonmanager, http
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http import HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import RequestHeaders
+from mitmproxy.proxy.layers.http._http1 import Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from authpool.errors import ConfigurationError
 from authpool.proxy.wire.dispatch import dispatch, fast_trigger_event, stock_trigger_event
 from authpool.proxy.wire.message_check import check_as_ever, check_quickly
+from authpool.proxy.wire.own_port import GatewayHttp1Server
 from authpool.proxy.wire.stream import (
     MAX_HELD_ANSWER_BYTES,
     AuthpoolUpstreamAnswerHook,
@@ -47,6 +50,7 @@ def close(refusal: Callable[[], http.Response]) -> None:
     """Put the stream in place without a gate: until one is installed, everything is answered with `refusal`."""
     Installed.refusal = refusal
     http_layer.HttpStream = GatewayStream  # type: ignore[misc]
+    http_layer.Http1Server = GatewayHttp1Server  # type: ignore[attr-defined]
 
 
 def install(gate: Gate, refusal: Callable[[], http.Response], *, fast_dispatch: bool) -> None:
@@ -70,6 +74,7 @@ def uninstall() -> None:
     """Leave mitmproxy as it was. For tests: a gateway never does this, for mitmproxy alone fails open."""
     Installed.gate = Installed.refusal = None
     http_layer.HttpStream = HttpStream  # type: ignore[misc]
+    http_layer.Http1Server = Http1Server  # type: ignore[attr-defined]
     dispatch(fast=False)
     check_as_ever()
 
@@ -97,6 +102,13 @@ def verify() -> None:
     ]
     if "HttpStream" not in http_layer.HttpLayer.make_stream.__code__.co_names:
         missing.append("HttpLayer.make_stream")
+    if "Http1Server" not in http_layer.HttpLayer._handle_event.__code__.co_names:  # noqa: SLF001
+        missing.append("HttpLayer._handle_event")
+    missing += [
+        f"Http1Server.{name}"
+        for name in ("read_headers", "send")
+        if _parameters(getattr(Http1Server, name, None)) != ["self", "event"]
+    ]
     if [f.name for f in fields(RequestHeaders)][:3] != ["stream_id", "request", "end_stream"]:
         missing.append("RequestHeaders")
     if [f.name for f in fields(SendHttp) if f.init] != ["event", "connection"]:

@@ -24,6 +24,8 @@ from mitmproxy.proxy.layers.http._events import (
     RequestHeaders,
     RequestTrailers,
     ResponseData,
+    ResponseHeaders,
+    ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 from mitmproxy.proxy.layers.http._http3 import Http3Client
@@ -32,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 MAX_HELD_ANSWER_BYTES = 64 * 1024
 """Of an answer that may lead to a resend so much is held back; a longer one goes to the client as it comes."""
+
+
+_WITH_BODY = (ResponseData, ResponseProtocolError)
 
 
 class Gate(Protocol):
@@ -83,7 +88,28 @@ class GatewayStream(HttpStream):
                         RequestHeaders(command.event.stream_id, verdict, command.event.end_stream),
                         command.connection,
                     )
+            if isinstance(command, SendHttp) and isinstance(command.event, _WITH_BODY) and self._is_head():
+                reply = None  # whoever set a body: a client takes what follows the head for its next answer
+                yield from self._head_alone(command)
+                continue
             reply = yield command
+
+    def _head_alone(self, command: SendHttp) -> layer.CommandGenerator[None]:
+        """What goes out of a body, or of an error page, where HEAD was asked; `own_port` does HTTP/1's pages."""
+        event = command.event
+        if not isinstance(event, ResponseProtocolError):
+            return
+        status = event.code.http_status_code()
+        begun = self.server_state in (self.state_stream_response_body, self.state_done)
+        if status is None or begun or not (self.flow.request.is_http2 or self.flow.request.is_http3):
+            yield command
+            return
+        page = http.Response.make(status, b"", {"content-type": "text/html"})
+        del page.headers["content-length"]
+        yield SendHttp(ResponseHeaders(self.stream_id, page, end_stream=True), command.connection)
+
+    def _is_head(self) -> bool:
+        return bool(self.flow.request.method == "HEAD")
 
     def _ask_gate(self, request: http.Request, server: Any) -> http.Request | http.Response:
         gate = Installed.gate
@@ -103,6 +129,8 @@ class GatewayStream(HttpStream):
 
     def _refuse(self, response: http.Response) -> layer.CommandGenerator[None]:
         self.flow.response = response
+        if self._is_head():
+            response.data.content = b""  # past the property: the length is what GET would be told
         if self.client_state != self.state_done:
             self.client_state = self.state_drop_request_body
         yield from super().send_response()

@@ -1,0 +1,49 @@
+"""mitmproxy's HTTP/1 server, for two things that no hook is asked about.
+
+A load balancer's probe sends no proxy request: a plain ``GET /ready`` on the proxy's own port, perhaps without a Host
+header. mitmproxy answers it with an error page, or sends it wherever the Host header says; here it is the gateway's.
+And mitmproxy's own error pages have a body even where HEAD was asked.
+"""
+
+from mitmproxy import http
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers import http as http_layer
+from mitmproxy.proxy.layers.http import HTTPMode
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import HttpEvent, RequestHeaders, ResponseProtocolError
+from mitmproxy.proxy.layers.http._http1 import Http1Server
+
+from authpool.health import HOST, probe_at
+
+PROBE_METHODS = frozenset({"GET", "HEAD"})
+
+
+class GatewayHttp1Server(Http1Server):
+    """mitmproxy's HTTP/1 server; a plain request for the gateway's health goes to the gateway."""
+
+    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        for command in super().read_headers(event):
+            if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
+                self._redirect_probe(command.event.request)
+            yield self._without_body(command)
+
+    def _redirect_probe(self, request: http.Request) -> None:
+        plain = not (request.data.host or request.data.authority)
+        if plain and request.method in PROBE_METHODS and probe_at(request.path) is not None and self._is_proxy():
+            request.data.scheme, request.data.host, request.data.port = b"http", HOST, 80
+
+    def _is_proxy(self) -> bool:
+        """Whether clients name the destination here: in a tunnel or in reverse mode every request is a plain one."""
+        parent = self.context.layers[self.context.layers.index(self) - 1]
+        return isinstance(parent, http_layer.HttpLayer) and parent.mode is not HTTPMode.transparent
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        for command in super().send(event):
+            yield self._without_body(command) if isinstance(event, ResponseProtocolError) else command
+
+    def _without_body(self, command: commands.Command) -> commands.Command:
+        """The head alone of one of mitmproxy's pages, where HEAD was asked."""
+        if isinstance(command, commands.SendData) and self.request is not None and self.request.method == "HEAD":
+            head, end, _body = command.data.partition(b"\r\n\r\n")
+            return commands.SendData(command.connection, head + end)
+        return command
