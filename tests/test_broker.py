@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from authpool.account import AccountKey
-from authpool.failover import UNCURED_SECONDS, Decision
+from authpool.failover import Decision
 from authpool.lease import Lease
 from authpool.pool import Member
+from authpool.refused_token import CURE_SECONDS
 from authpool.rotation import RotationRequest
 from authpool.service import Service
 from support.answers import JSON, Slow
@@ -115,7 +116,7 @@ async def test_an_account_that_refuses_even_fresh_tokens_is_left_alone_for_a_whi
             service.broker.sent(request)
     assert rig.posts == 1
 
-    clock.jump(UNCURED_SECONDS + 1)
+    clock.jump(CURE_SECONDS + 1)
     await service.failover.decide(await served(service), "bad_token", resend=True)
     assert rig.posts == 2
 

@@ -42,7 +42,7 @@ def health(pools: Mapping[str, Mapping[State, int]], dry: Collection[str] = ()) 
 
 def is_dry(pool: Pool, now: float) -> bool:
     """Whether no account of a pool could serve without a refresh."""
-    return not any(member.state(now) is State.READY and member.account.token.live(now) for member in pool)
+    return not any(member.state(now) is State.READY and member.live(now) for member in pool)
 
 
 def _told(counts: Mapping[State, int], *, dry: bool) -> Mapping[str, object]:

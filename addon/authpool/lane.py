@@ -7,9 +7,9 @@ some account is cooling for has a lane of its own for that long.
 import heapq
 import random
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from authpool.account import AccountKey
+from authpool.account import TOKEN_REFUSED, AccountKey
 from authpool.rotation import Rotation, RotationRequest
 
 FIRST_SECONDS = 1.0
@@ -29,6 +29,11 @@ class Throttle:
     strikes: int = 1
     prober: object | None = None
     probing_until: float = 0.0
+
+    @property
+    def of_token(self) -> bool:
+        """Whether an upstream refused the account's tokens, rather than asked for a pause."""
+        return self.reason.startswith(TOKEN_REFUSED)
 
     def blocks(self, now: float) -> bool:
         return now < self.until or (self.prober is not None and now < self.probing_until)
@@ -89,7 +94,7 @@ class Lane:
             throttle = Throttle(since=now, until=0.0, reason=reason, strikes=0)
         elif sent_at < throttle.until:
             if until is not None and until > throttle.until:
-                throttle.until = until
+                throttle.until, throttle.reason = until, reason
                 self._restore(key, throttle, now)
             return throttle
         throttle.strikes += 1
@@ -113,13 +118,21 @@ class Lane:
                 heapq.heappush(self._ends, (throttle.probing_until, key))
 
     def restore(self, key: AccountKey, throttle: Throttle, now: float) -> None:
-        """Take over a cooldown that was noted elsewhere: before a reload or a restart, or by another process."""
+        """Take over a cooldown that was noted elsewhere: before a restart, or by another process."""
         known = self.throttles.get(key)
         if known is None:
             self._restore(key, throttle, now)
         elif known.until + 1 <= throttle.until:  # what was written down is in whole seconds
             known.until, known.reason = throttle.until, throttle.reason
             self._restore(key, known, now)
+
+    def inherit(self, key: AccountKey, former: Throttle, now: float) -> None:
+        """Take over a cooldown as it was before a reload, its strikes and its probe with it."""
+        known = self.throttles.get(key)
+        throttle = replace(former)
+        if known is not None and known.until > former.until + 1:  # somebody wrote a longer one down meanwhile
+            throttle.until, throttle.reason = known.until, known.reason
+        self._restore(key, throttle, now)
 
     def lift(self, key: AccountKey, now: float) -> bool:
         """End a cooldown."""

@@ -42,19 +42,31 @@ class Limits:
 
     def cool(self, pool: Pool, member: Member, lease: Lease, until: float | None, reason: str) -> None:
         """An upstream told the account to pause: until a time (Unix seconds), or for as long as we see fit."""
+        self._cool(pool, member, until, reason, lane=lease.lane, sent_at=lease.sent_at)
+
+    def refuse(self, pool: Pool, member: Member, reason: str, sent_at: float) -> None:
+        """Upstreams refuse the account's tokens: it is left out, longer each time, and then probed."""
+        self._cool(pool, member, None, reason, lane="", sent_at=sent_at)
+
+    def accept(self, member: Member) -> None:
+        """An upstream accepted the account's token again: let the other gateways know."""
+        if any(cooldown.of_token for cooldown in member.account.cooldowns):
+            self._write(member.key, Account.with_token_accepted)
+
+    def _cool(self, pool: Pool, member: Member, until: float | None, reason: str, *, lane: str, sent_at: float) -> None:
         now = self._clock.time()
-        since, known = pool.throttled(member.key, lease.lane)
-        throttle = pool.throttle(member.key, until, reason, lane=lease.lane, sent_at=lease.sent_at)
+        since, known = pool.throttled(member.key, lane)
+        throttle = pool.throttle(member.key, until, reason, lane=lane, sent_at=sent_at)
         if throttle is None or throttle.until == known:
             return
         if throttle.since != since:
-            of = f" for {lease.lane!r}" if lease.lane else ""
+            of = f" for {lane!r}" if lane else ""
             logger.warning(
                 "Account %s is cooling%s until %s: %s", member.record.address, of, _told(throttle.until), reason
             )
             self._notify(AccountEvent(kind="cooled", account=member.account, reason=reason))
         if throttle.until - now >= WRITTEN_FROM_SECONDS:
-            cooldown = Cooldown(until=math.ceil(throttle.until), reason=reason, key=lease.lane)
+            cooldown = Cooldown(until=math.ceil(throttle.until), reason=reason, key=lane)
             self._write(member.key, lambda account: account.with_cooldown(cooldown, now))
 
     def spare(self, pool: Pool, member: Member, quota: Quota) -> None:
