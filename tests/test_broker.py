@@ -110,10 +110,11 @@ async def test_an_account_that_refuses_even_fresh_tokens_is_left_alone_for_a_whi
     rig.home("alice")
     clock = FakeClock(now=time.time())
     service = await start(rig, services, clock)
-    for _ in range(3):
+    for seconds in (2, 4, 8):
         request = await served(service)
         while await service.failover.decide(request, "bad_token", resend=True) is Decision.RESEND:
             service.broker.sent(request)
+        clock.jump(seconds)  # it cools meanwhile
     assert rig.posts == 1
 
     clock.jump(CURE_SECONDS + 1)

@@ -223,8 +223,11 @@ class Failover:
         if without_token:
             reason += ", and no new one can be had"
             pool.suspects.out_of_tokens(member, refused.access_token)
+            pool.cool(member.key, max(member.retry_at, self._clock.time() + 1), reason)
             self._plan(member)
-        self._limits.refuse(pool, member, reason, refused.sent_at)
+        withheld = member.refusals is not None and not refused.renewed and pool.config.type != "static"
+        latest = member.refusals.next_refresh_at if withheld and member.refusals is not None else None
+        self._limits.refuse(pool, member, reason, refused.sent_at, latest)
 
     async def _replace(self, member: Member, rejected: str) -> Outcome:
         account = member.account

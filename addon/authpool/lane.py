@@ -83,8 +83,17 @@ class Lane:
             self._serving.remove(key)
             self.rotation.remove(key)
 
-    def cool(self, key: AccountKey, until: float | None, reason: str, *, sent_at: float, now: float) -> Throttle:
-        """An upstream told the account to pause, until a time or for as long as we see fit.
+    def cool(
+        self,
+        key: AccountKey,
+        until: float | None,
+        reason: str,
+        *,
+        sent_at: float,
+        now: float,
+        latest: float | None = None,
+    ) -> Throttle:
+        """An upstream told the account to pause, until a time or for as long as we see fit, until `latest` at most.
 
         Answers to requests that were sent before the pause was over are of one burst with the answer that began it:
         they may make it longer, and never count again. Requests that had the account already go out in it, too.
@@ -101,6 +110,8 @@ class Lane:
         wait = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(throttle.strikes - 1, 20))
         throttle.since = now
         throttle.until = now + wait * self._rng.uniform(0.75, 1.25) if until is None else until
+        if latest is not None and latest > now:
+            throttle.until = min(throttle.until, latest)
         throttle.reason, throttle.prober = reason, None
         self._restore(key, throttle, now)
         return throttle

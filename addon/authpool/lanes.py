@@ -89,10 +89,18 @@ class Lanes:
             one.rotation.observe(key, quota)
 
     def cool(
-        self, key: AccountKey, until: float | None, reason: str, *, lane: str, sent_at: float, now: float
+        self,
+        key: AccountKey,
+        until: float | None,
+        reason: str,
+        *,
+        lane: str,
+        sent_at: float,
+        now: float,
+        latest: float | None = None,
     ) -> Throttle:
         """An upstream told the account to pause; see `Lane.cool`."""
-        return self._lane(lane, now).cool(key, until, reason, sent_at=sent_at, now=now)
+        return self._lane(lane, now).cool(key, until, reason, sent_at=sent_at, now=now, latest=latest)
 
     def restore(self, key: AccountKey, throttle: Throttle, lane: str, now: float) -> None:
         """Take over a cooldown that was noted elsewhere."""

@@ -44,19 +44,32 @@ class Limits:
         """An upstream told the account to pause: until a time (Unix seconds), or for as long as we see fit."""
         self._cool(pool, member, until, reason, lane=lease.lane, sent_at=lease.sent_at)
 
-    def refuse(self, pool: Pool, member: Member, reason: str, sent_at: float) -> None:
-        """Upstreams refuse the account's tokens: it is left out, longer each time, and then probed."""
-        self._cool(pool, member, None, reason, lane="", sent_at=sent_at)
+    def refuse(self, pool: Pool, member: Member, reason: str, sent_at: float, latest: float | None = None) -> None:
+        """Upstreams refuse the account's tokens: it is left out, longer each time, and then probed.
+
+        No longer than until `latest` (Unix seconds).
+        """
+        self._cool(pool, member, None, reason, lane="", sent_at=sent_at, latest=latest)
 
     def accept(self, member: Member) -> None:
         """An upstream accepted the account's token again: let the other gateways know."""
         if any(cooldown.of_token for cooldown in member.account.cooldowns):
             self._write(member.key, Account.with_token_accepted)
 
-    def _cool(self, pool: Pool, member: Member, until: float | None, reason: str, *, lane: str, sent_at: float) -> None:
+    def _cool(
+        self,
+        pool: Pool,
+        member: Member,
+        until: float | None,
+        reason: str,
+        *,
+        lane: str,
+        sent_at: float,
+        latest: float | None = None,
+    ) -> None:
         now = self._clock.time()
         since, known = pool.throttled(member.key, lane)
-        throttle = pool.throttle(member.key, until, reason, lane=lane, sent_at=sent_at)
+        throttle = pool.throttle(member.key, until, reason, lane=lane, sent_at=sent_at, latest=latest)
         if throttle is None or throttle.until == known:
             return
         if throttle.since != since:

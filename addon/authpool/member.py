@@ -169,6 +169,13 @@ class Member:
             self.advisory_seconds = min(ADVISORY_SECONDS, lifetime * ADVISORY_SHARE)
             self.mandatory_seconds = min(MANDATORY_SECONDS, self.advisory_seconds / 2)
 
+    def shift(self, seconds: float) -> None:
+        """The wall clock was put forward or back."""
+        self.retry_at += seconds if self.retry_at else 0
+        self.cooling_until += seconds if self.cooling_until else 0
+        if self.refusals is not None:
+            self.refusals.shift(seconds)
+
     def turns_at(self, now: float) -> float | None:
         """When (Unix seconds) its standing changes by itself; None when it does not."""
         match self.standing(now):

@@ -193,13 +193,21 @@ class Pool:
         return iter(found)
 
     def throttle(
-        self, key: AccountKey, until: float | None, reason: str, *, lane: str = ALL, sent_at: float
+        self,
+        key: AccountKey,
+        until: float | None,
+        reason: str,
+        *,
+        lane: str = ALL,
+        sent_at: float,
+        latest: float | None = None,
     ) -> Throttle | None:
         """An upstream told the account to pause for requests of a lane; see `Lane.cool`. None: there is no account."""
         member = self._members.get(key)
         if member is None:
             return None
-        throttle = self._lanes.cool(key, until, reason, lane=lane, sent_at=sent_at, now=self._clock.time())
+        now = self._clock.time()
+        throttle = self._lanes.cool(key, until, reason, lane=lane, sent_at=sent_at, now=now, latest=latest)
         self._settle(member)
         return throttle
 
@@ -234,11 +242,8 @@ class Pool:
         """The wall clock was put forward or back: a wait of seconds must not become an hour, nor end at once."""
         self._lanes.shift(seconds, self._clock.time())
         for member in self._members.values():
-            member.retry_at += seconds if member.retry_at else 0
-            if member.refusals is not None:
-                member.refusals.shift(seconds)
+            member.shift(seconds)
             if member.cooling_until:
-                member.cooling_until += seconds
                 heapq.heappush(self._turns, (member.cooling_until, member.key))
             self._settle(member)
 

@@ -69,8 +69,13 @@ class Refusals:
 
     def may_refresh(self, now: float) -> bool:
         """Whether a 401 is worth a refresh: the evidence that none is does not renew itself."""
-        recent = [at for at in self.refreshed_at if now - at < CURE_SECONDS]
-        return not recent or (len(recent) == 1 and self.served_since)
+        return now >= self.next_refresh_at
+
+    @property
+    def next_refresh_at(self) -> float:
+        """From when on a 401 is worth a refresh."""
+        counting = self.refreshed_at[self.served_since :]  # what served was a cure, and one more may be
+        return counting[0] + CURE_SECONDS if counting else 0.0
 
     def refreshed(self, generation: int, now: float) -> None:
         """A 401 led to a refresh; many requests may tell of the same one."""

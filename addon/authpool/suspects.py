@@ -93,7 +93,8 @@ class Suspects:
 
     def clear(self, member: Member, now: float) -> None:
         """The account has a token again that nobody refused."""
-        member.refused_token = None
+        if member.refused_token is not None:
+            member.refused_token, member.cooling_until = None, 0.0
         self._refused.discard(member.key)
         throttle = self._lanes.throttle(member.key)
         if throttle is not None and throttle.of_token:

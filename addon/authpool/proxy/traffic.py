@@ -19,6 +19,7 @@ from authpool.proxy.destination import destination_of, names_another_host
 from authpool.proxy.gate import TrafficGate, response_of
 from authpool.proxy.message import answer_of, is_grpc, is_stream, rotation_request, telling_fields
 from authpool.proxy.ticket import Ticket, Tickets
+from authpool.refused_token import RefusedToken
 from authpool.selection import lane_of
 from authpool.service import Service
 from authpool.upstream_answer import UpstreamAnswer
@@ -104,6 +105,7 @@ class Traffic:
             return
         fields = telling_fields(response.headers)
         if ticket is not None:
+            ticket.decided = False
             self._hear(ticket, answer_of(response, fields))
             if self.gate.may_resend(flow):
                 return
@@ -111,7 +113,7 @@ class Traffic:
             response.stream = True
 
     def _hear(self, ticket: Ticket, answer: UpstreamAnswer) -> None:
-        if ticket.lease is not None and ticket.pool is not None:
+        if ticket.lease is not None and ticket.pool is not None and ticket.lease.sends:  # else another addon said it
             ticket.meaning = self._service.snapshot.classifier.meaning(ticket.pool, answer)
             if ticket.meaning is not None:
                 self._service.failover.heard(ticket.lease, answer, ticket.meaning)
@@ -122,6 +124,7 @@ class Traffic:
         if ticket is None or ticket.lease is None or flow.response is None:
             return
         lease, response = ticket.lease, flow.response
+        ticket.decided = True
         if ticket.meaning is None:
             body = response.get_content(strict=False) or b""
             self._hear(ticket, answer_of(response, telling_fields(response.headers), body))
@@ -132,36 +135,38 @@ class Traffic:
         flow.comment = lease.comment("resending" if ticket.resend else _outcome(flow))
 
     def finished(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
-        """The answer, or the end, of a flow; what it answers is to be awaited."""
+        """The answer, or the end, of a flow; what it answers is to be awaited.
+
+        The flow may be kept for as long as mitmproxy runs: nothing of ours stays with it, the token least of all. A
+        flow without a ticket gets nothing out.
+        """
         ticket = self._tickets.get(flow)
-        if ticket is None or ticket.lease is None:
-            return None
         try:
-            return self._conclude(flow, ticket, ticket.lease)
+            return None if ticket is None or ticket.lease is None else self._conclude(flow, ticket, ticket.lease)
         finally:
-            self._service.broker.release(ticket.lease)
+            self._give_up(flow)
 
     def _conclude(self, flow: http.HTTPFlow, ticket: Ticket, lease: Lease) -> Awaitable[object] | None:
         response, flow.comment = flow.response, lease.comment(_outcome(flow))
         trailers = None if response is None else response.trailers
         if response is not None and trailers is not None and "grpc-status" in trailers:
             self._hear(ticket, answer_of(response, telling_fields(trailers)))
-        elif response is not None and ticket.meaning is None:  # too long to be judged by its body
+        elif response is not None and ticket.meaning is None:  # too long to be judged by its body, or cut off
             self._hear(ticket, answer_of(response, telling_fields(response.headers), b""))
-        streamed = flow.request.stream or (response is not None and response.stream)
-        if not (ticket.meaning == "bad_token" and lease.sends == 1 and streamed):
+        refused = lease.refused_token()
+        if ticket.meaning != "bad_token" or ticket.decided or refused is None or response is None:
             return None
         # It could not be sent again; but the next request shall not meet the same bad token.
-        task = asyncio.create_task(self._replace_token(lease), name=f"replace the token of {lease.address}")
+        task = asyncio.create_task(self._replace_token(refused), name=f"replace the token of {lease.address}")
         self._replacing.add(task)
         task.add_done_callback(self._replacing.discard)
         return asyncio.wait({task}, timeout=REPLACE_SECONDS)
 
-    async def _replace_token(self, lease: Lease) -> None:
+    async def _replace_token(self, refused: RefusedToken) -> None:
         try:
-            await self._service.failover.decide(lease, "bad_token", resend=False)
+            await self._service.failover.replace(refused)
         except Exception:
-            logger.exception("Replacing the token of %s failed", lease.address)
+            logger.exception("Replacing the token of %s failed", refused.key)
 
     def refuse(self, flow: http.HTTPFlow) -> None:
         """Something went wrong in a hook: the request must not go on."""
