@@ -21,7 +21,7 @@ def _asks_a_library() -> None:
 @pytest.mark.parametrize("plugin", (_raises, _asks_a_library))
 def test_it_is_the_line_of_the_plugin(plugin: object) -> None:
     """Of the function that raised or called what raised, though the library's own lines are below it."""
-    with pytest.raises(ValueError, match="access-of-alice|property name") as caught:
+    with pytest.raises(ValueError, match=r"access-of-alice|property name") as caught:
         plugin()  # type: ignore[operator]
     line = plugin.__code__.co_firstlineno + 1  # type: ignore[attr-defined]
     assert raised_at(caught.value) == f" in {__file__}, line {line}"

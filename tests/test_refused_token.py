@@ -86,6 +86,19 @@ async def written(rig: Rig, service: Service) -> None:
     await service._limits.aclose()
 
 
+async def cooled(service: Service, turned: FakeClock, *names: str, strikes: int = 3) -> None:
+    """Let accounts be refused, at each of their probes, until they have cooled so often, and are cooling."""
+    for _ in range(1000):
+        throttles = [member(service, name).throttle for name in names]
+        if all(one and one.strikes >= strikes and one.blocks(turned.time()) for one in throttles):
+            return
+        for _ in pool_of(service):
+            await ask(service, refuses(*names))
+        if all(one and one.blocks(turned.time()) for one in throttles):
+            await turned.advance(0.5)
+    raise AssertionError(states(service))
+
+
 # --- the account is at fault ----------------------------------------------------------------------------------------
 
 
@@ -468,6 +481,50 @@ async def test_one_odd_request_does_not_bench_accounts_while_the_endpoint_is_dow
         assert await ask(service, admin_is_refused) == 200
 
 
+async def test_when_nobody_could_serve_and_one_is_back_the_others_are_probed(
+    rig: Rig, start: Any, turned: FakeClock
+) -> None:
+    """The upstream refused everybody for some minutes: its end is found out once, not by each account in its time."""
+    rig.home("a", "b", "c")
+    service = await start()
+    await ask(service, refuses())
+    await cooled(service, turned, "a", "b", "c", strikes=4)
+    while "ready" not in states(service).values():
+        await turned.advance(1)
+        await ask(service, refuses())
+    for _ in range(3):
+        assert await ask(service, refuses()) == 200
+    assert set(states(service).values()) == {"ready"}
+
+
+async def test_whoever_resumes_an_account_means_it_to_serve(rig: Rig, start: Any, turned: FakeClock) -> None:
+    """As with any cooldown."""
+    rig.home("a", "b")
+    service = await start()
+    await cooled(service, turned, "a")
+    await written(rig, service)
+    await service.catch_up()
+    assert states(service)["a"] == "cooling"
+    await Operations(service).resume("p/a")
+    assert states(service) == {"a": "ready", "b": "ready"}
+
+
+async def test_a_success_takes_it_back_in_the_store_too(rig: Rig, start: Any, turned: FakeClock) -> None:
+    """Before this gateway has seen its own writing."""
+    rig.home("a", "b")
+    service = await start()
+    await cooled(service, turned, "a")
+    await turned.advance(LONGEST_SECONDS)
+    slow = [await sent(service) for _ in range(2)]
+    for _ in range(2):
+        await ask(service, refuses("a"))
+    assert {await answered(service, one, refuses()) for one in slow} == {200}
+    await written(rig, service)
+    await service.catch_up()
+    assert states(service) == {"a": "ready", "b": "ready"}
+    assert not rig.account("a").get("cooldowns")
+
+
 # --- neighbours -----------------------------------------------------------------------------------------------------
 
 
@@ -475,10 +532,7 @@ async def test_a_reload_keeps_what_is_known(rig: Rig, start: Any, turned: FakeCl
     """The cooldown, how often it struck, and the token that is not live."""
     rig.home("a", "b")
     service = await start()
-    for _ in range(3):
-        await ask(service, refuses("a"))
-        await turned.advance(1.5)
-        await ask(service, refuses("a"))
+    await cooled(service, turned, "a")
     before = member(service, "a").throttle
     assert before is not None
     assert before.strikes > 1
@@ -493,10 +547,7 @@ async def test_other_gateways_learn_of_it_and_of_its_end(rig: Rig, start: Any, t
     """Written like any cooldown, and taken out when the account serves again."""
     rig.home("a", "b")
     one, other = await start(), await start()
-    for _ in range(6):
-        await turned.advance(2)
-        await ask(one, refuses("a"))
-        await ask(one, refuses("a"))
+    await cooled(one, turned, "a")
     await written(rig, one)
     assert rig.account("a")["cooldowns"][0]["reason"] == TOKEN_REFUSED
     await other.catch_up()
@@ -515,10 +566,7 @@ async def test_a_new_credential_is_given_a_chance(rig: Rig, start: Any, turned: 
     for name in ("a", "b") if how == "static" else ():
         rig.write(name, token={"access_token": f"secret-of-{name}"})
     service = await start()
-    for _ in range(6):
-        await turned.advance(2)
-        await ask(service, refuses("a"))
-        await ask(service, refuses("a"))
+    await cooled(service, turned, "a")
     await written(rig, service)
     await service.catch_up()
     assert states(service)["a"] == "cooling"

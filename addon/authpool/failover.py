@@ -66,9 +66,8 @@ class Failover:
                 until = None
             self._limits.cool(pool, member, lease, until, f"the upstream answered {answer.status}")
         elif meaning == "ok" and _proves(answer):
-            ended = pool.proved(member.key, lane=lease.lane, sent_at=lease.sent_at)
-            if _serves(answer):
-                ended = self._served(pool, member, lease) or ended
+            ended = _serves(answer) and self._served(pool, member, lease)
+            ended = pool.proved(member.key, lane=lease.lane, sent_at=lease.sent_at) or ended
             if ended:
                 logger.info("Account %s serves again after a cooldown", member.record.address)
                 self._limits.accept(member)

@@ -152,6 +152,15 @@ class Lane:
             self.settle(key, now)
         return lifted
 
+    def probe_soon(self, now: float) -> list[AccountKey]:
+        """Let the probes come now of those whose tokens were refused; answers who they are."""
+        waiting = [key for key, one in self.throttles.items() if one.of_token and one.until > now]
+        for key in waiting:
+            self.throttles[key].until = now
+            self._note_ends(key)
+            self.settle(key, now)
+        return waiting
+
     def began(self, key: AccountKey, holder: object, now: float) -> bool:
         """A request got the account. After a cooldown the first one is the probe, and the others wait for it."""
         throttle = self.throttles.get(key)

@@ -53,7 +53,8 @@ class Limits:
 
     def accept(self, member: Member) -> None:
         """An upstream accepted the account's token again: let the other gateways know."""
-        if any(cooldown.of_token for cooldown in member.account.cooldowns):
+        if member.written_until or any(cooldown.of_token for cooldown in member.account.cooldowns):
+            member.written_until = 0
             self._write(member.key, Account.with_token_accepted)
 
     def _cool(
@@ -80,6 +81,8 @@ class Limits:
             self._notify(AccountEvent(kind="cooled", account=member.account, reason=reason))
         if throttle.until - now >= WRITTEN_FROM_SECONDS:
             cooldown = Cooldown(until=math.ceil(throttle.until), reason=reason, key=lane)
+            if not lane:
+                member.written_until = cooldown.until
             self._write(member.key, lambda account: account.with_cooldown(cooldown, now))
 
     def spare(self, pool: Pool, member: Member, quota: Quota) -> None:

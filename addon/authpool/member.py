@@ -47,6 +47,7 @@ class Member:
         "settled",
         "throttle",
         "unspared_until",
+        "written_until",
     )
 
     def __init__(self, record: Record) -> None:
@@ -70,6 +71,8 @@ class Member:
         """An access token that an upstream refused, and that no other could be had for: it is not live."""
         self.unspared_until = 0.0
         """An operator took it back who knew of its quota: until then it is not spared again (Unix seconds)."""
+        self.written_until = 0
+        """The end of the cooldown that this process wrote into the record last: no news when it is read there."""
         self.advisory_seconds = 0.0
         self.mandatory_seconds = 0.0
         self.settled: State | None = None
@@ -103,6 +106,7 @@ class Member:
     def inherit(self, former: "Member", *, static: bool) -> None:
         """Know what was known of the account before a reload, as far as it is about the same credential."""
         self.served, self.unspared_until = former.served, former.unspared_until
+        self.written_until = former.written_until
         if not credential_changed(former.record, self.record):
             self.condemned, self.failures, self.retry_at = former.condemned, former.failures, former.retry_at
         if not is_another(former.record, self.record, static=static):
@@ -122,6 +126,7 @@ class Member:
             self.forget_refusals()
         elif self.refusals is not None:
             self.refusals.served()
+        self.refused_token = None
 
     @property
     def is_refused(self) -> bool:

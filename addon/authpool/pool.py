@@ -112,8 +112,7 @@ class Pool:
         elif isinstance(record, Account) and record.spared():  # over already: it ended while nobody looked
             self._turned.add(member.key)
         self._follow_cooldowns(member, before)
-        if before is not None:
-            self._follow_token(member, before)
+        self._follow_token(member, before or record)
         self._settle(member)
         return member
 
@@ -218,8 +217,8 @@ class Pool:
 
     def proved(self, key: AccountKey, *, lane: str = ALL, sent_at: float) -> bool:
         """An upstream served the account; whether that ended a cooldown."""
-        ended = self._lanes.proved(key, lane=lane, sent_at=sent_at, now=self._clock.time())
-        if ended and key in self._members:
+        ended = key in self._members and self._lanes.proved(key, lane=lane, sent_at=sent_at, now=self._clock.time())
+        if ended:
             self._settle(self._members[key])
         return ended
 
@@ -235,7 +234,8 @@ class Pool:
             self._lanes.lift(member.key, lane, now)
         for cooldown in ours:
             throttle = stored_throttle(member.record, cooldown.key)
-            if throttle is not None and throttle.until > now and cooldown not in theirs:
+            news = cooldown not in theirs and (cooldown.key != ALL or cooldown.until != member.written_until)
+            if throttle is not None and throttle.until > now and news:
                 self._lanes.restore(member.key, throttle, cooldown.key, now)
 
     def shift(self, seconds: float) -> None:

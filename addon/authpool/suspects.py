@@ -27,7 +27,8 @@ class Suspects:
     def keys(self) -> set[AccountKey]:
         """Who cools because of its token, or was to cool and waits for its probe."""
         throttles = self._lanes.everyone.throttles
-        return {key for key, throttle in throttles.items() if throttle.of_token} | self._refused
+        refused = {key for key in self._refused if key in self._members and self._members[key].is_refused}
+        return {key for key, throttle in throttles.items() if throttle.of_token} | refused
 
     def choose(self, request: RotationRequest, tried: Collection[AccountKey], lane: str, now: float) -> Member | None:
         """Somebody for a request that nobody else can serve: an account need not be dead that one path refuses."""
@@ -66,8 +67,12 @@ class Suspects:
         throttle = self._lanes.throttle(member.key)
         if throttle is None or not throttle.of_token or access_token_of(member.record) != access_token:
             return False
+        everyone = self._lanes.everyone
+        alone = all(key in everyone.throttles for key in everyone.serving())
         self._lanes.lift(member.key, ALL, now)
         self._settle(member)
+        for key in everyone.probe_soon(now) if alone else ():  # it was the upstream, or so it seems
+            self._settle(self._members[key])
         return True
 
     def refused(self, member: Member, refused: RefusedToken, now: float, *, sure: int) -> bool:
