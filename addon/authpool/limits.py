@@ -37,6 +37,7 @@ class Limits:
         self._clock = clock
         self._notify = notify
         self._changes: dict[AccountKey, list[tuple[Callable[[Account], Account], EventKind | None]]] = {}
+        self._writing: set[AccountKey] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
 
@@ -119,14 +120,22 @@ class Limits:
 
     def _write(self, key: AccountKey, change: Callable[[Account], Account], kind: EventKind | None = None) -> None:
         """Write a change soon; who really made it, of all gateways on the store, tells of it as an event of `kind`."""
-        waiting = self._changes.setdefault(key, [])
-        waiting.append((change, kind))
-        if len(waiting) == 1:
+        self._changes.setdefault(key, []).append((change, kind))
+        if key not in self._writing:
+            self._writing.add(key)
             task = asyncio.create_task(self._write_all(key), name=f"write the limits of {key}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _write_all(self, key: AccountKey) -> None:
+        """Write what there is to write of one account, in the order in which it came."""
+        try:
+            while key in self._changes:
+                await self._write_some(key)
+        finally:
+            self._writing.discard(key)
+
+    async def _write_some(self, key: AccountKey) -> None:
         async with self._slots:
             changes = self._changes.pop(key)
             made: list[AccountEvent] = []
