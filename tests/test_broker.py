@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from authpool.account import AccountKey
-from authpool.failover import UNCURED_SECONDS, Decision
+from authpool.failover import Decision
 from authpool.lease import Lease
 from authpool.pool import Member
+from authpool.refused_token import CURE_SECONDS
 from authpool.rotation import RotationRequest
 from authpool.service import Service
 from support.answers import JSON, Slow
@@ -109,13 +110,14 @@ async def test_an_account_that_refuses_even_fresh_tokens_is_left_alone_for_a_whi
     rig.home("alice")
     clock = FakeClock(now=time.time())
     service = await start(rig, services, clock)
-    for _ in range(3):
+    for seconds in (2, 4, 8):
         request = await served(service)
         while await service.failover.decide(request, "bad_token", resend=True) is Decision.RESEND:
             service.broker.sent(request)
+        clock.jump(seconds)  # it cools meanwhile
     assert rig.posts == 1
 
-    clock.jump(UNCURED_SECONDS + 1)
+    clock.jump(CURE_SECONDS + 1)
     await service.failover.decide(await served(service), "bad_token", resend=True)
     assert rig.posts == 2
 

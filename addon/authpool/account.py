@@ -14,6 +14,8 @@ MOST_COOLDOWNS = 64
 """Of one account's kinds of requests so many are kept, those that last the longest."""
 QUOTA_PROTECTION = "quota_protection"
 """The `proxy_disabled_reason` of an account that is spared until its quota is full again."""
+TOKEN_REFUSED = "the upstream refuses its token"
+"""The `reason` of a cooldown begins so when no token of the account's is accepted."""
 
 
 class AccountKey(NamedTuple):
@@ -88,6 +90,11 @@ class Cooldown:
     until: int
     reason: str = ""
     key: str = ""
+
+    @property
+    def of_token(self) -> bool:
+        """Whether an upstream refused the account's tokens, rather than asked for a pause."""
+        return self.reason.startswith(TOKEN_REFUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +200,11 @@ class Account:
         others = [other for other in self.cooldowns if other.until > now and other.key != cooldown.key]
         others = sorted(others, key=lambda one: (one.key == "", one.until))[1 - MOST_COOLDOWNS :]  # clients name kinds
         kept = tuple(sorted([*others, cooldown], key=lambda one: one.key)) if cooldown.until > now else tuple(others)
+        return self if kept == self.cooldowns else replace(self, cooldowns=kept)
+
+    def with_token_accepted(self) -> "Account":
+        """Without the cooldowns of an account whose tokens are refused."""
+        kept = tuple(one for one in self.cooldowns if not one.of_token)
         return self if kept == self.cooldowns else replace(self, cooldowns=kept)
 
 

@@ -5,7 +5,8 @@ import logging
 from collections.abc import Callable, Mapping
 
 from authpool.account import Account
-from authpool.answers import POOL_MISCONFIGURED, Refusal, pool_exhausted, token_endpoint_unavailable
+from authpool.account_choice import choose
+from authpool.answers import GATEWAY_ERROR, POOL_MISCONFIGURED, Refusal, pool_exhausted, token_endpoint_unavailable
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.lease import Lease
@@ -57,7 +58,13 @@ class Broker:
 
     async def acquire(self, lease: Lease) -> None:
         """Give the lease an account with a live access token, or else a refusal."""
-        deadline = self._clock.monotonic() + PATIENCE_SECONDS
+        began = self._clock.monotonic()
+        try:
+            await self._acquire(lease, began + PATIENCE_SECONDS)
+        finally:
+            lease.waited_seconds += self._clock.monotonic() - began
+
+    async def _acquire(self, lease: Lease, deadline: float) -> None:
         lease.refusal = None
         while True:
             pool = self._pools().get(lease.pool)
@@ -65,7 +72,7 @@ class Broker:
             if self._clock.monotonic() >= deadline or lease.endpoint_failures >= lease.max_accounts:
                 self.acquire_now(lease)
                 return
-            member = None if pool is None else pool.choose(lease.request, lease.tried, lease.lane)
+            member = None if pool is None else choose(pool, lease, self._clock.time())
             if pool is not None and member is None and (waited := await self._wait(lease, pool)):
                 deadline += waited
                 continue
@@ -74,7 +81,7 @@ class Broker:
                 return
             account = member.account
             self._hold(lease, pool, account)
-            if account.token.live(self._clock.time(), member.mandatory_seconds):
+            if lease.suspect is not None or member.live(self._clock.time(), member.mandatory_seconds):
                 self._take(lease, pool, account)
                 return
             if await self._freshen(lease, pool, member, deadline):
@@ -83,8 +90,8 @@ class Broker:
     def acquire_now(self, lease: Lease) -> None:
         """Give the lease an account whose token is live, without waiting for anything; or else a refusal."""
         pool = self._pools().get(lease.pool)
-        while pool is not None and (member := pool.choose(lease.request, lease.tried, lease.lane)) is not None:
-            if self._serves(member):
+        while pool is not None and (member := choose(pool, lease, self._clock.time())) is not None:
+            if self._serves(member, lease):
                 self._take(lease, pool, member.account)
                 return
             lease.tried.add(member.key)
@@ -122,12 +129,14 @@ class Broker:
         A long upload may outlive the token it was given; by then the account has a newer one.
         """
         pool = self._pools().get(lease.pool)
-        if lease.key is None or lease.refusal is not None or pool is None:
+        if lease.key is None or lease.refusal is not None or lease.closed or pool is None:
             return None
         member = pool.get(lease.key)
-        while member is None or not self._serves(member):  # it left the pool meanwhile: another one, without waiting
+        while member is None or not self._serves(
+            member, lease
+        ):  # it left the pool meanwhile: another one, without waiting
             lease.tried.add(lease.key)
-            member = pool.choose(lease.request, lease.tried, lease.lane)
+            member = choose(pool, lease, self._clock.time())
             if member is None:
                 return None
             lease.trail.append(f"{lease.address}: left the pool")
@@ -136,9 +145,11 @@ class Broker:
             self._take(lease, pool, member.account)
         return lease.access_token
 
-    def _serves(self, member: Member) -> bool:
+    def _serves(self, member: Member, lease: Lease) -> bool:
         now = self._clock.time()
-        return member.standing(now) in _SERVING and member.account.token.live(now)
+        if member.standing(now) not in _SERVING:
+            return False
+        return member.live(now) or (lease.suspect == member.key and member.account.token.live(now))
 
     def refuse(self, lease: Lease) -> Refusal:
         """Why a lease has no account any more."""
@@ -178,7 +189,8 @@ class Broker:
             self._take(lease, pool, outcome.account)
             return True
         # A failed refresh is not a failed request while the access token still lives.
-        if not isinstance(outcome, Dead | Rejected) and account.token.live(self._clock.time()):
+        gone = isinstance(outcome, Dead | Rejected) or member.is_refused
+        if not gone and account.token.live(self._clock.time()):
             self._take(lease, pool, account)
             return True
         if isinstance(outcome, Unavailable | Misconfigured) and now < member.retry_at:
@@ -224,7 +236,11 @@ class Broker:
 
     def _take(self, lease: Lease, pool: Pool, account: Account) -> None:
         self._hold(lease, pool, account)
+        if lease.closed:
+            return
         self._exhausted.discard(lease.pool)
+        if lease.tried and account.key not in lease.tried:
+            lease.failed_over = True
         lease.account, lease.key = account, lease.held
         lease.address = account.address
         lease.access_token = account.token.access_token or ""
@@ -232,22 +248,31 @@ class Broker:
     def _hold(self, lease: Lease, pool: Pool, account: Account) -> None:
         """Count the request as in flight on an account, and on no other."""
         key = account.key
-        if lease.held != key:
-            self.release(lease)
+        if lease.held != key and not lease.closed:
+            self._let_go(lease)
             lease.held = key
             pool.began(key, lease, lease.lane)
 
     def release(self, lease: Lease) -> None:
-        """The request is over, or has no account any more."""
+        """The request is over: it counts on no account any more, and keeps no token."""
+        lease.closed = True
+        self._let_go(lease)
+        lease.account, lease.access_token = None, ""
+        lease.refused.clear()
+
+    def _let_go(self, lease: Lease) -> None:
+        """The request has no account any more."""
         held, lease.held = lease.held, None
         pool = self._pools().get(lease.pool)
         if held is not None and pool is not None:
             pool.ended(held, lease, lease.lane)
 
     def _refusal(self, lease: Lease, pool: Pool | None) -> Refusal:
-        self.release(lease)
+        self._let_go(lease)
         lease.account = lease.key = None
         lease.access_token = ""
+        if lease.closed:
+            return GATEWAY_ERROR
         if pool is None:
             return pool_exhausted({}, None)
         returns_at = pool.next_return(lease.lane)

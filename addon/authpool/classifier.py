@@ -10,6 +10,7 @@ from time import perf_counter
 
 from authpool.config import PoolConfig
 from authpool.config.answer_rule import MEANINGS, Meaning
+from authpool.raised_at import raised_at
 from authpool.upstream_answer import UpstreamAnswer, rule_meaning, usual_meaning
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class AskedPlugin:
         try:
             said = self._ask(pool, answer)
         except Exception as error:  # noqa: BLE001 - it is somebody else's code
-            self._strike(f"raised {type(error).__name__}")
+            self._strike(f"raised {type(error).__name__}{raised_at(error)}")
             return None
         if said is not None and said != WAIT and said not in MEANINGS:
             self._strike("gave an answer that means nothing")

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from authpool.raised_at import raised_at
+
 logger = logging.getLogger(__name__)
 
 CAPACITY = 1000
@@ -70,6 +72,6 @@ class Courier:
         while (job := self._jobs.get()) is not None:
             try:
                 job()
-            except Exception:
-                logger.exception("%s failed", self._name)
+            except Exception as error:  # noqa: BLE001 - it is somebody else's code
+                logger.error("%s failed: %s%s", self._name, type(error).__name__, raised_at(error))
             self._busy = None

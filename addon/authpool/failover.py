@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 
-from authpool.account import Account
+from authpool.account import TOKEN_REFUSED, Account
 from authpool.broker import PATIENCE_SECONDS, Broker
 from authpool.clock import Clock
 from authpool.config.answer_rule import Meaning
@@ -13,14 +13,12 @@ from authpool.lease import Lease
 from authpool.limits import Limits
 from authpool.pool import Member, Pool, State
 from authpool.quota import quota_of, retry_after
-from authpool.refresh.outcome import Outcome, Ready, Unavailable
+from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
 from authpool.refresh.refresher import Refresher
+from authpool.refused_token import SURE_COUNT, RefusedToken
 from authpool.upstream_answer import UpstreamAnswer
 
 logger = logging.getLogger(__name__)
-
-UNCURED_SECONDS = 60.0
-"""A fresh token was refused as well: so long a 401 of that account is not worth another refresh."""
 
 
 class Decision(Enum):
@@ -40,12 +38,15 @@ class Failover:
         refresher: Refresher,
         limits: Limits,
         clock: Clock,
+        plan: Callable[[Member], None] = lambda member: None,
     ) -> None:
+        """`plan` hears of an account that is to be refreshed, though its token has not expired."""
         self._pools = pools
         self._broker = broker
         self._refresher = refresher
         self._limits = limits
         self._clock = clock
+        self._plan = plan
 
     def heard(self, lease: Lease, answer: UpstreamAnswer, meaning: Meaning) -> None:
         """Note at once what an answer tells: a pause that is asked for, the end of one, what is left of a quota."""
@@ -64,8 +65,28 @@ class Failover:
             if until is not None and until <= now:  # "at once" from who has just refused is no answer
                 until = None
             self._limits.cool(pool, member, lease, until, f"the upstream answered {answer.status}")
-        elif meaning == "ok" and _proves(answer) and pool.proved(member.key, lane=lease.lane, sent_at=lease.sent_at):
-            logger.info("Account %s serves again after a cooldown", member.record.address)
+        elif meaning == "ok" and _proves(answer):
+            ended = _serves(answer) and self._served(pool, member, lease)
+            ended = pool.proved(member.key, lane=lease.lane, sent_at=lease.sent_at) or ended
+            if ended:
+                logger.info("Account %s serves again after a cooldown", member.record.address)
+                self._limits.accept(member)
+
+    def _served(self, pool: Pool, member: Member, lease: Lease) -> bool:
+        """An upstream gave what was asked for; whether that takes back that the account's token is refused.
+
+        Whoever refused the same in this flow is at fault: it was not the request.
+        """
+        now, suspects = self._clock.time(), pool.suspects
+        ended = suspects.served(member, lease.request, lease.access_token, now)
+        ended = suspects.accepted(member, lease.access_token, now) or ended
+        if lease.refused:
+            for key, (refused, without_token) in lease.refused.items():
+                other = pool.get(key)
+                if other is not None and key != member.key:
+                    self._blame(pool, other, refused, without_token=without_token)
+            lease.refused.clear()
+        return ended
 
     async def decide(self, lease: Lease, meaning: Meaning, *, resend: bool) -> Decision:
         """Say whether the same request goes on, with the account's new token or with another account.
@@ -107,41 +128,31 @@ class Failover:
         )
 
     async def _unauthorized(self, lease: Lease, *, resend: bool) -> Decision:
-        """An upstream answered 401 to the lease's token: that token string is bad.
+        """An upstream answered 401 to the lease's token: that token string is bad, or not good enough for this.
 
         Refresh the account once, if its token is still that one; a second 401 is the next account's turn, and
         `max_accounts` are tried in all. Without `resend` the request can't be sent again, but the token is replaced.
         The 401 is passed on where nothing newer could be tried: then it is about something else than the token (a
         scope, a plan). The client knows of no token: any other one that could not be had is answered by a refusal.
         """
-        key = lease.key
+        refused = lease.refused_token()
         pool = self._pools().get(lease.pool)
-        if pool is None or key is None:
+        if pool is None or refused is None:
             return Decision.PASS_ON
-        member = pool.get(key)
-        name = lease.address
-        rejected = lease.access_token
-        now = self._clock.time()
-        final = False
-        if member is None or not isinstance(member.record, Account):
-            lease.trail.append(f"{name}: 401, left the pool")
-        elif key not in lease.refreshed and (
-            member.uncured_until <= now or member.account.token.access_token != rejected
-        ):
-            lease.refreshed.add(key)
-            renewable = _is_renewable(pool, member.account)
-            outcome = await self._replace(member, rejected)
-            if isinstance(outcome, Ready) and outcome.account.token.access_token != rejected:
-                lease.trail.append(f"{name}: 401, refreshed")
+        name, member, began = lease.address, pool.get(refused.key), self._clock.monotonic()
+        renewable = member is not None and isinstance(member.record, Account) and _is_renewable(pool, member.account)
+        lease.refreshed.add(refused.key)
+        outcome = await self._mend(refused)
+        lease.waited_seconds += self._clock.monotonic() - began
+        if isinstance(outcome, Ready) and outcome.account.token.access_token != refused.access_token:
+            lease.trail.append(f"{name}: 401, refreshed")
+            if resend:
                 self._broker.take(lease, outcome.account)
-                return Decision.RESEND if resend else Decision.PASS_ON
-            self._broker.note_failure(lease, name, outcome)
-            final = isinstance(outcome, Ready) or not renewable
-        else:
-            lease.trail.append(f"{name}: 401")
-            member.uncured_until = now + UNCURED_SECONDS
-            final = True
-        lease.tried.add(key)
+            return Decision.RESEND if resend else Decision.PASS_ON
+        self._note_refusal(lease, name, outcome)
+        if not isinstance(outcome, Dead | Gone) and not lease.closed:
+            lease.refused[refused.key] = (refused, renewable and not (outcome is None or isinstance(outcome, Ready)))
+        lease.tried.add(refused.key)
         if not resend:
             return Decision.PASS_ON
         if len(lease.sent_on) >= lease.max_accounts:
@@ -150,9 +161,72 @@ class Failover:
             await self._broker.acquire(lease)
         if lease.refusal is None:
             return Decision.RESEND
-        if final:
+        if outcome is None or isinstance(outcome, Ready) or not renewable:
             lease.refusal = None  # the upstream's own 401 tells the client more than we could
         return Decision.PASS_ON
+
+    def _note_refusal(self, lease: Lease, name: str, outcome: Outcome | None) -> None:
+        match outcome:
+            case None:
+                lease.trail.append(f"{name}: 401")
+            case Gone():
+                lease.trail.append(f"{name}: 401, left the pool")
+            case _:
+                self._broker.note_failure(lease, name, outcome)
+
+    async def replace(self, refused: RefusedToken) -> None:
+        """A refusal that can't be answered by sending the request again: the next one shall not meet the same token."""
+        await self._mend(refused)
+
+    async def _mend(self, refused: RefusedToken) -> Outcome | None:
+        """Get the account another token than the one refused; None where a refresh is not worth it.
+
+        Where none is to be had, that may be the account's fault; so it may be when a fresh one is refused.
+        """
+        pool = self._pools().get(refused.pool)
+        member = pool.get(refused.key) if pool is not None else None
+        if pool is None or member is None or not isinstance(member.record, Account):
+            return Gone(detail="the account is gone or broken")
+        renewable, outcome = _is_renewable(pool, member.account), None
+        if self._worth_a_refresh(pool, member, refused):
+            outcome = await self._replace(member, refused.access_token)
+        if isinstance(outcome, Dead | Gone):
+            return outcome
+        pool = self._pools().get(refused.pool)  # now: they may have been swapped meanwhile
+        member = pool.get(refused.key) if pool is not None else None
+        if pool is None or member is None:
+            return outcome
+        if isinstance(outcome, Ready):
+            if outcome.posted:
+                pool.suspects.refusals(member).refreshed(outcome.account.generation, self._clock.time())
+            if outcome.account.token.access_token != refused.access_token:
+                return outcome
+        without_token = renewable and outcome is not None and not isinstance(outcome, Ready)
+        sure = 1 if isinstance(outcome, Misconfigured) else SURE_COUNT  # the provider refuses it as well
+        if pool.suspects.refused(member, refused, self._clock.time(), sure=sure):
+            self._blame(pool, member, refused, without_token=without_token)
+        return outcome
+
+    def _worth_a_refresh(self, pool: Pool, member: Member, refused: RefusedToken) -> bool:
+        if pool.config.type == "static" or refused.renewed:
+            return False
+        if member.account.token.access_token != refused.access_token:
+            return True  # somebody has refreshed it: there is nothing left to do
+        return member.refusals is None or member.refusals.may_refresh(self._clock.time())
+
+    def _blame(self, pool: Pool, member: Member, refused: RefusedToken, *, without_token: bool) -> None:
+        """Leave an account out whose token is refused, for a while that grows; unless it has another one by now."""
+        if not isinstance(member.record, Account) or member.account.token.access_token != refused.access_token:
+            return
+        reason = TOKEN_REFUSED
+        if without_token:
+            reason += ", and no new one can be had"
+            pool.suspects.out_of_tokens(member, refused.access_token)
+            pool.cool(member.key, max(member.retry_at, self._clock.time() + 1), reason)
+            self._plan(member)
+        withheld = member.refusals is not None and not refused.renewed and pool.config.type != "static"
+        latest = member.refusals.next_refresh_at if withheld and member.refusals is not None else None
+        self._limits.refuse(pool, member, reason, refused.sent_at, latest)
 
     async def _replace(self, member: Member, rejected: str) -> Outcome:
         account = member.account
@@ -166,10 +240,10 @@ class Failover:
 
 
 def _is_renewable(pool: Pool, account: Account) -> bool:
-    """Whether there is anything to present to a token endpoint."""
-    return pool.config.type == "client_credentials" or (
-        pool.config.type == "refresh_token" and account.token.refresh_token is not None
-    )
+    """Whether there is anything to present to a token endpoint, or a plugin to ask for a token."""
+    if pool.config.type == "refresh_token":
+        return account.token.refresh_token is not None
+    return pool.config.type != "static"
 
 
 def _proves(answer: UpstreamAnswer) -> bool:
@@ -180,3 +254,8 @@ def _proves(answer: UpstreamAnswer) -> bool:
     content_type = (answer.header("content-type") or "").lstrip().lower()
     unsaid = content_type.startswith("application/grpc") and answer.header("grpc-status") is None
     return answer.status < 500 and not unsaid
+
+
+def _serves(answer: UpstreamAnswer) -> bool:
+    """Whether an answer gives what was asked for: an upstream may say 404, or send to a login page, whoever asks."""
+    return 200 <= answer.status < 300 or answer.status == 304

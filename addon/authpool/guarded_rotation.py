@@ -1,6 +1,6 @@
 """A plugin's rotation, watched: whatever it does, each request gets an account that can serve.
 
-It is called for every request, so the guard costs a fraction of a microsecond.
+It is called for every request, so the guard costs a fraction of a microsecond, two looks at the clock included.
 What it can't do is interrupt a call that never returns; rotations may not wait, and run in the gateway's event loop.
 """
 
@@ -11,6 +11,7 @@ from time import perf_counter
 
 from authpool.account import AccountKey
 from authpool.quota import Quota
+from authpool.raised_at import raised_at
 from authpool.rotation import Rotation, RotationRequest
 
 logger = logging.getLogger(__name__)
@@ -18,9 +19,6 @@ logger = logging.getLogger(__name__)
 SLOW_SECONDS = 1.0
 STRIKES = 3
 """So many failures in a row of one of its methods, and the plugin's rotation is left out until the next reload."""
-TIMED = 8
-"""One choice in so many is timed, and each one after a slow one: on some machines a look at the clock takes longer
-than a choice."""
 QUIET_SECONDS = 60.0
 """At most one line about the failures of one method in this time."""
 
@@ -39,7 +37,6 @@ class GuardedRotation(Rotation):
         self._members: dict[AccountKey, None] = {}
         self._turns: OrderedDict[AccountKey, None] | None = None
         """The members in the order in which they take turns, from the first time they have to."""
-        self._calls = 0
         self._left_out = False
         self._strikes: dict[str, int] = {}
         self._told_at: dict[str, float] = {}
@@ -63,8 +60,7 @@ class GuardedRotation(Rotation):
     def choose(self, request: RotationRequest, tried: Collection[AccountKey]) -> AccountKey | None:
         if self._left_out:
             return self._take_turns(tried)
-        self._calls += 1
-        began = self._timer() if self._calls % TIMED == 0 or self._strikes else None
+        began = self._timer()
         try:
             key = self.inner.choose(request, tried)
             # Each look costs as much as a rotation's own step, so there are no more than needed.
@@ -74,9 +70,9 @@ class GuardedRotation(Rotation):
                     self._strike("choose", wrong)
                     return self._take_turns(tried)
         except Exception as error:  # noqa: BLE001 - it is somebody else's code
-            self._strike("choose", f"raised {type(error).__name__}")
+            self._strike("choose", f"raised {type(error).__name__}{raised_at(error)}")
             return self._take_turns(tried)
-        if began is not None:
+        if self._timer() - began > SLOW_SECONDS or self._strikes:
             self._note_time("choose", self._timer() - began)
         return key
 
@@ -101,7 +97,7 @@ class GuardedRotation(Rotation):
         try:
             method(*arguments, **keywords)
         except Exception as error:  # noqa: BLE001 - as above
-            self._strike(name, f"raised {type(error).__name__}")
+            self._strike(name, f"raised {type(error).__name__}{raised_at(error)}")
             return
         self._note_time(name, self._timer() - began)
 

@@ -171,7 +171,7 @@ class Keeper:
             elif member.failures == 1 and isinstance(outcome, Unavailable):  # a fault is told once, of the pool
                 logger.warning("Refreshing %s did not work: %s", member.record.address, outcome.detail)
         member.retry_at = now + wait
-        if not member.record.token.live(now):
+        if not member.live(now):
             pool.cool(key, member.retry_at, outcome.detail)
         self._note_waiting(key, outcome)
 
@@ -227,7 +227,7 @@ class Keeper:
         if rejected_at is not None:
             now = self._clock.time()
             return max(confirm_from(rejected_at, now) + self._rng.uniform(0, 1), member.retry_at)
-        if account.token.access_token is None:
+        if account.token.access_token is None or member.is_refused:
             return max(member.retry_at, self._clock.time() + self._rng.uniform(0, 1))
         if account.token.expires_at is None:
             return None

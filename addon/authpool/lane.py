@@ -7,9 +7,9 @@ some account is cooling for has a lane of its own for that long.
 import heapq
 import random
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from authpool.account import AccountKey
+from authpool.account import TOKEN_REFUSED, AccountKey
 from authpool.rotation import Rotation, RotationRequest
 
 FIRST_SECONDS = 1.0
@@ -29,6 +29,11 @@ class Throttle:
     strikes: int = 1
     prober: object | None = None
     probing_until: float = 0.0
+
+    @property
+    def of_token(self) -> bool:
+        """Whether an upstream refused the account's tokens, rather than asked for a pause."""
+        return self.reason.startswith(TOKEN_REFUSED)
 
     def blocks(self, now: float) -> bool:
         return now < self.until or (self.prober is not None and now < self.probing_until)
@@ -78,8 +83,17 @@ class Lane:
             self._serving.remove(key)
             self.rotation.remove(key)
 
-    def cool(self, key: AccountKey, until: float | None, reason: str, *, sent_at: float, now: float) -> Throttle:
-        """An upstream told the account to pause, until a time or for as long as we see fit.
+    def cool(
+        self,
+        key: AccountKey,
+        until: float | None,
+        reason: str,
+        *,
+        sent_at: float,
+        now: float,
+        latest: float | None = None,
+    ) -> Throttle:
+        """An upstream told the account to pause, until a time or for as long as we see fit, until `latest` at most.
 
         Answers to requests that were sent before the pause was over are of one burst with the answer that began it:
         they may make it longer, and never count again. Requests that had the account already go out in it, too.
@@ -89,13 +103,15 @@ class Lane:
             throttle = Throttle(since=now, until=0.0, reason=reason, strikes=0)
         elif sent_at < throttle.until:
             if until is not None and until > throttle.until:
-                throttle.until = until
+                throttle.until, throttle.reason = until, reason
                 self._restore(key, throttle, now)
             return throttle
         throttle.strikes += 1
         wait = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(throttle.strikes - 1, 20))
         throttle.since = now
         throttle.until = now + wait * self._rng.uniform(0.75, 1.25) if until is None else until
+        if latest is not None and latest > now:
+            throttle.until = min(throttle.until, latest)
         throttle.reason, throttle.prober = reason, None
         self._restore(key, throttle, now)
         return throttle
@@ -113,7 +129,7 @@ class Lane:
                 heapq.heappush(self._ends, (throttle.probing_until, key))
 
     def restore(self, key: AccountKey, throttle: Throttle, now: float) -> None:
-        """Take over a cooldown that was noted elsewhere: before a reload or a restart, or by another process."""
+        """Take over a cooldown that was noted elsewhere: before a restart, or by another process."""
         known = self.throttles.get(key)
         if known is None:
             self._restore(key, throttle, now)
@@ -121,12 +137,29 @@ class Lane:
             known.until, known.reason = throttle.until, throttle.reason
             self._restore(key, known, now)
 
+    def inherit(self, key: AccountKey, former: Throttle, now: float) -> None:
+        """Take over a cooldown as it was before a reload, its strikes and its probe with it."""
+        known = self.throttles.get(key)
+        throttle = replace(former)
+        if known is not None and known.until > former.until + 1:  # somebody wrote a longer one down meanwhile
+            throttle.until, throttle.reason = known.until, known.reason
+        self._restore(key, throttle, now)
+
     def lift(self, key: AccountKey, now: float) -> bool:
         """End a cooldown."""
         lifted = self.throttles.pop(key, None) is not None
         if lifted:
             self.settle(key, now)
         return lifted
+
+    def probe_soon(self, now: float) -> list[AccountKey]:
+        """Let the probes come now of those whose tokens were refused; answers who they are."""
+        waiting = [key for key, one in self.throttles.items() if one.of_token and one.until > now]
+        for key in waiting:
+            self.throttles[key].until = now
+            self._note_ends(key)
+            self.settle(key, now)
+        return waiting
 
     def began(self, key: AccountKey, holder: object, now: float) -> bool:
         """A request got the account. After a cooldown the first one is the probe, and the others wait for it."""

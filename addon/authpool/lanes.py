@@ -1,7 +1,6 @@
 """The lanes of one pool: one for all requests, and for a while one for each kind that some account is cooling for."""
 
 import random
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 
 from authpool.account import AccountKey
@@ -26,7 +25,8 @@ class Lanes:
         self.everyone = Lane(make_rotation(), rng)
         self.kinds: dict[str, Lane] = {}
         self._sweep_at = 0.0
-        self.in_flight: Counter[AccountKey] = Counter()
+        self.in_flight: dict[AccountKey, set[object]] = {}
+        """Which requests are under way on an account; none is there where nobody is."""
         self.quotas: dict[AccountKey, Quota] = {}
 
     @property
@@ -53,14 +53,19 @@ class Lanes:
         self.settle(key, now, able=False)
         for lane in self._all():
             lane.lift(key, now)
-        for _ in range(self.in_flight.pop(key, 0)):  # what is under way counts for nobody any more
+        for _ in self.in_flight.pop(key, ()):  # what is under way counts for nobody any more
             for lane in self._all():
                 lane.rotation.finished(key)
         self.quotas.pop(key, None)
 
     def began(self, key: AccountKey, holder: object, lane: str, now: float) -> bool:
         """A request of that lane has the account; whether anybody's turn changed by that."""
-        self.in_flight[key] += 1
+        holders = self.in_flight.get(key)
+        if holders is None:
+            holders = self.in_flight[key] = set()
+        if holder in holders:
+            return False
+        holders.add(holder)
         for one in self._all():
             one.rotation.started(key)
         turns = [one.began(key, holder, now) for one in self._of(lane)]  # all of them, so no generator
@@ -68,8 +73,11 @@ class Lanes:
 
     def ended(self, key: AccountKey, holder: object, lane: str, now: float) -> bool:
         """A request is over; one of an account that was removed meanwhile counts for nothing."""
-        if self.in_flight[key]:
-            self.in_flight[key] -= 1
+        holders = self.in_flight.get(key)
+        if holders is not None and holder in holders:
+            holders.remove(holder)
+            if not holders:
+                del self.in_flight[key]
             for one in self._all():
                 one.rotation.finished(key)
         turns = [one.ended(key, holder, now) for one in self._of(lane)]
@@ -81,10 +89,18 @@ class Lanes:
             one.rotation.observe(key, quota)
 
     def cool(
-        self, key: AccountKey, until: float | None, reason: str, *, lane: str, sent_at: float, now: float
+        self,
+        key: AccountKey,
+        until: float | None,
+        reason: str,
+        *,
+        lane: str,
+        sent_at: float,
+        now: float,
+        latest: float | None = None,
     ) -> Throttle:
         """An upstream told the account to pause; see `Lane.cool`."""
-        return self._lane(lane, now).cool(key, until, reason, sent_at=sent_at, now=now)
+        return self._lane(lane, now).cool(key, until, reason, sent_at=sent_at, now=now, latest=latest)
 
     def restore(self, key: AccountKey, throttle: Throttle, lane: str, now: float) -> None:
         """Take over a cooldown that was noted elsewhere."""
@@ -128,15 +144,17 @@ class Lanes:
     def inherit(self, former: "Lanes", keys: Collection[AccountKey], now: float, *, kinds: bool) -> None:
         """Carry over cooldowns (with `kinds` those of one kind of request too), what is in flight, and quotas."""
         for key in keys:
-            for _ in range(former.in_flight[key]):
-                self.in_flight[key] += 1
-                self.everyone.rotation.started(key)
+            if key in former.in_flight:
+                self.in_flight[key] = set(former.in_flight[key])
+            for _ in self.in_flight.get(key, ()):
+                for one in self._all():
+                    one.rotation.started(key)
             if key in former.quotas:
                 self.observe(key, former.quotas[key])
         lanes = {ALL: former.everyone} | (former.kinds if kinds else {})
         for name, lane in lanes.items():
             for key in lane.throttles.keys() & keys:
-                self.restore(key, lane.throttles[key], name, now)
+                self._lane(name, now).inherit(key, lane.throttles[key], now)
 
     def _all(self) -> Iterator[Lane]:
         yield self.everyone
@@ -160,8 +178,8 @@ class Lanes:
         lane = Lane(self._make_rotation(), self._rng)
         for key in self.everyone.serving():
             lane.admit(key, now)
-        for key, count in self.in_flight.items():
-            for _ in range(count):
+        for key, holders in self.in_flight.items():
+            for _ in holders:
                 lane.rotation.started(key)
         for key, quota in self.quotas.items():
             lane.rotation.observe(key, quota)

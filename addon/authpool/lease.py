@@ -4,14 +4,15 @@ from dataclasses import dataclass, field
 
 from authpool.account import Account, AccountKey
 from authpool.answers import Refusal
+from authpool.refused_token import RefusedToken
 from authpool.rotation import RotationRequest
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Lease:
     """One request's hold on a pool: what it was given, and everything it was tried on.
 
-    The access token is here and on the wire, and nowhere else.
+    The access token is here and on the wire, and nowhere else; a closed lease has none, and never gets one again.
     """
 
     pool: str
@@ -34,24 +35,38 @@ class Lease:
     cooled: set[AccountKey] = field(default_factory=set)
     waiting_until: float | None = None
     """How long this request may wait for an account to come back (monotonic seconds), once it has begun to."""
+    refused: dict[AccountKey, tuple[RefusedToken, bool]] = field(default_factory=dict)
+    """The accounts whose last token was refused; and whether that was so because no newer one could be had."""
+    suspect: AccountKey | None = None
+    """The account it was given although its token was refused elsewhere: nobody else could serve."""
+    failed_over: bool = False
+    """Whether it went on with another account than its first."""
+    waited_seconds: float = 0.0
+    """So long it waited for a token, at all its attempts together."""
+    closed: bool = False
     trail: list[str] = field(default_factory=list)
     refusal: Refusal | None = None
     endpoint_failures: int = 0
     endpoint_down: bool = False
     misconfigured: bool = False
 
-    waited_seconds: float = 0.0
-    """So long this request has waited for an access token altogether."""
-
-    @property
-    def failed_over(self) -> bool:
-        """Whether the request went on to another account than its first one."""
-        return len(self.sent_on) > 1 or (bool(self.tried) and self.key is not None and self.key not in self.tried)
-
     @property
     def served_by(self) -> str:
         """``POOL/NAME`` of the account that the answer is from; the pool alone where there is none."""
         return self.pool if self.refusal is not None or not self.address else self.address
+
+    def refused_token(self) -> RefusedToken | None:
+        """What an upstream's refusal of its token is about; None without an account."""
+        if self.key is None or self.closed:
+            return None
+        return RefusedToken(
+            pool=self.pool,
+            key=self.key,
+            access_token=self.access_token,
+            request=self.request,
+            sent_at=self.sent_at,
+            renewed=self.key in self.refreshed,
+        )
 
     def comment(self, outcome: str) -> str:
         """What mitmweb shows beside the flow, the account first; never a secret."""

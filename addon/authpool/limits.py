@@ -37,24 +37,53 @@ class Limits:
         self._clock = clock
         self._notify = notify
         self._changes: dict[AccountKey, list[tuple[Callable[[Account], Account], EventKind | None]]] = {}
+        self._writing: set[AccountKey] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
 
     def cool(self, pool: Pool, member: Member, lease: Lease, until: float | None, reason: str) -> None:
         """An upstream told the account to pause: until a time (Unix seconds), or for as long as we see fit."""
+        self._cool(pool, member, until, reason, lane=lease.lane, sent_at=lease.sent_at)
+
+    def refuse(self, pool: Pool, member: Member, reason: str, sent_at: float, latest: float | None = None) -> None:
+        """Upstreams refuse the account's tokens: it is left out, longer each time, and then probed.
+
+        No longer than until `latest` (Unix seconds).
+        """
+        self._cool(pool, member, None, reason, lane="", sent_at=sent_at, latest=latest)
+
+    def accept(self, member: Member) -> None:
+        """An upstream accepted the account's token again: let the other gateways know."""
+        if member.written_until or any(cooldown.of_token for cooldown in member.account.cooldowns):
+            member.written_until = 0
+            self._write(member.key, Account.with_token_accepted)
+
+    def _cool(
+        self,
+        pool: Pool,
+        member: Member,
+        until: float | None,
+        reason: str,
+        *,
+        lane: str,
+        sent_at: float,
+        latest: float | None = None,
+    ) -> None:
         now = self._clock.time()
-        since, known = pool.throttled(member.key, lease.lane)
-        throttle = pool.throttle(member.key, until, reason, lane=lease.lane, sent_at=lease.sent_at)
+        since, known = pool.throttled(member.key, lane)
+        throttle = pool.throttle(member.key, until, reason, lane=lane, sent_at=sent_at, latest=latest)
         if throttle is None or throttle.until == known:
             return
         if throttle.since != since:
-            of = f" for {lease.lane!r}" if lease.lane else ""
+            of = f" for {lane!r}" if lane else ""
             logger.warning(
                 "Account %s is cooling%s until %s: %s", member.record.address, of, _told(throttle.until), reason
             )
             self._notify(AccountEvent(kind="cooled", account=member.account, reason=reason))
         if throttle.until - now >= WRITTEN_FROM_SECONDS:
-            cooldown = Cooldown(until=math.ceil(throttle.until), reason=reason, key=lease.lane)
+            cooldown = Cooldown(until=math.ceil(throttle.until), reason=reason, key=lane)
+            if not lane:
+                member.written_until = cooldown.until
             self._write(member.key, lambda account: account.with_cooldown(cooldown, now))
 
     def spare(self, pool: Pool, member: Member, quota: Quota) -> None:
@@ -91,14 +120,22 @@ class Limits:
 
     def _write(self, key: AccountKey, change: Callable[[Account], Account], kind: EventKind | None = None) -> None:
         """Write a change soon; who really made it, of all gateways on the store, tells of it as an event of `kind`."""
-        waiting = self._changes.setdefault(key, [])
-        waiting.append((change, kind))
-        if len(waiting) == 1:
+        self._changes.setdefault(key, []).append((change, kind))
+        if key not in self._writing:
+            self._writing.add(key)
             task = asyncio.create_task(self._write_all(key), name=f"write the limits of {key}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _write_all(self, key: AccountKey) -> None:
+        """Write what there is to write of one account, in the order in which it came."""
+        try:
+            while key in self._changes:
+                await self._write_some(key)
+        finally:
+            self._writing.discard(key)
+
+    async def _write_some(self, key: AccountKey) -> None:
         async with self._slots:
             changes = self._changes.pop(key)
             made: list[AccountEvent] = []

@@ -19,6 +19,7 @@ from authpool.errors import ConfigurationError
 from authpool.events import AccountEvent, PoolEvent, PoolExhausted
 from authpool.guarded_rotation import GuardedRotation
 from authpool.plugin_search import ENVIRONMENT, GROUP, Candidate, find_plugins, named_plugins
+from authpool.raised_at import raised_at
 from authpool.rotation import Rotation
 from authpool.store import Store
 from authpool.token_source import TokenSource
@@ -212,7 +213,7 @@ class Plugins:
             except Exception as error:  # noqa: BLE001 - it is somebody else's code
                 if (impl.plugin_name, what) not in self._failed:
                     self._failed.add((impl.plugin_name, what))
-                    where = _where(error)
+                    where = raised_at(error)
                     logger.error("Plugin %s failed on %s: %s%s", impl.plugin_name, what, type(error).__name__, where)
 
 
@@ -257,16 +258,8 @@ def _made(plugin: str, kind: type[Any], make: Callable[[], Any]) -> Any:
 
 def _at_fault(plugin: str, error: Exception) -> ConfigurationError:
     return ConfigurationError(
-        f"plugin {plugin}", f"failed ({type(error).__name__}{_where(error)}).", "Mend or remove it."
+        f"plugin {plugin}", f"failed ({type(error).__name__}{raised_at(error)}).", "Mend or remove it."
     )
-
-
-def _where(error: Exception) -> str:
-    """Where an exception was raised; its text is not told, for it may hold what the plugin was given."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else f" in {trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"
 
 
 def _without(row: PluginRow, reason: str) -> PluginRow:

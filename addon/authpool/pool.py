@@ -16,22 +16,19 @@ from authpool.lanes import ALL, Lanes
 from authpool.member import (
     Member,
     State,
+    access_token_of,
     credential_changed,
     credential_fingerprint,
+    is_another,
     lifted_lanes,
     stored_throttle,
 )
 from authpool.quota import Quota
 from authpool.rotation import Rotation, RotationRequest
 from authpool.store import Record
+from authpool.suspects import Suspects
 
 __all__ = ["Member", "Pool", "State", "credential_fingerprint"]
-
-ADVISORY_SECONDS = 300.0
-ADVISORY_SHARE = 0.2
-"""An access token is refreshed in the background when less than this is left of its lifetime."""
-MANDATORY_SECONDS = 30.0
-"""So shortly before the end a request waits for the refresh rather than use what is left."""
 
 
 class Pool:
@@ -50,6 +47,7 @@ class Pool:
         self._members: dict[AccountKey, Member] = {}
         self._counts: Counter[State] = Counter()
         self._lanes = Lanes(rotation, rng or random.Random())  # noqa: S311 - spreads cooldowns, guards nothing
+        self.suspects = Suspects(self._members, self._lanes, self._settle)
         self._unrefreshed: set[AccountKey] = set()
         self._turns: list[tuple[float, AccountKey]] = []
         """When an account's own state changes by itself: the end of a failed refresh's cooldown, or of its sparing."""
@@ -102,20 +100,29 @@ class Pool:
         before: Record | None = None
         if member is None:
             member = self._members[record.key] = Member(record)
-            self._set_leads(member)
+            member.set_leads(self._clock.time())
         else:
             before = member.record
             member.become(record, self._clock.time())
-            if _access_token(before) != _access_token(record):
-                self._set_leads(member)
+            if access_token_of(before) != access_token_of(record):
+                member.set_leads(self._clock.time())
         turns_at = member.turns_at(self._clock.time())
         if turns_at is not None:
             heapq.heappush(self._turns, (turns_at, member.key))
         elif isinstance(record, Account) and record.spared():  # over already: it ended while nobody looked
             self._turned.add(member.key)
         self._follow_cooldowns(member, before)
+        self._follow_token(member, before or record)
         self._settle(member)
         return member
+
+    def _follow_token(self, member: Member, before: Record) -> None:
+        """Forget that a token was refused, once the account has another one."""
+        if member.refused_token is not None and not member.is_refused:
+            self.suspects.clear(member, self._clock.time())
+        if is_another(before, member.record, static=self.config.type == "static"):
+            member.forget_refusals()
+            self.suspects.clear(member, self._clock.time())
 
     def remove(self, key: AccountKey) -> None:
         member = self._members.pop(key, None)
@@ -129,7 +136,7 @@ class Pool:
             before = former.get(member.key)
             if before is None:
                 continue
-            member.inherit(before)
+            member.inherit(before, static=self.config.type == "static")
             if before.cooling_until and not credential_changed(before.record, member.record):
                 self.cool(member.key, before.cooling_until, before.cooling_reason)
             for lane in lifted_lanes(before.record, member.record, self._clock.time()):
@@ -137,6 +144,7 @@ class Pool:
             self._settle(member)
         kinds = former.config.cooldown_by == self.config.cooldown_by
         self._lanes.inherit(former._lanes, self._members.keys(), self._clock.time(), kinds=kinds)  # noqa: SLF001
+        self.suspects.inherit(former.suspects)
         for member in self._members.values():
             self._settle(member)
 
@@ -184,13 +192,21 @@ class Pool:
         return iter(found)
 
     def throttle(
-        self, key: AccountKey, until: float | None, reason: str, *, lane: str = ALL, sent_at: float
+        self,
+        key: AccountKey,
+        until: float | None,
+        reason: str,
+        *,
+        lane: str = ALL,
+        sent_at: float,
+        latest: float | None = None,
     ) -> Throttle | None:
         """An upstream told the account to pause for requests of a lane; see `Lane.cool`. None: there is no account."""
         member = self._members.get(key)
         if member is None:
             return None
-        throttle = self._lanes.cool(key, until, reason, lane=lane, sent_at=sent_at, now=self._clock.time())
+        now = self._clock.time()
+        throttle = self._lanes.cool(key, until, reason, lane=lane, sent_at=sent_at, now=now, latest=latest)
         self._settle(member)
         return throttle
 
@@ -201,8 +217,8 @@ class Pool:
 
     def proved(self, key: AccountKey, *, lane: str = ALL, sent_at: float) -> bool:
         """An upstream served the account; whether that ended a cooldown."""
-        ended = self._lanes.proved(key, lane=lane, sent_at=sent_at, now=self._clock.time())
-        if ended and key in self._members:
+        ended = key in self._members and self._lanes.proved(key, lane=lane, sent_at=sent_at, now=self._clock.time())
+        if ended:
             self._settle(self._members[key])
         return ended
 
@@ -212,20 +228,22 @@ class Pool:
         ours = member.record.cooldowns if isinstance(member.record, Account) else ()
         theirs = before.cooldowns if isinstance(before, Account) else ()
         for lane in lifted_lanes(before, member.record, now):
+            throttle = self._lanes.throttle(member.key, lane)
+            if throttle is not None and throttle.of_token:  # somebody saw it served, or added it again
+                member.pardon(before)
             self._lanes.lift(member.key, lane, now)
         for cooldown in ours:
             throttle = stored_throttle(member.record, cooldown.key)
-            if throttle is not None and throttle.until > now and cooldown not in theirs:
+            news = cooldown not in theirs and (cooldown.key != ALL or cooldown.until != member.written_until)
+            if throttle is not None and throttle.until > now and news:
                 self._lanes.restore(member.key, throttle, cooldown.key, now)
 
     def shift(self, seconds: float) -> None:
         """The wall clock was put forward or back: a wait of seconds must not become an hour, nor end at once."""
         self._lanes.shift(seconds, self._clock.time())
         for member in self._members.values():
-            member.retry_at += seconds if member.retry_at else 0
-            member.uncured_until += seconds if member.uncured_until else 0
+            member.shift(seconds)
             if member.cooling_until:
-                member.cooling_until += seconds
                 heapq.heappush(self._turns, (member.cooling_until, member.key))
             self._settle(member)
 
@@ -235,6 +253,11 @@ class Pool:
         """How many accounts are in which state now."""
         self._thaw()
         return +self._counts
+
+    def serves(self) -> bool:
+        """Whether anybody can serve a request now; see `Member.serves`."""
+        now = self._clock.time()
+        return bool(self.counts()[State.READY]) and any(member.serves(now) for member in self)
 
     def next_return(self, lane: str = ALL) -> float | None:
         """When the next account may come back by itself (Unix seconds); None when no time tells."""
@@ -261,14 +284,6 @@ class Pool:
             if key in self._members:
                 self._settle(self._members[key])
 
-    def _set_leads(self, member: Member) -> None:
-        """How long before its expiry the access token is to be refreshed, from the lifetime first seen of it."""
-        record = member.record
-        if isinstance(record, Account) and record.token.expires_at is not None:
-            lifetime = max(0.0, record.token.expires_at - self._clock.time())
-            member.advisory_seconds = min(ADVISORY_SECONDS, lifetime * ADVISORY_SHARE)
-            member.mandatory_seconds = min(MANDATORY_SECONDS, member.advisory_seconds / 2)
-
     def _settle(self, member: Member) -> None:
         """Make every lane's rotation hold the member exactly while it can serve there, and count it anew."""
         now = self._clock.time()
@@ -283,7 +298,3 @@ class Pool:
             if state is not None:
                 self._counts[state] += 1
             member.settled = state
-
-
-def _access_token(record: Record) -> str | None:
-    return record.token.access_token if isinstance(record, Account) else None

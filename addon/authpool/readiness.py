@@ -12,12 +12,10 @@ from authpool.refresh.refresher import Refresher
 
 LOOK_SECONDS = 1.0
 """A pool in which nobody could serve is looked through again after so long, or when its counts change."""
-FINAL_SECONDS = 60.0
-"""A token that nothing can replace counts as refused for so long; then a request may find out whether it still is."""
 
 
 class Readiness:
-    """Knows which access tokens upstreams refused, and which pools can serve. `pools` gives those of the moment."""
+    """Knows which pools can serve. `pools` gives those of the moment."""
 
     def __init__(
         self,
@@ -30,25 +28,10 @@ class Readiness:
         self._refresher = refresher
         self._resolver = resolver
         self._clock = clock
-        self._refused: dict[AccountKey, tuple[int, float]] = {}
-        """By account the hash of the access token that an upstream refused last, and when (Unix seconds)."""
         self._able: dict[str, AccountKey] = {}
         """By pool an account that could serve when it was last looked."""
         self._nobody: dict[str, tuple[float, Pool, Mapping[State, int]]] = {}
         """By pool until when (monotonic seconds) nobody is known to be able to serve, and what that was seen of."""
-
-    # --- what upstreams say -----------------------------------------------------------------------------------
-
-    def refused(self, key: AccountKey, access_token: str) -> None:
-        """An upstream refused this access token: it counts as live no more."""
-        self._refused[key] = (hash(access_token), self._clock.time())
-
-    def served(self, key: AccountKey) -> None:
-        """An upstream took the account's token: whatever was refused before was not about the token."""
-        if self._refused:  # asked of every answer
-            self._refused.pop(key, None)
-
-    # --- how it stands ----------------------------------------------------------------------------------------
 
     def of(self, config: PoolConfig) -> PoolHealth:
         """How a configured pool stands; one whose accounts are not loaded yet can't serve."""
@@ -80,15 +63,9 @@ class Readiness:
         """Whether a request would get this account's token; `stuck`: nobody of the pool can be refreshed now."""
         if member.state(now) is not State.READY:
             return False
-        if member.account.token.live(now) and not self._is_refused(pool, member, now):
+        if member.live(now):
             return True
         return not (stuck or member.failures) and _is_renewable(pool, member)
-
-    def _is_refused(self, pool: Pool, member: Member, now: float) -> bool:
-        refused = self._refused.get(member.key)
-        if refused is None or refused[0] != hash(member.account.token.access_token):
-            return False
-        return _is_renewable(pool, member) or abs(now - refused[1]) < FINAL_SECONDS
 
     def _endpoint_down(self, config: PoolConfig) -> bool:
         url = self._resolver.known_token_url(config)

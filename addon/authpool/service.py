@@ -108,10 +108,12 @@ class Service:
         self._limits = Limits(self.store, self.clock, self.notify)
         exhaustion = Exhaustion(self.plugins.notify_exhausted, self.clock)
         self.broker = Broker(self._pools, self.refresher, self.clock, exhaustion.tell)
-        self.failover = Failover(self._pools, self.broker, self.refresher, self._limits, self.clock)
         self.readiness = Readiness(self._pools, self.refresher, self.resolver, self.clock)
         self._healer = Healer(self.refresher)
         self._keeper = Keeper(self._pools, self.refresher, self.clock)
+        self.failover = Failover(
+            self._pools, self.broker, self.refresher, self._limits, self.clock, plan=self._keeper.plan
+        )
         self._follower = Follower(self._pools, self.store, self.refresher, self._healer, self._keeper, self.clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._marks: tuple[object, ...] = ()

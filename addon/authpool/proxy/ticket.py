@@ -16,6 +16,7 @@ class Ticket:
     """What was decided about a flow, for the destination it had then; without a lease it is none of our business.
 
     `awaits_body`: no account is chosen yet. `meaning`: of the upstream's answer; None while only its body can tell.
+    `decided`: whether that answer has led to a decision.
     """
 
     destination: Destination
@@ -25,8 +26,9 @@ class Ticket:
     pool: PoolConfig | None = None
     awaits_body: bool = False
     meaning: Meaning | None = "ok"
+    decided: bool = False
     resend: bool = False
 
 
 type Tickets = WeakKeyDictionary[http.HTTPFlow, Ticket]
-"""The tickets of the flows there are."""
+"""The tickets of the flows under way; one that is over has none, and what has none gets nothing out."""

@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 from mitmproxy import http
 
 from authpool.answers import CLIENT_NOT_ALLOWED, CODES, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
-from authpool.config.answer_rule import Meaning
 from authpool.config.endpoint_url import is_loopback
 from authpool.failover import Decision
 from authpool.lease import Lease
@@ -20,6 +19,7 @@ from authpool.proxy.gate import TrafficGate, response_of
 from authpool.proxy.message import answer_of, is_grpc, is_stream, rotation_request, telling_fields
 from authpool.proxy.probes import answer_probe
 from authpool.proxy.ticket import Ticket, Tickets
+from authpool.refused_token import RefusedToken
 from authpool.selection import lane_of
 from authpool.service import Service
 from authpool.upstream_answer import UpstreamAnswer
@@ -110,9 +110,7 @@ class Traffic:
         lease, pool, ticket.awaits_body = ticket.lease, ticket.pool, False
         if lease is not None and pool is not None:
             lease.lane = lane_of(pool.cooldown_by, lease.request)
-            asked_at = self._service.clock.monotonic()
             await self._service.broker.acquire(lease)
-            lease.waited_seconds += self._service.clock.monotonic() - asked_at
             if lease.refusal is not None:
                 self._tickets.pop(flow, None)
                 self._answer(flow, lease.refusal)
@@ -124,6 +122,7 @@ class Traffic:
             return
         fields = telling_fields(response.headers)
         if ticket is not None:
+            ticket.decided = False
             self._hear(ticket, answer_of(response, fields))
             if self.gate.may_resend(flow):
                 return
@@ -131,18 +130,10 @@ class Traffic:
             response.stream = True
 
     def _hear(self, ticket: Ticket, answer: UpstreamAnswer) -> None:
-        if ticket.lease is not None and ticket.pool is not None:
+        if ticket.lease is not None and ticket.pool is not None and ticket.lease.sends:  # else another addon said it
             ticket.meaning = self._service.snapshot.classifier.meaning(ticket.pool, answer)
             if ticket.meaning is not None:
                 self._service.failover.heard(ticket.lease, answer, ticket.meaning)
-                self._note_token(ticket.lease, ticket.meaning)
-
-    def _note_token(self, lease: Lease, meaning: Meaning) -> None:
-        """An upstream has had its say about the access token itself."""
-        if lease.key is not None and meaning == "bad_token":
-            self._service.readiness.refused(lease.key, lease.access_token)
-        elif lease.key is not None and meaning == "ok":
-            self._service.readiness.served(lease.key)
 
     async def answered(self, flow: http.HTTPFlow) -> None:
         """An answer that speaks against the account has arrived whole: say whether to send the request again."""
@@ -150,48 +141,49 @@ class Traffic:
         if ticket is None or ticket.lease is None or flow.response is None:
             return
         lease, response = ticket.lease, flow.response
+        ticket.decided = True
         if ticket.meaning is None:
             body = response.get_content(strict=False) or b""
             self._hear(ticket, answer_of(response, telling_fields(response.headers), body))
-        asked_at = self._service.clock.monotonic()
         decision = await self._service.failover.decide(lease, ticket.meaning or "ok", resend=True)
-        lease.waited_seconds += self._service.clock.monotonic() - asked_at
         ticket.resend = decision is Decision.RESEND
         if lease.refusal is not None:
             flow.response = response_of(lease.refusal, flow.request)
         flow.comment = lease.comment("resending" if ticket.resend else _outcome(flow))
 
     def finished(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
-        """The answer, or the end, of a flow; what it answers is to be awaited."""
+        """The answer, or the end, of a flow; what it answers is to be awaited.
+
+        The flow may be kept for as long as mitmproxy runs: nothing of ours stays with it, the token least of all. A
+        flow without a ticket gets nothing out.
+        """
         ticket = self._tickets.get(flow)
-        if ticket is None or ticket.lease is None:
-            return None
         try:
-            return self._conclude(flow, ticket, ticket.lease)
+            return None if ticket is None or ticket.lease is None else self._conclude(flow, ticket, ticket.lease)
         finally:
-            self._service.broker.release(ticket.lease)
+            self._give_up(flow)
 
     def _conclude(self, flow: http.HTTPFlow, ticket: Ticket, lease: Lease) -> Awaitable[object] | None:
         response, flow.comment = flow.response, lease.comment(_outcome(flow))
         trailers = None if response is None else response.trailers
         if response is not None and trailers is not None and "grpc-status" in trailers:
             self._hear(ticket, answer_of(response, telling_fields(trailers)))
-        elif response is not None and ticket.meaning is None:  # too long to be judged by its body
+        elif response is not None and ticket.meaning is None:  # too long to be judged by its body, or cut off
             self._hear(ticket, answer_of(response, telling_fields(response.headers), b""))
-        streamed = flow.request.stream or (response is not None and response.stream)
-        if not (ticket.meaning == "bad_token" and lease.sends == 1 and streamed):
+        refused = lease.refused_token()
+        if ticket.meaning != "bad_token" or ticket.decided or refused is None or response is None:
             return None
         # It could not be sent again; but the next request shall not meet the same bad token.
-        task = asyncio.create_task(self._replace_token(lease), name=f"replace the token of {lease.address}")
+        task = asyncio.create_task(self._replace_token(refused), name=f"replace the token of {lease.address}")
         self._replacing.add(task)
         task.add_done_callback(self._replacing.discard)
         return asyncio.wait({task}, timeout=REPLACE_SECONDS)
 
-    async def _replace_token(self, lease: Lease) -> None:
+    async def _replace_token(self, refused: RefusedToken) -> None:
         try:
-            await self._service.failover.decide(lease, "bad_token", resend=False)
+            await self._service.failover.replace(refused)
         except Exception:
-            logger.exception("Replacing the token of %s failed", lease.address)
+            logger.exception("Replacing the token of %s failed", refused.key)
 
     def refuse(self, flow: http.HTTPFlow) -> None:
         """Something went wrong in a hook: the request must not go on."""

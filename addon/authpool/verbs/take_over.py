@@ -32,7 +32,7 @@ class TakeOver:
         account = replace(
             current, client=fresh.client, extra={key: value for key, value in extra.items() if value is not None}
         ).with_token(replace(fresh.token, extra=current.token.extra))
-        return account.with_enabled() if changed else account
+        return account.with_enabled().with_token_accepted() if changed else account
 
 
 def _credential(pool: PoolConfig, account: Account) -> object:
