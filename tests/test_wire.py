@@ -401,7 +401,7 @@ def test_this_mitmproxy_has_all_that_is_relied_on() -> None:
 def test_a_mitmproxy_that_changed_stops_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says what is missing and what to install, rather than failing open later."""
     monkeypatch.delattr(http_layer.HttpStream, "check_killed")
-    with pytest.raises(ConfigurationError, match=r"HttpStream.check_killed.*mitmproxy>=12\.2,<13"):
+    with pytest.raises(ConfigurationError, match=r"HttpStream.check_killed.*mitmproxy>=12\.3,<13"):
         wire.verify()
 
 
@@ -458,6 +458,9 @@ class _Gate:
         return False
 
     def resend(self, flow: object) -> bool:
+        return False
+
+    def lets_flow(self, flow: object) -> bool:
         return False
 
 
