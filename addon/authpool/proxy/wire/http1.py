@@ -89,6 +89,8 @@ class _WithTrailers(Http1Connection):
                 trailers, reader.trailers = reader.trailers, None
                 if trailers:
                     yield ReceiveHttp(self.ReceiveTrailers(command.event.stream_id, trailers))
+            elif isinstance(command, commands.CloseConnection) and self.state == self.read_body:
+                self.state = self.done  # it broke off; when its end is told, there is nothing more to close
             yield command
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:

@@ -309,9 +309,9 @@ class GatewayStream(HttpStream):
         so, would take the next request with it.
         """
         self._attempt_over = True
-        yield SendHttp(
-            RequestProtocolError(self._attempt, "the attempt is over", ErrorCode.CANCEL), self.context.server
-        )
+        if self.context.server.connected:  # where the upstream has left, mitmproxy is about to close it by itself
+            over = RequestProtocolError(self._attempt, "the attempt is over", ErrorCode.CANCEL)
+            yield SendHttp(over, self.context.server)
 
     def _resend(self) -> layer.CommandGenerator[None]:
         """Send the same request again, as if nothing had been answered yet."""
