@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -158,7 +158,8 @@ async def test_the_unsent_rest_of_a_refused_body_is_not_sent(
 
 NODE_SERVER = """
 const http2 = require('node:http2'), fs = require('node:fs');
-const server = http2.createSecureServer({key: fs.readFileSync(process.argv[2]), cert: fs.readFileSync(process.argv[2])});
+const pem = fs.readFileSync(process.argv[2]);
+const server = http2.createSecureServer({key: pem, cert: pem});
 let refused = false;
 server.on('stream', (stream) => {
   stream.on('error', () => {});
@@ -183,7 +184,7 @@ class NodeUpstream:
         (folder / "server.js").write_text(NODE_SERVER)
         self._command = [node(), str(folder / "server.js"), str(pem)]
 
-    async def __aenter__(self) -> "NodeUpstream":
+    async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(*self._command, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         self.authority = f"localhost:{int(await self._process.stdout.readline())}"

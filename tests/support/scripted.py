@@ -4,12 +4,13 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
 import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
+from mitmproxy.proxy import events
 
 type Byte = Callable[["RawConnection"], Awaitable[None]]
 type Frame = Callable[["ScriptedStream"], Awaitable[None] | None]
@@ -45,7 +46,7 @@ class _Server:
     host = "127.0.0.1"
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
-        self._tls = tls
+        self.tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -53,14 +54,14 @@ class _Server:
 
     @property
     def authority(self) -> str:
-        return f"localhost:{self.port}" if self._tls else f"{self.host}:{self.port}"
+        return f"localhost:{self.port}" if self.tls else f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._tls else 'http'}://{self.authority}"
+        return f"{'https' if self.tls else 'http'}://{self.authority}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, self.host, self.port, ssl=self._tls)
+        self._server = await asyncio.start_server(self._accept, self.host, self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -200,23 +201,28 @@ class Wakeups:
     def __init__(self) -> None:
         self._waiting: list[tuple[float, asyncio.Event]] = []
 
-    async def wakeup(self, handler: object, request: object) -> None:
-        """Stand in for `ConnectionHandler.wakeup`."""
-        from mitmproxy.proxy import events  # noqa: PLC0415 - this module is for tests without mitmproxy as well
+    def stand_in(self) -> Callable[[Any, Any], Awaitable[None]]:
+        """What takes the place of `ConnectionHandler.wakeup`."""
 
-        over = asyncio.Event()
-        self._waiting.append((request.delay, over))  # type: ignore[attr-defined]
-        await over.wait()
-        handler.wakeup_timer.discard(asyncio.current_task())  # type: ignore[attr-defined]
-        await handler.server_event(events.Wakeup(request))  # type: ignore[attr-defined,arg-type]
+        async def wakeup(handler: Any, request: Any) -> None:
+            over = asyncio.Event()
+            self._waiting.append((request.delay, over))
+            await over.wait()
+            handler.wakeup_timer.discard(asyncio.current_task())
+            await handler.server_event(events.Wakeup(request))
+
+        return wakeup
 
     @property
     def delays(self) -> list[float]:
         """What is being waited for."""
         return [delay for delay, _ in self._waiting]
 
-    def pass_time(self) -> None:
-        """All that wait have waited long enough."""
+    def pass_time(self, most: float = 10.0) -> None:
+        """Those that wait for so many seconds or less have waited long enough."""
         waiting, self._waiting = self._waiting, []
-        for _, over in waiting:
-            over.set()
+        for delay, over in waiting:
+            if delay <= most:
+                over.set()
+            else:
+                self._waiting.append((delay, over))

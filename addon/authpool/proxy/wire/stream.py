@@ -76,6 +76,14 @@ class AuthpoolUpstreamAnswerHook(commands.StartHook):
     flow: http.HTTPFlow
 
 
+class _Patience(commands.RequestWakeup):
+    """So long a stream waits for the rest of an answer. In a tunnel others' timers pass through it as well."""
+
+    def __init__(self, stream: HttpStream, delay: float) -> None:
+        super().__init__(delay)
+        self.stream = stream
+
+
 class Installed:
     """What outlives a reload of the script: the stream class stays, only the gate comes and goes."""
 
@@ -91,7 +99,7 @@ class GatewayStream(HttpStream):
         self._attempt = stream_id
         self._attempt_over = False
         self._answer_ended = False
-        self._wakeup: commands.RequestWakeup | None = None
+        self._patience: _Patience | None = None
         self._held_for_long = False
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -116,9 +124,9 @@ class GatewayStream(HttpStream):
                 command = verdict
             if command is not None:
                 reply = yield command
-        if self._wakeup is None and isinstance(event, ResponseHeaders | ResponseData) and self._is_late():
-            self._wakeup = commands.RequestWakeup(FLOWS_AFTER_SECONDS)
-            yield self._wakeup
+        if self._patience is None and isinstance(event, ResponseHeaders | ResponseData) and self._is_late():
+            self._patience = _Patience(self, FLOWS_AFTER_SECONDS)
+            yield self._patience
 
     def _address(self, command: SendHttp) -> SendHttp | http.Response | None:
         """What is to be sent: to an upstream by the attempt's number, with the credential, or a refusal instead."""
@@ -149,7 +157,9 @@ class GatewayStream(HttpStream):
 
     def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
         """What follows a 101: no messages any more, and still of one attempt."""
-        if isinstance(event, events.Wakeup) or (isinstance(event, _ANSWER) and event.stream_id != self._attempt):
+        if isinstance(event, _ANSWER) and event.stream_id != self._attempt:
+            return
+        if isinstance(event, events.Wakeup) and getattr(event.command, "stream", None) is self:
             return
         for command in super().passthrough(event):
             if isinstance(command, SendHttp) and command.connection is not self.context.client:
@@ -246,14 +256,14 @@ class GatewayStream(HttpStream):
 
     def _woken(self, event: events.Wakeup) -> layer.CommandGenerator[None]:
         """An answer takes long: let it flow, unless it may lead to a resend; of that one wait for some more."""
-        if event.command is not self._wakeup or self.server_state != self.state_consume_response_body:
+        if event.command is not self._patience or self.server_state != self.state_consume_response_body:
             return
         if not self._may_resend():
             yield from self._let_flow()
         elif not self._held_for_long:
             self._held_for_long = True
-            self._wakeup = commands.RequestWakeup(MAX_HELD_SECONDS - FLOWS_AFTER_SECONDS)
-            yield self._wakeup
+            self._patience = _Patience(self, MAX_HELD_SECONDS - FLOWS_AFTER_SECONDS)
+            yield self._patience
         elif not (yield from self._is_settled_early()):
             yield from self._let_flow()
 
@@ -333,7 +343,7 @@ class GatewayStream(HttpStream):
             streams.pop(self._attempt, None)
         self._attempt, self._attempt_over = next(_attempts), False
         streams[self._attempt] = self
-        self._wakeup, self._held_for_long = None, False
+        self._patience, self._held_for_long = None, False
         self.response_body_buf.clear()
         self.flow.response = None
         self.server_state = self.state_wait_for_response_headers
