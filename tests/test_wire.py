@@ -18,7 +18,7 @@ from mitmproxy.test import tflow
 
 from authpool.errors import ConfigurationError
 from authpool.proxy import wire
-from authpool.proxy.wire import message_check, stream
+from authpool.proxy.wire import installed, message_check
 from support.certificates import CertificateAuthority
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
 from support.streams import WebSocketEcho
@@ -418,7 +418,7 @@ def test_a_gate_that_was_replaced_does_not_take_its_successor_away() -> None:
 
 
 def _gate() -> object:
-    return stream.Installed.gate
+    return installed.Installed.gate
 
 
 def _fields_of(message: http.Message) -> dict[str, Any]:

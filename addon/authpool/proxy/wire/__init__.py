@@ -22,14 +22,9 @@ from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Htt
 from authpool.errors import ConfigurationError
 from authpool.proxy.wire.dispatch import dispatch_as_ever, dispatch_fast, fast_trigger_event, stock_trigger_event
 from authpool.proxy.wire.http1 import GatewayHttp1Client, GatewayHttp1Server
+from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Gate, Installed
 from authpool.proxy.wire.message_check import check_as_ever, check_quickly
-from authpool.proxy.wire.stream import (
-    MAX_HELD_ANSWER_BYTES,
-    AuthpoolUpstreamAnswerHook,
-    Gate,
-    GatewayStream,
-    Installed,
-)
+from authpool.proxy.wire.stream import MAX_HELD_ANSWER_BYTES, GatewayStream
 
 __all__ = [
     "MAX_HELD_ANSWER_BYTES",

@@ -11,12 +11,10 @@ number of its own on the upstream's side, so that whatever still comes of one th
 
 import itertools
 import logging
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Generator
+from typing import Any
 
 from mitmproxy import http
-from mitmproxy.connection import Server
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import http as http_layer
@@ -37,7 +35,9 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http3 import Http3Client
 
+from authpool.proxy.wire.connections import forget_failed_connections
 from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS
+from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Installed
 
 logger = logging.getLogger(__name__)
 
@@ -53,42 +53,12 @@ _attempts = itertools.count(-1, -1)
 """Numbers that no client gives a stream."""
 
 
-class Gate(Protocol):
-    """Who decides what goes upstream."""
-
-    def outgoing(self, flow: http.HTTPFlow, request: http.Request, server: Server) -> http.Request | http.Response:
-        """What to send to `server` instead of `request`; or the answer to give, and nothing is sent."""
-
-    def may_resend(self, flow: http.HTTPFlow) -> bool:
-        """Whether the upstream's answer may lead to sending the request again."""
-
-    def resend(self, flow: http.HTTPFlow) -> bool:
-        """What the `authpool_upstream_answer` hook decided; asked once after each."""
-
-    def lets_flow(self, flow: http.HTTPFlow) -> bool:
-        """Whether an answer that takes long is to go to the client as it comes."""
-
-
-@dataclass
-class AuthpoolUpstreamAnswerHook(commands.StartHook):
-    """An answer for which `may_resend` holds is here: whole, or as far as it came; the client has seen none of it."""
-
-    flow: http.HTTPFlow
-
-
 class _Patience(commands.RequestWakeup):
     """So long a stream waits for the rest of an answer. In a tunnel others' timers pass through it as well."""
 
     def __init__(self, stream: HttpStream, delay: float) -> None:
         super().__init__(delay)
         self.stream = stream
-
-
-class Installed:
-    """What outlives a reload of the script: the stream class stays, only the gate comes and goes."""
-
-    gate: Gate | None = None
-    refusal: Callable[[], http.Response] | None = None
 
 
 class GatewayStream(HttpStream):
@@ -198,19 +168,8 @@ class GatewayStream(HttpStream):
             yield from self.flow_done()
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
-        self._forget_failed_connections()
+        forget_failed_connections(self._layer())
         return (yield from super().make_server_connection())
-
-    def _forget_failed_connections(self) -> None:
-        """Let a connection that failed be tried again: mitmproxy answers by its error as long as the client stays."""
-        parent = self._layer()
-        for connection in (*parent.connections, parent.context.server):
-            if isinstance(connection, Server) and connection.error and not connection.connected:
-                if connection in parent.waiting_for_establishment:
-                    continue
-                connection.error = None
-                if connection.timestamp_tcp_setup is None:
-                    parent.connections.pop(connection, None)  # it was never open, so nothing more is heard of it
 
     # --- the answer ---------------------------------------------------------------------------------------------
 
