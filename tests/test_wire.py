@@ -18,7 +18,7 @@ from mitmproxy.test import tflow
 
 from authpool.errors import ConfigurationError
 from authpool.proxy import wire
-from authpool.proxy.wire import message_check, stream
+from authpool.proxy.wire import installed, message_check
 from support.certificates import CertificateAuthority
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
 from support.streams import WebSocketEcho
@@ -401,7 +401,7 @@ def test_this_mitmproxy_has_all_that_is_relied_on() -> None:
 def test_a_mitmproxy_that_changed_stops_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says what is missing and what to install, rather than failing open later."""
     monkeypatch.delattr(http_layer.HttpStream, "check_killed")
-    with pytest.raises(ConfigurationError, match=r"HttpStream.check_killed.*mitmproxy>=12\.2,<13"):
+    with pytest.raises(ConfigurationError, match=r"HttpStream.check_killed.*mitmproxy>=12\.3,<13"):
         wire.verify()
 
 
@@ -418,7 +418,7 @@ def test_a_gate_that_was_replaced_does_not_take_its_successor_away() -> None:
 
 
 def _gate() -> object:
-    return stream.Installed.gate
+    return installed.Installed.gate
 
 
 def _fields_of(message: http.Message) -> dict[str, Any]:
@@ -458,6 +458,9 @@ class _Gate:
         return False
 
     def resend(self, flow: object) -> bool:
+        return False
+
+    def lets_flow(self, flow: object) -> bool:
         return False
 
 

@@ -72,7 +72,7 @@ def _fits(rule: AnswerRule, answer: UpstreamAnswer) -> bool | None:
 def _is_json(content_type: str) -> bool:
     """Whether a body is one JSON document (RFC 8259, RFC 6839); not a stream of them, which must not be held back."""
     kind = content_type.partition(";")[0].strip().lower()
-    return kind.endswith(("/json", "+json")) and kind != "application/stream+json"
+    return kind.endswith(("/json", "+json")) and kind not in {"application/stream+json", "application/connect+json"}
 
 
 def json_field(body: bytes | None, path: Sequence[str]) -> str | None:

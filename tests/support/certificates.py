@@ -27,12 +27,13 @@ _SIGNS_CERTIFICATES = x509.KeyUsage(
 class CertificateAuthority:
     """Signs itself and one server certificate for localhost and 127.0.0.1; its files live in `folder`.
 
-    `ca_file` is what a client must trust: mitmproxy's `ssl_verify_upstream_trusted_ca`, for one.
+    `ca_file` is what a client must trust: mitmproxy's `ssl_verify_upstream_trusted_ca`, for one. `server_file` holds
+    the server's key and certificate.
     """
 
     def __init__(self, folder: Path) -> None:
         self.ca_file = folder / "ca.pem"
-        self._server_file = folder / "server.pem"
+        self.server_file = folder / "server.pem"
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name("authpool tests")
         authority = (
@@ -46,7 +47,7 @@ class CertificateAuthority:
     def server_context(self, *, http2: bool = False) -> ssl.SSLContext:
         """What a server needs; with `http2` it speaks nothing else to a client that offers it."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._server_file)
+        context.load_cert_chain(self.server_file)
         context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
         return context
 
@@ -65,8 +66,8 @@ class CertificateAuthority:
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        self._server_file.touch(0o600)
-        self._server_file.write_bytes(pem + self._sign(builder))
+        self.server_file.touch(0o600)
+        self.server_file.write_bytes(pem + self._sign(builder))
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)

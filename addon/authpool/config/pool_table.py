@@ -12,6 +12,7 @@ from authpool.config.endpoint_url import check_endpoint, check_issuer
 from authpool.config.extensions import BUILT_IN, Extensions
 from authpool.config.host_pattern import HostPattern
 from authpool.config.injection import read_injection
+from authpool.config.media_range import parse_media_range
 from authpool.config.named_option import read_named
 from authpool.config.path_pattern import PathPattern
 from authpool.config.pool_config import ClientAuth, ClientConfig, PoolConfig, QuotaReserve
@@ -46,6 +47,7 @@ _COMMON_KEYS = (
     "wait_seconds",
     "quota_reserve",
     "answers",
+    "stream_types",
     "allow_plaintext",
 )
 
@@ -96,6 +98,7 @@ def read_pool(
         wait_seconds=table.take_whole("wait_seconds", default=0, low=0, high=300),
         quota_reserve=_quota_reserve(table),
         answers=read_answer_rules(table),
+        stream_types=_stream_types(table),
         allow_plaintext=table.take("allow_plaintext", bool, default=False),
         codes=_codes(table, preset),
         preset=preset_name,
@@ -207,6 +210,12 @@ def _hosts(table: ConfigTable) -> tuple[HostPattern, ...]:
         remedy = 'Add the hosts that get the credential, such as `hosts = ["api.example.com"]`.'
         raise mistake(table.at("hosts"), "is missing or empty.", remedy)
     return tuple(dict.fromkeys(HostPattern.parse(text) for text in texts))
+
+
+def _stream_types(table: ConfigTable) -> tuple[str, ...]:
+    remedy = 'Write it as "text/plain", "text/*" or "*/*".'
+    texts = _checked_strings(table, "stream_types", parse_media_range, remedy)
+    return tuple(dict.fromkeys(parse_media_range(text) for text in texts))
 
 
 def _methods(table: ConfigTable) -> tuple[str, ...]:

@@ -86,6 +86,10 @@ class TrafficGate:
             ticket.resend = False
         return decided
 
+    def lets_flow(self, flow: http.HTTPFlow) -> bool:
+        ticket = self._tickets.get(flow)
+        return ticket is not None and ticket.lease is not None
+
 
 def response_of(refusal: Refusal, request: http.Request | None = None) -> http.Response:
     """Say a refusal as mitmproxy says a response, to this request."""

@@ -1,9 +1,10 @@
 """mitmproxy's messages as the core sees them: a request to choose by, an answer to judge."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mitmproxy import http
 
+from authpool.config.media_range import is_in_range
 from authpool.rotation import RotationRequest
 from authpool.upstream_answer import UpstreamAnswer
 
@@ -18,7 +19,11 @@ STREAMED_TYPES = (
     "application/jsonlines",
     "application/json-seq",
     "application/stream+json",
+    "application/connect+",
+    "application/vnd.amazon.eventstream",
+    "multipart/x-mixed-replace",
 )
+"""How the media types begin whose bodies are streams by their nature."""
 
 
 def rotation_request(flow: http.HTTPFlow) -> RotationRequest:
@@ -73,6 +78,7 @@ def is_grpc(headers: http.Headers) -> bool:
     return False
 
 
-def is_stream(fields: Mapping[str, str]) -> bool:
-    """Whether an answer is a stream by its content type: its parts are to go on as they come."""
-    return fields.get("content-type", "").lstrip().lower().startswith(STREAMED_TYPES)
+def is_stream(fields: Mapping[str, str], also: Sequence[str] = ()) -> bool:
+    """Whether an answer is a stream by its content type, or by the media ranges of a pool: it goes on as it comes."""
+    content_type = fields.get("content-type", "").lstrip().lower()
+    return content_type.startswith(STREAMED_TYPES) or bool(also and is_in_range(content_type, also))

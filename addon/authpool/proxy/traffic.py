@@ -126,7 +126,7 @@ class Traffic:
             self._hear(ticket, answer_of(response, fields))
             if self.gate.may_resend(flow):
                 return
-        if is_stream(fields):
+        if is_stream(fields, ticket.pool.stream_types if ticket is not None and ticket.pool is not None else ()):
             response.stream = True
 
     def _hear(self, ticket: Ticket, answer: UpstreamAnswer) -> None:

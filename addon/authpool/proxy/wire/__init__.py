@@ -1,9 +1,9 @@
 """The wire: the one place that touches what mitmproxy does not promise.
 
-`stream` puts a gate in front of the upstream, `dispatch` calls mitmproxy's addons without the machinery around each,
-`message_check` spares messages that are as they should be a slow check, `own_port` takes the probes of load balancers.
-All of it is put in place and taken away
-here, once `verify` has found everything it relies on.
+`stream` puts a gate in front of the upstream, `http1` mends what mitmproxy's HTTP/1 lacks, `own_port` takes the
+probes of load balancers, `dispatch` calls mitmproxy's addons without the machinery around each, `message_check` spares messages
+that are as they should be a slow check. All of it is put in place and taken away here, once `verify` has found
+everything it relies on.
 """
 
 import inspect
@@ -12,24 +12,21 @@ from dataclasses import fields
 from typing import Any
 
 import mitmproxy.version
+from h11._readers import ChunkedReader
 from mitmproxy import addonmanager, http
+from mitmproxy.proxy import commands, layer
 from mitmproxy.proxy.layers import http as http_layer
-from mitmproxy.proxy.layers.http import HttpStream, SendHttp
-from mitmproxy.proxy.layers.http._events import RequestHeaders
-from mitmproxy.proxy.layers.http._http1 import Http1Server
-from mitmproxy.proxy.layers.http._http2 import Http2Client
+from mitmproxy.proxy.layers.http import DropStream, HttpLayer, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http._events import ErrorCode, RequestHeaders, RequestProtocolError
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
 
 from authpool.errors import ConfigurationError
-from authpool.proxy.wire.dispatch import dispatch, fast_trigger_event, stock_trigger_event
+from authpool.proxy.wire.dispatch import dispatch_as_ever, dispatch_fast, fast_trigger_event, stock_trigger_event
+from authpool.proxy.wire.http1 import GatewayHttp1Client
+from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Gate, Installed
 from authpool.proxy.wire.message_check import check_as_ever, check_quickly
-from authpool.proxy.wire.own_port import GatewayHttp1Server
-from authpool.proxy.wire.stream import (
-    MAX_HELD_ANSWER_BYTES,
-    AuthpoolUpstreamAnswerHook,
-    Gate,
-    GatewayStream,
-    Installed,
-)
+from authpool.proxy.wire.own_port import OwnPortHttp1Server
+from authpool.proxy.wire.stream import MAX_HELD_ANSWER_BYTES, GatewayStream
 
 __all__ = [
     "MAX_HELD_ANSWER_BYTES",
@@ -49,8 +46,7 @@ __all__ = [
 def close(refusal: Callable[[], http.Response]) -> None:
     """Put the stream in place without a gate: until one is installed, everything is answered with `refusal`."""
     Installed.refusal = refusal
-    http_layer.HttpStream = GatewayStream  # type: ignore[misc]
-    http_layer.Http1Server = GatewayHttp1Server  # type: ignore[attr-defined]
+    _put_in_place(GatewayStream, GatewayHttp1Client, OwnPortHttp1Server)
 
 
 def install(gate: Gate, refusal: Callable[[], http.Response], *, fast_dispatch: bool) -> None:
@@ -59,7 +55,12 @@ def install(gate: Gate, refusal: Callable[[], http.Response], *, fast_dispatch: 
     close(refusal)
     Installed.gate = gate
     dispatch(fast=fast_dispatch)
-    check_quickly()
+
+
+def dispatch(*, fast: bool) -> None:
+    """Have mitmproxy call its addons and check its messages in our way, or in its own."""
+    dispatch_fast() if fast else dispatch_as_ever()
+    check_quickly() if fast else check_as_ever()
 
 
 def remove(gate: Gate) -> None:
@@ -67,62 +68,102 @@ def remove(gate: Gate) -> None:
     if Installed.gate is gate:
         Installed.gate = None
         dispatch(fast=False)
-        check_as_ever()
 
 
 def uninstall() -> None:
     """Leave mitmproxy as it was. For tests: a gateway never does this, for mitmproxy alone fails open."""
     Installed.gate = Installed.refusal = None
-    http_layer.HttpStream = HttpStream  # type: ignore[misc]
-    http_layer.Http1Server = Http1Server  # type: ignore[attr-defined]
+    _put_in_place(HttpStream, Http1Client, Http1Server)
     dispatch(fast=False)
-    check_as_ever()
 
 
-_STREAM_METHODS = {
-    "_handle_event": ["self", "event"],
-    "state_consume_response_body": ["self", "event"],
-    "start_request_stream": ["self"],
-    "start_response_stream": ["self"],
-    "flow_done": ["self"],
-    "send_response": ["self", "already_streamed"],
-    "make_server_connection": ["self"],
-    "check_killed": ["self", "emit_error_hook"],
-    "state_done": ["self", "_"],
-    "state_wait_for_response_headers": ["self", "event"],
-}
+def _put_in_place(stream: type[HttpStream], client: type[Http1Client], server: type[Http1Server]) -> None:
+    http_layer.HttpStream = stream  # type: ignore[misc]
+    http_layer.Http1Client = client  # type: ignore[attr-defined]
+    http_layer.Http1Server = server  # type: ignore[attr-defined]
+
+
+_METHODS: tuple[tuple[type, str, list[str]], ...] = (
+    (HttpStream, "__init__", ["self", "context", "stream_id"]),
+    (HttpStream, "_handle_event", ["self", "event"]),
+    (HttpStream, "passthrough", ["self", "event"]),
+    (HttpStream, "state_consume_response_body", ["self", "event"]),
+    (HttpStream, "state_stream_request_body", ["self", "event"]),
+    (HttpStream, "start_request_stream", ["self"]),
+    (HttpStream, "start_response_stream", ["self"]),
+    (HttpStream, "flow_done", ["self"]),
+    (HttpStream, "send_response", ["self", "already_streamed"]),
+    (HttpStream, "make_server_connection", ["self"]),
+    (HttpStream, "handle_protocol_error", ["self", "event"]),
+    (HttpStream, "check_killed", ["self", "emit_error_hook"]),
+    (HttpStream, "state_done", ["self", "_"]),
+    (HttpStream, "state_wait_for_response_headers", ["self", "event"]),
+    (Http1Connection, "read_body", ["self", "event"]),
+    (Http1Connection, "send", ["self", "event"]),
+    (Http1Client, "read_headers", ["self", "event"]),
+    (Http1Server, "read_headers", ["self", "event"]),
+    (ChunkedReader, "__call__", ["self", "buf"]),
+    (RequestProtocolError, "__init__", ["self", "stream_id", "message", "code"]),
+    (commands.RequestWakeup, "__init__", ["self", "delay"]),
+    (addonmanager.AddonManager, "trigger_event", ["self", "event"]),
+)
+_FIELDS: tuple[tuple[type, list[str]], ...] = (
+    (RequestHeaders, ["stream_id", "request", "end_stream"]),
+    (SendHttp, ["event", "connection"]),
+    (DropStream, ["stream_id"]),
+)
+_ATTRIBUTES: tuple[tuple[type, str], ...] = (
+    (HttpLayer, "streams"),
+    (HttpLayer, "connections"),
+    (HttpLayer, "waiting_for_establishment"),
+    (HttpStream, "response_body_buf"),
+    (layer.Layer, "_paused_event_queue"),
+    (Http1Connection, "body_reader"),
+    (Http1Connection, "request"),
+    (Http1Connection, "response"),
+    (Http1Connection, "buf"),
+)
+_REPLACED = (
+    (HttpLayer.make_stream, "HttpStream"),
+    (HttpLayer._handle_event, "Http1Server"),  # noqa: SLF001 - the very thing this module is for
+    (http_layer.HttpClient._handle_event, "Http1Client"),  # noqa: SLF001
+)
+"""Where mitmproxy looks a class up by its name, which is why another one can be put in its place."""
 
 
 def verify() -> None:
     """Check that mitmproxy still has everything this module relies on. Raises ConfigurationError naming what not."""
     missing = [
-        f"HttpStream.{name}"
-        for name, parameters in _STREAM_METHODS.items()
-        if _parameters(getattr(HttpStream, name, None)) != parameters
+        f"{kind.__name__}.{name}"
+        for kind, name, parameters in _METHODS
+        if _parameters(_stock(kind, name)) != parameters
     ]
-    if "HttpStream" not in http_layer.HttpLayer.make_stream.__code__.co_names:
-        missing.append("HttpLayer.make_stream")
-    if "Http1Server" not in http_layer.HttpLayer._handle_event.__code__.co_names:  # noqa: SLF001
-        missing.append("HttpLayer._handle_event")
     missing += [
-        f"Http1Server.{name}"
-        for name in ("read_headers", "send")
-        if _parameters(getattr(Http1Server, name, None)) != ["self", "event"]
+        kind.__name__
+        for kind, names in _FIELDS
+        if [field.name for field in fields(kind) if field.init][: len(names)] != names
     ]
-    if [f.name for f in fields(RequestHeaders)][:3] != ["stream_id", "request", "end_stream"]:
-        missing.append("RequestHeaders")
-    if [f.name for f in fields(SendHttp) if f.init] != ["event", "connection"]:
-        missing.append("SendHttp")
-    if "our_stream_id" not in Http2Client.__annotations__:
-        missing.append("Http2Client.our_stream_id")
-    if _parameters(stock_trigger_event) != ["self", "event"] or not hasattr(addonmanager, "cut_traceback"):
-        missing.append("AddonManager.trigger_event")
+    missing += [f"{kind.__name__}.{name}" for kind, name in _ATTRIBUTES if name not in kind.__annotations__]
+    missing += [
+        function.__qualname__ for function, name in _REPLACED if name not in inspect.unwrap(function).__code__.co_names
+    ]
+    if not hasattr(ErrorCode, "CANCEL") or not hasattr(ErrorCode, "GENERIC_SERVER_ERROR"):
+        missing.append("ErrorCode")
+    if not hasattr(addonmanager, "cut_traceback"):
+        missing.append("addonmanager.cut_traceback")
     if missing:
         raise ConfigurationError(
             f"mitmproxy {mitmproxy.version.VERSION}",
             f"lacks what the gateway relies on ({', '.join(missing)}).",
             "Install a version that authpool supports: mitmproxy>=12.3,<13.",
         )
+
+
+def _stock(kind: type, name: str) -> Any:
+    """What mitmproxy itself has, whatever is in its place just now."""
+    if (kind, name) == (addonmanager.AddonManager, "trigger_event"):
+        return stock_trigger_event
+    return getattr(kind, name, None)
 
 
 def _parameters(function: Any) -> list[str] | None:

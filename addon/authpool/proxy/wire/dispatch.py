@@ -52,8 +52,11 @@ def _log_addon_error(error: Exception) -> None:
     addonmanager.logger.error(f"Addon error: {error}", exc_info=(type(error), error, trace))
 
 
-def dispatch(*, fast: bool) -> None:
-    """Have mitmproxy call its addons in our way, or in its own."""
-    addonmanager.AddonManager.trigger_event = (  # type: ignore[method-assign]
-        fast_trigger_event if fast else stock_trigger_event
-    )
+def dispatch_fast() -> None:
+    """Have mitmproxy call its addons in our way."""
+    addonmanager.AddonManager.trigger_event = fast_trigger_event  # type: ignore[method-assign]
+
+
+def dispatch_as_ever() -> None:
+    """Have mitmproxy call its addons in its own way."""
+    addonmanager.AddonManager.trigger_event = stock_trigger_event  # type: ignore[method-assign]

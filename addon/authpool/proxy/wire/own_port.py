@@ -11,14 +11,14 @@ from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import HttpEvent, RequestHeaders, ResponseProtocolError
-from mitmproxy.proxy.layers.http._http1 import Http1Server
 
 from authpool.health import HOST, probe_at
+from authpool.proxy.wire.http1 import GatewayHttp1Server
 
 PROBE_METHODS = frozenset({"GET", "HEAD"})
 
 
-class GatewayHttp1Server(Http1Server):
+class OwnPortHttp1Server(GatewayHttp1Server):
     """mitmproxy's HTTP/1 server; a plain request for the gateway's health goes to the gateway."""
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:

@@ -1,0 +1,131 @@
+"""mitmproxy's HTTP/1 on both sides, with what it leaves out: trailers, and interim answers.
+
+As it comes, a chunked message with trailers, read or to be written, crashes the connection and leaves its peer
+waiting, and an upstream's 100 or 103 is taken for the answer.
+"""
+
+import re
+from collections.abc import Iterable
+from logging import DEBUG
+from typing import Any
+
+from h11 import EndOfMessage
+from h11._readers import ChunkedReader
+from mitmproxy import http
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    RequestEndOfMessage,
+    RequestTrailers,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
+
+SWITCHING_PROTOCOLS = 101
+
+_INTERIM = re.compile(rb"HTTP/\d\.\d[ \t]+1(?!01)\d\d\b")
+_LAST_CHUNK = b"0\r\n\r\n"
+_NO_TRAILERS = frozenset(
+    {
+        b"authorization",
+        b"connection",
+        b"content-length",
+        b"cookie",
+        b"host",
+        b"proxy-authorization",
+        b"set-cookie",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-api-key",
+        b"x-goog-api-key",
+    }
+)
+"""Fields about framing, routing and authentication mean nothing in a trailer (RFC 9110 §6.5.1), and are dropped."""
+
+
+def _trailers(fields: Iterable[tuple[bytes, bytes]]) -> http.Headers:
+    return http.Headers([(name, value) for name, value in fields if name.lower() not in _NO_TRAILERS])
+
+
+def is_interim(response: http.Response) -> bool:
+    """Whether another answer follows this one (RFC 9110 §15.2)."""
+    return 100 <= response.status_code < 200 and response.status_code != SWITCHING_PROTOCOLS
+
+
+class _ChunkedReader(ChunkedReader):
+    """Reads a chunked body and keeps its trailers, for mitmproxy raises at the sight of them."""
+
+    trailers: http.Headers | None = None
+
+    def __call__(self, buf: Any) -> Any:
+        event = super().__call__(buf)
+        if isinstance(event, EndOfMessage) and event.headers:
+            self.trailers = _trailers(event.headers)
+            return EndOfMessage()
+        return event
+
+
+class _WithTrailers(Http1Connection):
+    """Reads and writes the trailers of chunked messages; no other framing has a place for them."""
+
+    ReceiveTrailers: type[RequestTrailers | ResponseTrailers]
+    _unsent: http.Headers | None = None
+
+    def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if type(self.body_reader) is ChunkedReader:
+            self.body_reader = _ChunkedReader()
+        for command in super().read_body(event):
+            reader = self.body_reader
+            if (
+                isinstance(reader, _ChunkedReader)
+                and reader.trailers is not None
+                and isinstance(command, ReceiveHttp)
+                and isinstance(command.event, self.ReceiveEndOfMessage)
+            ):
+                trailers, reader.trailers = reader.trailers, None
+                if trailers:
+                    yield ReceiveHttp(self.ReceiveTrailers(command.event.stream_id, trailers))
+            elif isinstance(command, commands.CloseConnection) and self.state == self.read_body:
+                self.state = self.done  # it broke off; when its end is told, there is nothing more to close
+            yield command
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, RequestTrailers | ResponseTrailers):
+            self._unsent = _trailers(event.trailers.fields)
+            return
+        if self._unsent is None or not isinstance(event, RequestEndOfMessage | ResponseEndOfMessage):
+            yield from super().send(event)
+            return
+        trailers, self._unsent = bytes(self._unsent), None
+        for command in super().send(event):
+            is_last = isinstance(command, commands.SendData) and command.data == _LAST_CHUNK
+            yield commands.SendData(self.conn, b"0\r\n" + trailers + b"\r\n") if is_last else command
+
+
+class GatewayHttp1Server(_WithTrailers, Http1Server):
+    """The client's side."""
+
+    ReceiveTrailers = RequestTrailers
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        yield from super().send(event)
+        if isinstance(event, ResponseHeaders) and is_interim(event.response):
+            self.response = None  # the answer is still to come, and may yet be an error
+
+
+class GatewayHttp1Client(_WithTrailers, Http1Client):
+    """The upstream's side."""
+
+    ReceiveTrailers = ResponseTrailers
+
+    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived) and self.request is not None:
+            while _INTERIM.match(bytes(self.buf)):
+                if not self.buf.maybe_extract_lines():
+                    return  # its end has not arrived
+                yield commands.Log("Swallowing HTTP/1 informational response", DEBUG)
+        yield from super().read_headers(event)
