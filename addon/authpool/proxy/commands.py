@@ -1,11 +1,11 @@
 """The operator's verbs as mitmproxy commands, for the console's prompt and mitmweb's command bar."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
 
 from mitmproxy import command, exceptions, types
-from mitmproxy.utils import asyncio_utils
 
 from authpool.errors import AuthpoolError
 from authpool.proxy.addon import Gateway
@@ -99,12 +99,23 @@ class Commands:
         return service
 
     def _start(self, operation: Callable[[Operations], Awaitable[str]]) -> None:
-        asyncio_utils.create_task(_report(operation, self._service()), name="authpool command", keep_ref=True)
+        try:
+            self._gateway.begin(self._report(operation, self._service()), "an authpool command")
+        except AuthpoolError as error:
+            raise exceptions.CommandError(str(error)) from error
+
+    async def _report(self, operation: Callable[[Operations], Awaitable[str]], service: Service) -> None:
+        await self._gateway.until_started()
+        await _report(operation, service)
 
 
 async def _report(operation: Callable[[Operations], Awaitable[str]], service: Service) -> None:
     try:
         logger.info(await operation(Operations(service)))
+    except asyncio.CancelledError as cancelled:
+        for note in getattr(cancelled, "__notes__", ()):
+            logger.error("authpool: %s", note)
+        raise
     except AuthpoolError as error:
         logger.error("authpool: %s", error)
     except Exception:

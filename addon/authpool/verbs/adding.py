@@ -25,7 +25,7 @@ from authpool.store.account_name import check_name
 from authpool.token_source import TokenSource
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.identity import provider_name
-from authpool.verbs.proof import Proof, Prover
+from authpool.verbs.proof import Proof, Prover, how_to_go_on, note_cut_off
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sources import Credential
 from authpool.verbs.take_over import ADDED_FROM, TakeOver
@@ -183,10 +183,13 @@ class Adding:
             if proof.kept is not None and credential.path != proof.kept:
                 await asyncio.to_thread(self._unclaimed.drop, credential.path)  # spent
             kind = StoreError if isinstance(error, StoreError) else RefusedError
-            raise kind(f"{error}. {_how_to_go_on(pool, proof)}") from error
+            raise kind(f"{error}. {how_to_go_on(pool, proof)}") from error
+        except asyncio.CancelledError as cancelled:
+            note_cut_off(cancelled, pool, proof)
+            raise
         except BaseException:
             if proof.rotated:
-                logger.error("Adding to %s was cut off. %s", pool.name, _how_to_go_on(pool, proof))
+                logger.error("Adding to %s failed. %s", pool.name, how_to_go_on(pool, proof))
             raise
         for path in (proof.kept, credential.path):
             await asyncio.to_thread(self._unclaimed.drop, path)
@@ -247,15 +250,6 @@ def _own_client(pool: PoolConfig, client: OAuthClient | None) -> OAuthClient | N
     known = pool.client
     same_secret = client.client_secret in {None, known.client_secret}
     return None if client.client_id == known.client_id and same_secret else client
-
-
-def _how_to_go_on(pool: PoolConfig, proof: Proof) -> str:
-    if proof.kept is None:
-        return "Its refresh token was exchanged for a new one, which could not be kept anywhere: sign in again"
-    return (
-        f"Its refresh token was exchanged for a new one, which is kept in {proof.kept}; "
-        f"go on with: authpool add {pool.name} @{proof.kept} NAME"
-    )
 
 
 def _unchanged(stored: Account) -> str:

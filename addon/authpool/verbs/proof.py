@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -41,7 +42,8 @@ class Prover:
     async def prove(self, pool: PoolConfig, endpoints: Endpoints, account: Account, credential: Credential) -> Proof:
         """Ask with what the provisional `account` holds. Raises RefusedError saying why it does not work.
 
-        A caller that is cancelled meanwhile ends only after the answer is safe.
+        A caller that is cancelled meanwhile ends only after the answer is safe; if that answer changed the refresh
+        token, a note of the CancelledError says how to go on.
         """
         if endpoints.token_url is None:
             where = f"authpool.toml: pools.{pool.name}.token_url"
@@ -50,10 +52,10 @@ class Prover:
         asking = asyncio.create_task(self._ask(pool, request, account, credential), name="authpool prove")
         try:
             return await asyncio.shield(asking)
-        except asyncio.CancelledError:
-            await asyncio.wait([asking])
-            if not asking.cancelled():
-                asking.exception()  # told to nobody: who asked has left
+        except asyncio.CancelledError as cancelled:
+            await _landed(asking)
+            if not asking.cancelled() and asking.exception() is None:
+                note_cut_off(cancelled, pool, asking.result())
             raise
 
     async def _ask(self, pool: PoolConfig, request: GrantRequest, account: Account, credential: Credential) -> Proof:
@@ -69,6 +71,29 @@ class Prover:
             fresh = replace(credential, secret=None, refresh_token=token.refresh_token, access_token=token.access_token)
             kept = await asyncio.to_thread(self._keep, pool.name, fresh)
         return Proof(token=token, granted=verdict, rotated=rotated, kept=kept)
+
+
+async def _landed(asking: asyncio.Task[Proof]) -> None:
+    """Wait for the end of a proof, however often whoever waits is cancelled meanwhile."""
+    while not asking.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([asking])
+
+
+def note_cut_off(cancelled: asyncio.CancelledError, pool: PoolConfig, proof: Proof) -> None:
+    """Note on what ends an `add` early where its credential is now, if it was exchanged for another one."""
+    if proof.rotated:
+        cancelled.add_note(f"Adding to {pool.name} was cut off. {how_to_go_on(pool, proof)}")
+
+
+def how_to_go_on(pool: PoolConfig, proof: Proof) -> str:
+    """Where the new refresh token is that a proof brought, and what to do with it."""
+    if proof.kept is None:
+        return "Its refresh token was exchanged for a new one, which could not be kept anywhere: sign in again"
+    return (
+        f"Its refresh token was exchanged for a new one, which is kept in {proof.kept}; "
+        f"go on with: authpool add {pool.name} @{proof.kept} NAME"
+    )
 
 
 type NotGranted = GrantRejected | SignInRequired | ClientRejected | TryLater

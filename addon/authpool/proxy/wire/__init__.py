@@ -18,6 +18,7 @@ from mitmproxy.proxy.layers.http._events import RequestHeaders
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from authpool.errors import ConfigurationError
+from authpool.proxy.wire import listeners
 from authpool.proxy.wire.dispatch import dispatch, fast_trigger_event, stock_trigger_event
 from authpool.proxy.wire.message_check import check_as_ever, check_quickly
 from authpool.proxy.wire.stream import (
@@ -105,6 +106,7 @@ def verify() -> None:
         missing.append("Http2Client.our_stream_id")
     if _parameters(stock_trigger_event) != ["self", "event"] or not hasattr(addonmanager, "cut_traceback"):
         missing.append("AddonManager.trigger_event")
+    missing += listeners.missing()
     if missing:
         raise ConfigurationError(
             f"mitmproxy {mitmproxy.version.VERSION}",
