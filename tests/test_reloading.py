@@ -91,7 +91,7 @@ async def test_each_gateway_is_told_by_its_number(rig: Rig, confdir: Path) -> No
 async def test_a_gateway_without_its_environment_refuses(rig: Rig, confdir: Path) -> None:
     """What the shell has, the gateway may not have: the reason is its own."""
     home = rig.home("alice")
-    async with gateway(rig, confdir) as running:
+    async with gateway(rig, confdir):
         await told(home, 1)
         write_configuration(home, pools={"p": rig.pool(client_secret="env:SECRET_OF_THE_SHELL")})
         status, _, err = await cli(home, SECRET_OF_THE_SHELL="s")
