@@ -25,16 +25,17 @@ def gateway(rig: Rig, confdir: Path, *more: str, tool: str = "mitmdump") -> Mitm
     )
 
 
-@pytest.mark.parametrize("keys", ("auto", "off"))
-async def test_the_port_is_bound_once_and_on_loopback(rig: Rig, confdir: Path, keys: str) -> None:
+@pytest.mark.parametrize(("keys", "tool"), (("auto", "mitmdump"), ("off", "mitmdump"), ("auto", "mitmweb")))
+async def test_the_port_is_bound_once_and_on_loopback(rig: Rig, confdir: Path, keys: str, tool: str) -> None:
     """Whatever `client_keys` says. Another address of the port may be taken: every interface is never asked for."""
     rig.home("alice", gateway={"client_keys": keys})
-    process = gateway(rig, confdir)
+    web = ("--no-web-open-browser", "--web-port", "0") if tool == "mitmweb" else ()
+    process = gateway(rig, confdir, *web, tool=tool)
     with socket.create_server(("127.0.0.2", process.port)):
         async with process, client(process.url) as api:
             assert (await api.get("/x")).status_code == 200
             await process.wait_for("Pool p reloaded")
-    listening = [line for line in process.output if "listening at" in line]
+    listening = [line for line in process.output if "listening at" in line and "Web server" not in line]
     assert len(listening) == 1
     assert f"listening at 127.0.0.1:{process.port}" in listening[0]
     assert "stopped" not in process.text.partition("Pool p reloaded")[0]

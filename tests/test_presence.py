@@ -79,3 +79,24 @@ def test_requests_are_numbered_upwards(tmp_path: Path) -> None:
     (tmp_path / ".reload").write_text("")
     assert last_request(tmp_path) == 0
     assert ask_for_reload(tmp_path) > first
+
+
+def test_nothing_is_told_after_the_end(tmp_path: Path) -> None:
+    """A reload that was under way has no gateway to speak for."""
+    presence = Presence(tmp_path)
+    presence.tell(Reloaded(request=1))
+    presence.end()
+    presence.tell(Reloaded(request=2))
+    assert neighbours(tmp_path) == []
+
+
+def test_a_start_clears_away_what_was_left(tmp_path: Path) -> None:
+    """A gateway that is killed over and over fills no folder."""
+    folder = tmp_path / FOLDER
+    folder.mkdir(mode=0o700)
+    (folder / "7-0.json").touch()
+    (folder / "7-0.lock").touch()
+    presence = Presence(tmp_path)
+    presence.tell(Reloaded(request=1))
+    assert len(list(folder.iterdir())) == 2
+    presence.end()

@@ -53,14 +53,18 @@ class Presence:
     """This gateway's own file. What can't be written is logged, once, and harms nothing."""
 
     def __init__(self, home: Path, files: FileOperations | None = None) -> None:
+        self._home = home
         self._folder = home / FOLDER
         self._path = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}.json"
         self._files = files or FileOperations()
         self._lock: int | None = None
         self._failing = False
+        self._ended = False
 
     def tell(self, reloaded: Reloaded) -> None:
         """Write down what the last reload (or the start) did."""
+        if self._ended:
+            return
         try:
             if self._lock is None:
                 self._announce()
@@ -72,7 +76,8 @@ class Presence:
                 logger.warning("`authpool reload` will not hear of this gateway: %s", error)
 
     def end(self) -> None:
-        """Take the file away: this gateway is gone."""
+        """Take the file away: this gateway reloads no more."""
+        self._ended = True
         for path in (self._path, _lock_of(self._path)):
             with suppress(OSError):
                 os.unlink(path)
@@ -82,6 +87,7 @@ class Presence:
 
     def _announce(self) -> None:
         secure_folder(self._folder, inside=True)
+        neighbours(self._home)  # clears away what those that were killed have left
         lock = os.open(_lock_of(self._path), _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             give_to_owner(lock, self._folder)

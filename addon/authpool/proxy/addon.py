@@ -104,7 +104,10 @@ class Gateway:
         if not self._configured:  # added to a master by a program; the tools and scripts configure first
             self.configure(set(ctx.options.keys()))
         elif self.service is not None:
-            self._check_listeners(self.service)
+            try:
+                self._check_listeners(self.service)
+            except AuthpoolError as error:
+                self._refuse_to_start(error)
         self._starting = asyncio.ensure_future(self._start())
         return self._starting
 
@@ -244,10 +247,10 @@ class Gateway:
         if self._starting is not None:
             await asyncio.wait({self._starting})
         self._started.set()  # whoever waits for it is refused
-        if self.service is not None:
-            await self.service.stop(self.under_way.land)
         if self._presence is not None:
             self._presence.end()
+        if self.service is not None:
+            await self.service.stop(self.under_way.land)
 
     async def _end(self) -> None:
         """The terminal is gone, and nobody is there to see what is shown in it: end as if told to."""
