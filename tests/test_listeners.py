@@ -40,6 +40,7 @@ async def test_the_port_is_bound_once_and_on_loopback(rig: Rig, confdir: Path, k
     assert f"listening at 127.0.0.1:{process.port}" in listening[0]
     assert "stopped" not in process.text.partition("Pool p reloaded")[0]
     assert "whoever reaches it" not in process.text
+    assert process.text.count("the home is") == 1  # one gateway, though options were set while it was built
 
 
 async def test_a_port_that_is_taken_ends_the_start(rig: Rig, confdir: Path) -> None:

@@ -32,6 +32,14 @@ def home_folder(option: str | None, environ: Mapping[str, str]) -> Path:
         ) from None
 
 
+def home_of_loader(loader: str | None) -> str:
+    """The home that a script for mitmproxy lies in; nothing for the one of the package, which is for any home."""
+    if loader is None:
+        return ""
+    path = Path(loader).resolve()
+    return "" if path.is_relative_to(Path(__file__).resolve().parent) else str(path.parent)
+
+
 def _expand(path: str, environ: Mapping[str, str]) -> Path:
     user_home = environ.get("HOME")
     if user_home and (path == "~" or path.startswith("~/")):

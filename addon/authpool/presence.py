@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from authpool.config.config_table import CONFIG_NAME
-from authpool.errors import RefusedError
+from authpool.errors import AuthpoolError, RefusedError
 from authpool.home import secure_folder
 from authpool.store.atomic_file import FileOperations, read_private, replace_file
 from authpool.store.ownership import give_to_owner
@@ -38,6 +39,12 @@ class Reloaded:
 
     request: int
     error: str = ""
+
+    @classmethod
+    def refused(cls, request: int, error: BaseException) -> Self:
+        """A reload that came to nothing. Of what is no refusal only its kind is told, for its text may be a secret."""
+        told = str(error) if isinstance(error, AuthpoolError) else f"it failed ({type(error).__name__}); see its log."
+        return cls(request=request, error=told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

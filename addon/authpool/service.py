@@ -166,7 +166,7 @@ class Service:
                     snapshot = await self._prepare()
             except BaseException as error:
                 self.plugins.restore(self._snapshot.config.plugins, self.home)
-                self._reloaded(Reloaded(request=self._request, error=_refusal(error)))
+                self._reloaded(Reloaded.refused(self._request, error))
                 raise
             self.refresher.forget_faults()
             self.resolver.forget()
@@ -296,11 +296,6 @@ class Service:
 
     def _configured_pools(self) -> Mapping[str, PoolConfig]:
         return self._snapshot.config.pools
-
-
-def _refusal(error: BaseException) -> str:
-    """Why a reload came to nothing, for who asked for it; else its kind only, for its text may be a secret."""
-    return str(error) if isinstance(error, AuthpoolError) else f"it failed ({type(error).__name__}); its log says more"
 
 
 __all__ = ["ConfigurationError", "Service", "Snapshot"]

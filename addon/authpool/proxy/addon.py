@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from mitmproxy.addonmanager import Loader
 import authpool
 from authpool.config import Config
 from authpool.errors import AuthpoolError, mistakes_placed
-from authpool.home import home_folder, secure_folder
+from authpool.home import home_folder, home_of_loader, secure_folder
 from authpool.presence import Presence
 from authpool.proxy import listener_rules, wire
 from authpool.proxy.gate import gateway_error
@@ -40,7 +40,7 @@ class Gateway:
         self.service: Service | None = None
         self.under_way = UnderWay()
         self._traffic: Traffic | None = None
-        self._own_home = _home_of(loader)
+        self._own_home = home_of_loader(loader)
         self._home = ""
         self._plugins: tuple[str, ...] = ()
         self._configured = False
@@ -51,6 +51,7 @@ class Gateway:
         self._starting: asyncio.Future[bool] | None = None
         self._ending: asyncio.Future[None] | None = None
         self._start_put_off = False
+        self._defaulting = False
         self._started = asyncio.Event()
         self._serving = False
         self._reload_wanted = False
@@ -77,7 +78,7 @@ class Gateway:
 
     def configure(self, updated: AbstractSet[str]) -> None:
         self._configured = True
-        if self._stopping:
+        if self._stopping or self._defaulting:
             return
         try:
             if ctx.options.proxy_debug:
@@ -103,12 +104,14 @@ class Gateway:
         # A plain function that returns an awaitable works both at start and when the script is reloaded.
         if not self._configured:  # added to a master by a program; the tools and scripts configure first
             self.configure(set(ctx.options.keys()))
-        elif self.service is not None:
+        allowed = True
+        if self.service is not None:
             try:
                 self._check_listeners(self.service)
             except AuthpoolError as error:
+                allowed = False
                 self._refuse_to_start(error)
-        self._starting = asyncio.ensure_future(self._start())
+        self._starting = asyncio.ensure_future(self._start(allowed=allowed))
         return self._starting
 
     def done(self) -> Awaitable[None]:
@@ -166,7 +169,7 @@ class Gateway:
     def _build(self) -> None:
         for name in ("httpx", "httpcore", "hpack"):  # they log URLs and headers
             logging.getLogger(name).setLevel(logging.WARNING)
-        defaulted = listener_rules.listen_on_loopback_by_default()
+        defaulted = self._listen_on_loopback_by_default()
         self._home = ctx.options.authpool_home
         self._plugins = tuple(ctx.options.authpool_plugins)
         home = home_folder(self._home or None, os.environ)
@@ -188,7 +191,7 @@ class Gateway:
         self.service, self._traffic, self._presence = service, traffic, presence
         logger.info("authpool %s: the home is %s", authpool.__version__, home)
         other = os.environ.get("AUTHPOOL_HOME")
-        if other and self._home == self._own_home and home_folder(other, os.environ) != home:
+        if other and self._home == self._own_home != "" and Path(other).resolve() != home:
             logger.warning("authpool: AUTHPOOL_HOME (%s) does not count: the loader is the one of %s", other, home)
         listener_rules.warn_of_open_listeners(config)
         if self._start_put_off:
@@ -206,11 +209,11 @@ class Gateway:
             self._mistake = str(error)
             logger.error("authpool: %s", error)
 
-    async def _start(self) -> bool:
+    async def _start(self, *, allowed: bool) -> bool:
         if self._listening is not None:
             await asyncio.wait({self._listening})  # what fails is logged, and mitmproxy ends while it starts
         try:
-            if self.service is not None and not self._stopping:
+            if allowed and self.service is not None and not self._stopping:
                 await self.service.start()
                 self._serving = not self._stopping
         except AuthpoolError as error:
@@ -245,7 +248,7 @@ class Gateway:
 
     async def _close_service(self) -> None:
         if self._starting is not None:
-            await asyncio.wait({self._starting})
+            await asyncio.wait({self._starting}, timeout=START_SECONDS)
         self._started.set()  # whoever waits for it is refused
         if self._presence is not None:
             self._presence.end()
@@ -258,16 +261,12 @@ class Gateway:
         await self._close()  # first: the console fails to end its screen, and then nothing is awaited any more
         ctx.master.shutdown()
 
-    def begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Run what an operator asked for; stopping waits for it. Raises RefusedError."""
-        self.under_way.begin(work, name)
-
     def reload_soon(self) -> None:
         """Reload, and say in the log what came of it; once the accounts are loaded, where they are not yet."""
         if self._stopping or not self._serving:
             self._reload_wanted = True
             return
-        self.begin(self._reload(), "authpool reload")
+        self.under_way.begin(self._reload(), "authpool reload")
 
     async def _reload(self) -> None:
         if self.service is None:
@@ -284,17 +283,16 @@ class Gateway:
         listener_rules.warn_of_open_listeners(config)
 
     def _check_listeners(self, service: Service) -> None:
-        defaulted = listener_rules.listen_on_loopback_by_default()
+        defaulted = self._listen_on_loopback_by_default()
         config = service.snapshot.config
         with mistakes_placed(service.home):
             listener_rules.check_listeners(config)
         if defaulted or config.gateway.client_keys != "off":
             listener_rules.close_open_sockets()
 
-
-def _home_of(loader: str | None) -> str:
-    """The home that a loader lies in; nothing for the one of the package, which is for any home."""
-    if loader is None:
-        return ""
-    path = Path(loader).resolve()
-    return "" if path.is_relative_to(Path(authpool.__file__).resolve().parent) else str(path.parent)
+    def _listen_on_loopback_by_default(self) -> bool:
+        self._defaulting = True  # `configure` is called in the middle of this, and shall not build a second gateway
+        try:
+            return listener_rules.listen_on_loopback_by_default()
+        finally:
+            self._defaulting = False

@@ -100,7 +100,7 @@ class Commands:
 
     def _start(self, operation: Callable[[Operations], Awaitable[str]]) -> None:
         try:
-            self._gateway.begin(self._report(operation, self._service()), "an authpool command")
+            self._gateway.under_way.begin(self._report(operation, self._service()), "an authpool command")
         except AuthpoolError as error:
             raise exceptions.CommandError(str(error)) from error
 
