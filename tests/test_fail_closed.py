@@ -17,6 +17,7 @@ from mitmproxy import exceptions, http
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from authpool.account import AccountKey
+from authpool.errors import AuthpoolError
 from authpool.proxy import wire
 from authpool.proxy.addon import Gateway
 from authpool.rotation import Rotation, RotationRequest
@@ -170,7 +171,7 @@ async def test_a_request_under_way_when_the_gateway_ends_is_refused(rig: Rig) ->
 
 
 async def test_a_gateway_that_could_not_be_configured_lets_nothing_through(rig: Rig) -> None:
-    """Its `configure` raised: mitmproxy may go on without it, the wire does not."""
+    """Its configuration is wrong: mitmproxy may go on without it, the wire does not."""
     home = rig.home("alice")
     (home / "authpool.toml").write_text("[pools.p\n")
     mode = f"reverse:{rig.upstream.url}"
@@ -182,12 +183,10 @@ async def test_a_gateway_that_could_not_be_configured_lets_nothing_through(rig: 
 
 
 class Unconfigured(Gateway):
-    """A gateway in a tool that shrugs off what `configure` raises."""
+    """A gateway in a tool that goes on whatever was logged while it started."""
 
-    def running(self) -> asyncio.Future[bool]:
-        with pytest.raises(exceptions.OptionsError, match=r"authpool.toml"):
-            self.configure({"authpool_home"})
-        return super().running()
+    def _refuse_to_start(self, error: AuthpoolError) -> None:
+        assert "authpool.toml" in str(error)
 
 
 # --- answers while a body streams -----------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import Literal
 from authpool.account import Account, fingerprint
 from authpool.clock import Clock
 from authpool.events import AccountEvent, EventKind
+from authpool.store.ownership import make_for_owner
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +157,8 @@ def rotated_path(path: Path, number: int) -> Path:
 
 
 def _open_regular(path: Path, flags: int) -> int:
+    if flags & os.O_CREAT:
+        make_for_owner(path)
     descriptor = os.open(path, flags, 0o600)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -17,6 +17,12 @@ What a token endpoint answers is data, not an exception: see `authpool.refresh.v
 No message ever holds a token, a body or a header value.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FILE = "authpool.toml"
+
 
 class AuthpoolError(Exception):
     """The root: catch this to catch everything authpool raises on purpose."""
@@ -31,6 +37,22 @@ class ConfigurationError(AuthpoolError):
         self.where = where
         self.problem = problem
         self.remedy = remedy
+
+    def place(self, folder: Path) -> None:
+        """Say in which folder the file is, where only its name was told."""
+        if self.where.startswith(_FILE):
+            self.where = f"{folder}/{self.where}"
+            self.args = (f"{self.where}: {self.problem} {self.remedy}",)
+
+
+@contextmanager
+def mistakes_placed(home: Path) -> Iterator[None]:
+    """Tell mistakes in a home's configuration with the full path of the file: an operator may have several homes."""
+    try:
+        yield
+    except ConfigurationError as error:
+        error.place(home)
+        raise
 
 
 class StoreError(AuthpoolError):

@@ -1,12 +1,15 @@
 """The home: the folder that holds authpool's configuration and secrets, and the rules for what lies in it."""
 
 import os
+import pwd
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from authpool.errors import RefusedError
 from authpool.store.atomic_file import read_private
+from authpool.store.ownership import give_to_owner
 
 DEFAULT = "~/.authpool"
 
@@ -15,33 +18,73 @@ def home_folder(option: str | None, environ: Mapping[str, str]) -> Path:
     """Choose the home: the option `authpool_home`, else `AUTHPOOL_HOME`, else ``~/.authpool``.
 
     Absolute, because a program may change its working directory later; nothing is created or checked here.
+    Raises RefusedError when it can't be told.
     """
     chosen = option or environ.get("AUTHPOOL_HOME") or DEFAULT
-    return Path(os.path.abspath(_expand(chosen, environ)))
+    if "\x00" in chosen:
+        raise RefusedError("the home's name has a NUL in it: give another one, with --home or AUTHPOOL_HOME")
+    try:
+        return Path(os.path.abspath(_expand(chosen, environ)))
+    except OSError as error:
+        raise RefusedError(
+            f"the home {chosen} is relative to a working directory that is gone ({error.strerror}): "
+            "give it as an absolute path"
+        ) from None
+
+
+def home_of_loader(loader: str | None) -> str:
+    """The home that a script for mitmproxy lies in; nothing for the one of the package, which is for any home."""
+    if loader is None:
+        return ""
+    path = Path(loader).resolve()
+    return "" if path.is_relative_to(Path(__file__).resolve().parent) else str(path.parent)
 
 
 def _expand(path: str, environ: Mapping[str, str]) -> Path:
     user_home = environ.get("HOME")
     if user_home and (path == "~" or path.startswith("~/")):
         return Path(user_home, path[2:])
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = path.partition("/")[0][1:]
+        problem = f"there is no user {user}" if user else "HOME is not set, and this user has no home folder"
+        raise RefusedError(f"{path}: {problem}; say where the home is, with --home DIR or AUTHPOOL_HOME") from None
 
 
-def secure_folder(path: Path) -> None:
+def secure_folder(path: Path, *, inside: bool = False) -> None:
     """Create a folder that only its owner can enter (0700), or make sure that an existing one is.
 
-    What lies in it is then out of others' reach, whatever its own mode. A link to a folder is followed.
-    Raises RefusedError with the command that puts it right.
+    What lies in it is then out of others' reach, whatever its own mode. A link to a folder is followed. `inside`: it
+    lies in a home, so what root makes is given to the home's owner. Raises RefusedError with what puts it right.
     """
     try:
+        if inside:
+            _make_inside(path)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = path.stat().st_mode
+        status = path.stat()
     except FileExistsError:
         raise RefusedError(f"{path} is not a folder") from None
     except OSError as error:
         raise RefusedError(f"{path} can't be used as a folder: {error.strerror}") from error
-    if mode & 0o077:
-        raise RefusedError(f"{path} is open to others (mode {stat.S_IMODE(mode):04o}); run: chmod 700 '{path}'")
+    if os.geteuid() not in {0, status.st_uid}:
+        raise RefusedError(f"{path} belongs to {_user(status.st_uid)}: run this as that user, or as root")
+    if status.st_mode & 0o077:
+        mode = stat.S_IMODE(status.st_mode)
+        raise RefusedError(f"{path} is open to others (mode {mode:04o}); run: chmod 700 '{path}'")
+
+
+def _make_inside(path: Path) -> None:
+    with suppress(FileExistsError, FileNotFoundError):  # somebody was faster; or there is no home yet
+        path.mkdir(mode=0o700)
+        give_to_owner(path, path.parent)
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def read_secret_file(path: Path) -> str:

@@ -29,7 +29,8 @@ def authpool_configure(options: ConfigTable, home: Path) -> None:
 
     Called synchronously, at start and at each reload, before the hooks below; with an empty table when there is none.
     Check it with `options.only("key", ...)` and the `take` methods; check all of it before you act on any. Raise
-    ConfigurationError for a mistake: at start the gateway stops, at reload the old configuration stays in force.
+    ConfigurationError for a mistake: at start the gateway stops, at reload the old configuration stays in force. When a
+    reload is refused after that, by anybody, it is called once more with the table as it was.
     """
 
 

@@ -49,6 +49,7 @@ class Plugins:
         self._manager.add_hookspecs(hookspecs)
         self._courier = Courier("authpool events")
         self._failed: set[tuple[str, str]] = set()
+        self._tables: Mapping[str, Mapping[str, Any]] = {}
         self.rows = tuple(self._load(candidate) for candidate in find_plugins(folder, named))
         for row in self.rows:
             if row.left_out:  # a warning: mitmproxy does not start once an error was logged
@@ -85,6 +86,7 @@ class Plugins:
 
     def configure(self, tables: Mapping[str, Mapping[str, Any]], home: Path) -> None:
         """Hand each plugin its table ``[plugins.NAME]``. Raises ConfigurationError."""
+        self._tables = tables
         takers = {impl.plugin_name: impl for impl in self._implementations("authpool_configure")}
         for name in tables:
             if name not in takers:
@@ -92,6 +94,15 @@ class Plugins:
         for name, impl in takers.items():
             options = ConfigTable.unchecked(tables.get(name, {}), ("plugins", name))
             _ask(impl, options=options, home=home)
+
+    def restore(self, tables: Mapping[str, Mapping[str, Any]], home: Path) -> None:
+        """Hand the plugins their former tables again, after a reload was refused. One that fails is logged."""
+        if self._tables is tables or self._tables == tables:
+            return
+        try:
+            self.configure(tables, home)
+        except ConfigurationError as error:
+            logger.error("Plugins could not be given back their former options: %s", error)
 
     def rotation(self, pool: PoolConfig) -> GuardedRotation:
         """Make the rotation a pool asks for, and watch it. Raises ConfigurationError when no plugin knows it."""

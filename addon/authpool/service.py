@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from authpool.clock import Clock, SystemClock
 from authpool.config import CONFIG_NAME, Config, PoolConfig, load_config
 from authpool.config.discovery import EndpointResolver
 from authpool.config.routing import Router
-from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError
+from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError, mistakes_placed
 from authpool.events import AccountEvent
 from authpool.exhaustion import Exhaustion
 from authpool.failover import Failover
@@ -25,6 +25,7 @@ from authpool.keeper import Keeper
 from authpool.limits import Limits
 from authpool.plugins import load_plugins, refuse_another_store
 from authpool.pool import Pool, State
+from authpool.presence import WATCHED, Reloaded, last_request
 from authpool.readiness import Readiness
 from authpool.refresh.healer import Healer
 from authpool.refresh.outcome import Outcome
@@ -42,8 +43,6 @@ FOLLOW_SHARE = 0.05
 small share of a core; a change by anybody's hand is in the pool within a second."""
 EDITOR_SECONDS = 0.1
 """An editor that saves by renaming leaves a moment without a file: no account is believed gone before this."""
-RELOAD_MARKER = ".reload"
-"""Touched by `authpool reload`: every gateway on the home reloads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,27 +69,36 @@ class Service:
         endpoint: TokenEndpoint | None = None,
         store: Store | None = None,
         accept: Callable[[Config], None] = lambda config: None,
+        applied: Callable[[Config], None] = lambda config: None,
+        reloaded: Callable[[Reloaded], None] = lambda reloaded: None,
         process: ProcessKind = "gateway",
         plugins: Sequence[str] = (),
     ) -> None:
         """`accept` may raise ConfigurationError for a configuration that does not fit where the gateway runs.
 
+        It changes nothing; `applied` is told of a configuration that is in force, and `reloaded` of what a start or a
+        reload did.
         `process` is what the audit trail calls this process. `plugins` are files and modules named by option.
         """
         self.home = home
         self._accept = accept
+        self._applied = applied
+        self._reloaded = reloaded
         self._environ = environ
         self.clock = clock or SystemClock()
         self.plugins = load_plugins(home, environ, plugins)
-        config = load_config(home, environ, self.plugins)
-        self.plugins.configure(config.plugins, home)
+        self._marks = self._current_marks()  # before the file is read: what changes from here on is noticed
+        self._request = last_request(home)
+        with mistakes_placed(home):
+            config = load_config(home, environ, self.plugins)
+            accept(config)
+            self._snapshot = Snapshot(
+                config=config, router=Router(config.pools.values()), sources=self.plugins.token_sources(config.pools)
+            )
+            self.store = store or self.plugins.store(config.gateway, home)
         self._audit = AuditTrail(home, self.clock, process)
-        self._snapshot = Snapshot(
-            config=config, router=Router(config.pools.values()), sources=self.plugins.token_sources(config.pools)
-        )
         self._own_client = TokenClient() if endpoint is None else None
         self.endpoint: TokenEndpoint = endpoint or self._own_client  # type: ignore[assignment]
-        self.store = store or self.plugins.store(config.gateway, home)
         self.resolver = EndpointResolver(fetcher(self.endpoint), self.clock)
         self.refresher = Refresher(
             store=self.store,
@@ -116,7 +124,6 @@ class Service:
         )
         self._follower = Follower(self._pools, self.store, self.refresher, self._healer, self._keeper, self.clock)
         self._tasks: list[asyncio.Task[None]] = []
-        self._marks: tuple[object, ...] = ()
         self._reloading = asyncio.Lock()
         self._store_trouble = ""
 
@@ -126,18 +133,24 @@ class Service:
 
     async def start(self) -> None:
         """Load the accounts and begin to keep them. Raises StoreUnavailableError."""
-        self._marks = self._current_marks()
-        await self._build(self._snapshot.config)
+        self._swap(await self._build(self._snapshot.config))
+        self._reloaded(Reloaded(request=self._request))
         self._tasks = [
             asyncio.create_task(self._follow(), name="authpool follow"),
             asyncio.create_task(self._keeper.run(), name="authpool keeper"),
         ]
 
-    async def stop(self) -> None:
-        """Stop following, let refreshes land, close connections."""
+    async def stop(self, land: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Stop following, let refreshes land, close connections.
+
+        `land` waits for what others do with this service, when it begins nothing by itself any more, and before
+        anything is closed.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if land is not None:
+            await land()
         await self._healer.aclose()
         await self.refresher.aclose()
         await self._limits.aclose()
@@ -152,14 +165,26 @@ class Service:
         Raises ConfigurationError or StoreUnavailableError; then everything stays as it was.
         """
         async with self._reloading:
-            self._marks = self._current_marks()
-            config = load_config(self.home, self._environ, self.plugins)
-            refuse_another_store(self._snapshot.config.gateway, config.gateway)
-            self._accept(config)
-            self.plugins.configure(config.plugins, self.home)
+            self._marks, self._request = self._current_marks(), last_request(self.home)
+            try:
+                with mistakes_placed(self.home):
+                    snapshot = await self._prepare()
+            except BaseException as error:
+                self.plugins.restore(self._snapshot.config.plugins, self.home)
+                self._reloaded(Reloaded.refused(self._request, error))
+                raise
             self.refresher.forget_faults()
             self.resolver.forget()
-            await self._build(config)
+            self._swap(snapshot)
+            self._applied(snapshot.config)
+            self._reloaded(Reloaded(request=self._request))
+
+    async def _prepare(self) -> Snapshot:
+        """Read everything anew and check all of it; nothing is in force yet."""
+        config = load_config(self.home, self._environ, self.plugins)
+        refuse_another_store(self._snapshot.config.gateway, config.gateway)
+        self._accept(config)
+        return await self._build(config)
 
     def notify(self, event: AccountEvent) -> None:
         """Tell of a change in an account's life, after it was written: the audit trail first, then the plugins."""
@@ -168,7 +193,7 @@ class Service:
 
     # --- building and swapping --------------------------------------------------------------------------------
 
-    async def _build(self, config: Config) -> None:
+    async def _build(self, config: Config) -> Snapshot:
         sources = self.plugins.token_sources(config.pools)  # first: what the store tells as changed it tells once
         former = self._snapshot.pools
         known = {member.key: member.record for pool in former.values() for member in pool}
@@ -191,14 +216,19 @@ class Service:
         for name, pool in pools.items():
             if name in former:
                 pool.inherit(former[name])
-        self._snapshot = Snapshot(
+        return Snapshot(
             config=config,
             router=Router(config.pools.values()),
             pools=pools,
             sources=sources,
             classifier=self.plugins.classifier(),
         )
-        self.resolver.ask_ahead(config.pools.values())
+
+    def _swap(self, snapshot: Snapshot) -> None:
+        """Let what was built be what counts."""
+        pools = snapshot.pools
+        self._snapshot = snapshot
+        self.resolver.ask_ahead(snapshot.config.pools.values())
         if not pools:
             logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
         for pool in pools.values():
@@ -264,7 +294,7 @@ class Service:
 
     def _current_marks(self) -> tuple[object, ...]:
         marks: list[object] = []
-        for name in (CONFIG_NAME, RELOAD_MARKER):
+        for name in WATCHED:
             with contextlib.suppress(OSError):
                 stat = (self.home / name).stat()
                 marks.append((name, stat.st_ino, stat.st_mtime_ns, stat.st_size))

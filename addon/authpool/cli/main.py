@@ -4,20 +4,21 @@ import dataclasses
 import json
 import logging
 import os
-import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import click
 
 from authpool import __version__
+from authpool.cli.reloading import reload_gateways
 from authpool.cli.scaffold import create_home
 from authpool.cli.session import Session, failures_told, table, tell
+from authpool.cli.streams import answer, as_text, asks_a_person, prepare, read_secret
 from authpool.cli.tools import TOOLS, tool_command
 from authpool.errors import RefusedError
 from authpool.pool import State
 from authpool.report import reload_line
-from authpool.service import RELOAD_MARKER
 from authpool.verbs.account_table import HEADER, account_cells
 from authpool.verbs.history import HEADER as HISTORY_HEADER
 from authpool.verbs.history import history as read_history
@@ -28,7 +29,7 @@ from authpool.verbs.plugin_table import plugin_cells
 from authpool.verbs.sources import read_source
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Answer JSON, for scripts.")
-_account_argument = click.argument("account", metavar="POOL/NAME")
+_account_argument = click.argument("account", metavar="POOL/NAME", callback=as_text)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,9 +57,9 @@ def init(session: Session, as_json: bool) -> None:  # noqa: FBT001 - click passe
 
 
 @cli.command()
-@click.argument("pool")
+@click.argument("pool", callback=as_text)
 @click.argument("source")
-@click.argument("name", required=False)
+@click.argument("name", required=False, callback=as_text)
 @_json_option
 @click.pass_obj
 def add(session: Session, pool: str, source: str, name: str | None, as_json: bool) -> None:  # noqa: FBT001
@@ -69,7 +70,7 @@ def add(session: Session, pool: str, source: str, name: str | None, as_json: boo
     proved with a refresh first. NAME is needed where the provider tells none, and must be what it tells otherwise.
     """
     with failures_told(as_json=as_json):
-        credential = read_source(source, environ=os.environ, stdin=_read_stdin)
+        credential = read_source(source, environ=os.environ, stdin=read_secret)
         tell(session.run(lambda operations: operations.add(pool, credential, name)), as_json=as_json)
 
 
@@ -81,15 +82,15 @@ def accounts(session: Session, as_json: bool) -> None:  # noqa: FBT001
     with failures_told(as_json=as_json):
         rows = session.run(Operations.accounts)
         if as_json:
-            click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+            answer(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
         elif not rows:
-            click.echo("No accounts yet; add one with: authpool add POOL SOURCE")
+            answer("No accounts yet; add one with: authpool add POOL SOURCE")
         else:
-            click.echo(table(HEADER, [account_cells(row) for row in rows]))
+            answer(table(HEADER, [account_cells(row) for row in rows]))
 
 
 @cli.command()
-@click.argument("account", metavar="[POOL/NAME]", required=False)
+@click.argument("account", metavar="[POOL/NAME]", required=False, callback=as_text)
 @_json_option
 @click.pass_obj
 def history(session: Session, account: str | None, as_json: bool) -> None:  # noqa: FBT001
@@ -97,11 +98,11 @@ def history(session: Session, account: str | None, as_json: bool) -> None:  # no
     with failures_told(as_json=as_json):
         entries = read_history(session.home, account)
         if as_json:
-            click.echo(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
+            answer(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
         elif not entries:
-            click.echo("Nothing has happened yet, or nothing that was written down")
+            answer("Nothing has happened yet, or nothing that was written down")
         else:
-            click.echo(table(HISTORY_HEADER, [history_cells(entry) for entry in entries]))
+            answer(table(HISTORY_HEADER, [history_cells(entry) for entry in entries]))
 
 
 @cli.command()
@@ -112,22 +113,26 @@ def plugins(session: Session, as_json: bool) -> None:  # noqa: FBT001
     with failures_told(as_json=as_json):
         rows = session.plugins().rows
         if as_json:
-            click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+            answer(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
         else:
-            click.echo(table(PLUGIN_HEADER, [plugin_cells(row) for row in rows]))
+            answer(table(PLUGIN_HEADER, [plugin_cells(row) for row in rows]))
 
 
 @cli.command()
 @_json_option
 @click.pass_obj
 def reload(session: Session, as_json: bool) -> None:  # noqa: FBT001
-    """Check the configuration, and let every gateway that runs on the home reload."""
+    """Check the configuration, let every gateway that runs on the home reload, and tell what each did."""
     with failures_told(as_json=as_json):
         pools = session.run(_counts)
-        _touch_marker(session)
+        outcomes = reload_gateways(session.home)
         lines = [f"{name}: {reload_line(name, counts).partition(': ')[2]}" for name, counts in pools.items()]
-        lines.append(f"Every gateway that runs on {session.home} reloads within a second")
-        tell("\n".join(lines), as_json=as_json, more={"pools": pools})
+        lines += [str(one) for one in outcomes if not one.failed]
+        if not outcomes:
+            lines.append(f"No gateway runs on {session.home}")
+        failed = "; ".join(str(one) for one in outcomes if one.failed)
+        more = {"pools": pools, "gateways": [dataclasses.asdict(one) for one in outcomes]}
+        tell("\n".join(lines), as_json=as_json, more=more, error=failed)
 
 
 @cli.command()
@@ -139,14 +144,17 @@ def remove(session: Session, account: str, yes: bool, as_json: bool) -> None:  #
     """Remove an account and its credential."""
     with failures_told(as_json=as_json):
         if not yes:
-            if as_json or not sys.stdin.isatty():
+            if as_json or not asks_a_person():
                 raise RefusedError("nobody can be asked whether to remove it: say --yes")
             click.confirm(f"Remove {account} and its credential?", abort=True)
         tell(session.run(lambda operations: operations.remove(account)), as_json=as_json)
 
 
 def _verb(
-    name: str, text: str, operation: Callable[[Operations, str], Awaitable[str]], metavar: str = "POOL/NAME"
+    name: str,
+    text: str,
+    operation: Callable[[Operations, str], Coroutine[Any, Any, str]],
+    metavar: str = "POOL/NAME",
 ) -> None:
     """Add a verb that takes an account and answers a sentence."""
 
@@ -174,6 +182,7 @@ for _tool in TOOLS:
 
 def main() -> None:
     """Run the command line of this process."""
+    prepare()
     logging.basicConfig(level=logging.WARNING, format="authpool: %(message)s")
     for name in ("httpx", "httpcore"):  # they log URLs, and a credential may be in a query
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -185,18 +194,3 @@ async def _counts(operations: Operations) -> dict[str, Counter[State]]:
     for row in await operations.accounts():
         pools[row.pool][row.state] += 1
     return pools
-
-
-def _touch_marker(session: Session) -> None:
-    descriptor = os.open(session.home / RELOAD_MARKER, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    try:
-        os.utime(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read_stdin() -> str:
-    if sys.stdin.isatty():
-        secret: str = click.prompt("Credential", hide_input=True, err=True)
-        return secret
-    return sys.stdin.read()

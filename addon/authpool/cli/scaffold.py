@@ -72,15 +72,20 @@ class Item:
 def create_home(home: Path, *, files: FileOperations | None = None) -> list[Item]:
     """Create what is missing. Raises RefusedError, naming what stands in the way and what to do."""
     files = files or FileOperations()
-    items = [_folder(path) for path in (home, *(home / name for name in FOLDERS))]
-    items.append(_file(files, home / CONFIG_NAME, CONFIG_TEMPLATE.format(home=home).encode()))
+    items = [_folder(home), *(_folder(home / name, inside=True) for name in FOLDERS)]
+    items.append(_file(files, home / CONFIG_NAME, _config_text(home)))
     items.append(_file(files, home / LOADER_NAME, LOADER.read_bytes()))
     return items
 
 
-def _folder(path: Path) -> Item:
+def _config_text(home: Path) -> bytes:
+    # A folder's name may be no text; it stands in a comment.
+    return CONFIG_TEMPLATE.format(home=home).encode(errors="backslashreplace")
+
+
+def _folder(path: Path, *, inside: bool = False) -> Item:
     created = not path.exists()
-    secure_folder(path)
+    secure_folder(path, inside=inside)
     return Item(path=path, created=created)
 
 

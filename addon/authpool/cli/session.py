@@ -3,13 +3,14 @@
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from authpool.cli.interrupts import carry_out
 from authpool.errors import AuthpoolError
 from authpool.home import home_folder, secure_folder
 from authpool.plugins import Plugins, load_plugins
@@ -31,18 +32,27 @@ class Session:
         """The plugins that a gateway on this home loads, whatever the home's configuration is like."""
         return load_plugins(self.home, os.environ)
 
-    def run[T](self, operation: Callable[[Operations], Awaitable[T]]) -> T:
+    def run[T](self, operation: Callable[[Operations], Coroutine[Any, Any, T]]) -> T:
         """Carry out an operation on the home, under the same locks as a gateway. Raises AuthpoolError."""
         if self.home.exists():
             secure_folder(self.home)
         return asyncio.run(self._run(operation))
 
-    async def _run[T](self, operation: Callable[[Operations], Awaitable[T]]) -> T:
+    def check(self, plugins: Sequence[str] = ()) -> None:
+        """See whether a gateway could start on the home. Raises AuthpoolError."""
+        if self.home.exists():
+            secure_folder(self.home)
+        asyncio.run(self._check(plugins))
+
+    async def _run[T](self, operation: Callable[[Operations], Coroutine[Any, Any, T]]) -> T:
         service = Service(self.home, os.environ, process="command line")
         try:
-            return await operation(Operations(service))
+            return await carry_out(operation(Operations(service)))
         finally:
             await service.stop()
+
+    async def _check(self, plugins: Sequence[str]) -> None:
+        await Service(self.home, os.environ, process="command line", plugins=plugins).stop()
 
 
 @contextmanager
@@ -50,8 +60,10 @@ def failures_told(*, as_json: bool) -> Iterator[None]:
     """Tell what was refused or failed, without a traceback, and end with exit status 1."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # whoever read has seen enough: click ends quietly
     except (AuthpoolError, OSError) as error:
-        message = f"{error}" if isinstance(error, AuthpoolError) else f"{error.filename or ''}: {error.strerror}"
+        message = _message(error)
         if as_json:
             click.echo(json.dumps({"ok": False, "error": message}))
         else:
@@ -59,9 +71,24 @@ def failures_told(*, as_json: bool) -> Iterator[None]:
         raise SystemExit(1) from None
 
 
-def tell(message: str, *, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
-    """Tell that it is done; `more` is for scripts."""
-    click.echo(json.dumps({"ok": True, "message": message, **(more or {})}) if as_json else message)
+def _message(error: AuthpoolError | OSError) -> str:
+    if isinstance(error, AuthpoolError):
+        return str(error)
+    named = "standard output" if error.filename is None else os.fsdecode(error.filename)
+    return f"{named}: {error.strerror or type(error).__name__}"
+
+
+def tell(message: str, *, as_json: bool, more: Mapping[str, Any] | None = None, error: str = "") -> None:
+    """Tell what was done, and what was not (`error`), with exit status 1 then; `more` is for scripts."""
+    if as_json:
+        failed = {"error": error} if error else {}
+        click.echo(json.dumps({"ok": not error, "message": message, **failed, **(more or {})}))
+    else:
+        click.echo(message)
+        if error:
+            click.echo(f"authpool: {error}", err=True)
+    if error:
+        raise SystemExit(1)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

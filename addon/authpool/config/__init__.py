@@ -82,17 +82,18 @@ class Config:
 def load_config(home: Path, environ: Mapping[str, str], extensions: Extensions = BUILT_IN) -> Config:
     """Read `home`/authpool.toml; `environ` is where ``env:NAME`` secrets are looked up.
 
-    Raises ConfigurationError. Pools may be absent: a gateway without any serves no credential.
+    Raises ConfigurationError. Pools may be absent: a gateway without any serves no credential. The extensions are
+    configured before they are asked, as soon as the file can be read at all.
     """
     document, open_to_others = _read(home / CONFIG_NAME)
     top = ConfigTable(document, (), ("pools", "gateway", "plugins"))
+    plugins = _plugins(top)
+    extensions.configure(plugins, home)
     tables = top.take_table("pools")
     _refuse_exposed_secret(tables, home / CONFIG_NAME, open_to_others)
     pools = {name: read_pool(name, table, home, environ, extensions) for name, table in tables.items()}
     _refuse_ties(pools)
-    return Config(
-        home=home, pools=MappingProxyType(pools), gateway=_gateway(top), plugins=MappingProxyType(_plugins(top))
-    )
+    return Config(home=home, pools=MappingProxyType(pools), gateway=_gateway(top), plugins=MappingProxyType(plugins))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str | None]:

@@ -1,12 +1,17 @@
 """What plugins add to authpool.toml: names that the file may use beside authpool's own."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 from authpool.config.presets import Preset
 
 
 class Extensions(Protocol):
-    """Names that plugins know; both may raise ConfigurationError, when a plugin fails to answer."""
+    """Names that plugins know; each may raise ConfigurationError, when a plugin fails to answer."""
+
+    def configure(self, tables: Mapping[str, Mapping[str, Any]], home: Path) -> None:
+        """Take in ``[plugins.NAME]``, before anything is asked."""
 
     def preset(self, name: str) -> Preset | None:
         """The preset of that name, None when nobody provides one."""
@@ -16,6 +21,9 @@ class Extensions(Protocol):
 
 
 class _BuiltIn:
+    def configure(self, tables: Mapping[str, Mapping[str, Any]], home: Path) -> None:
+        """Nobody is there to be configured."""
+
     def preset(self, name: str) -> Preset | None:  # noqa: ARG002 - there is none of any name
         return None
 

@@ -3,29 +3,34 @@
 import asyncio
 import logging
 import os
-import signal
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any
 
 from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
-from mitmproxy.proxy import mode_specs
-from mitmproxy.utils import asyncio_utils
 
-from authpool.access_log import FORMATS, AccessLog
+import authpool
+from authpool.access_log import AccessLog
 from authpool.config import Config
-from authpool.config.endpoint_url import is_loopback
-from authpool.errors import AuthpoolError, ConfigurationError
-from authpool.home import home_folder, secure_folder
-from authpool.proxy import wire
+from authpool.errors import AuthpoolError, mistakes_placed
+from authpool.home import home_folder, home_of_loader, secure_folder
+from authpool.presence import Presence
+from authpool.proxy import listener_rules, wire
 from authpool.proxy.gate import gateway_error
+from authpool.proxy.hangup import Hangup
+from authpool.proxy.options import add_options, check_options
 from authpool.proxy.terminal import Terminal
-from authpool.proxy.traffic import OWN_TRAFFIC_MODES, Traffic
+from authpool.proxy.traffic import Traffic
+from authpool.proxy.under_way import UnderWay
+from authpool.proxy.wire import listeners
 from authpool.service import Service
 
 logger = logging.getLogger(__name__)
 
-_CLIENT_KEYS = "authpool.toml: gateway.client_keys"
+START_SECONDS = 30.0
+"""So long a request waits for the accounts to be loaded."""
 
 
 class Gateway:
@@ -33,77 +38,80 @@ class Gateway:
 
     name = "authpool"
 
-    def __init__(self) -> None:
+    def __init__(self, loader: str | None = None) -> None:
+        """`loader` is the script that was given to mitmproxy; one that lies in a home is for that home."""
         self.service: Service | None = None
+        self.under_way = UnderWay()
         self._traffic: Traffic | None = None
-        self._started: asyncio.Future[bool] | None = None
         self._access_log = AccessLog()
         self._terminal = Terminal()
+        self._own_home = home_of_loader(loader)
         self._home = ""
         self._plugins: tuple[str, ...] = ()
         self._configured = False
+        self._mistake = ""
+        self._presence: Presence | None = None
+        self._hangup = Hangup(self.reload_soon, self._end)
+        self._listening: asyncio.Task[Any] | None = None
+        self._starting: asyncio.Future[bool] | None = None
+        self._ending: asyncio.Future[None] | None = None
+        self._start_put_off = False
+        self._defaulting = False
+        self._started = asyncio.Event()
+        self._serving = False
+        self._reload_wanted = False
         self._stopping = False
 
     def load(self, loader: Loader) -> None:
         wire.close(gateway_error)  # whatever fails from here on, nothing goes out without a gate
-        loader.add_option(
-            "authpool_home",
-            str,
-            "",
-            "The folder with authpool.toml and the accounts. Default: AUTHPOOL_HOME, else ~/.authpool.",
-        )
-        loader.add_option(
-            "authpool_plugins",
-            Sequence[str],
-            [],
-            "Plugins to load beside those installed and those in the home: files or module names. "
-            "Default: AUTHPOOL_PLUGINS, separated by commas.",
-        )
-        loader.add_option(
-            "authpool_access_log",
-            str,
-            "off",
-            "A line for each request, with its pool and account: off, text or json. On standard output in mitmdump "
-            "and mitmweb, also with --quiet, and in the event log.",
-            choices=tuple(FORMATS),
-        )
+        self._hangup.watch()
+        self._start_put_off = listeners.take_back_start()
+        add_options(loader, self._own_home)
 
     def configure(self, updated: AbstractSet[str]) -> None:
         self._configured = True
-        if self._stopping:
+        if self._stopping or self._defaulting:
             return
         try:
-            _check_options()
+            check_options()
             if self.service is None:
                 self._build()
             elif ctx.options.authpool_home != self._home:
                 raise exceptions.OptionsError("authpool: the home can't change while the gateway runs: start anew")
             elif tuple(ctx.options.authpool_plugins) != self._plugins:
                 raise exceptions.OptionsError("authpool: the plugins can't change while the gateway runs: start anew")
-            if self.service is not None and {"mode", "listen_host", "authpool_home"} & set(updated):
-                self._check_listeners(self.service.snapshot.config)
+            elif {"mode", "listen_host", "authpool_home"} & set(updated):
+                self._check_listeners(self.service)
             self._access_log.form = ctx.options.authpool_access_log
             if "termlog_verbosity" in updated:  # an option of those tools alone that print their log
                 self._terminal.configure(ctx.options.termlog_verbosity)
             if "ssl_insecure" in updated and ctx.options.ssl_insecure:
                 logger.warning("authpool: ssl_insecure is set: credentials go to upstreams that prove nothing")
         except AuthpoolError as error:
-            raise exceptions.OptionsError(f"authpool: {error}") from error
+            if self.service is not None:
+                raise exceptions.OptionsError(f"authpool: {error}") from error
+            self._refuse_to_start(error)
 
-    def running(self) -> asyncio.Future[bool]:
+    def running(self) -> Awaitable[bool]:
         # A plain function that returns an awaitable works both at start and when the script is reloaded.
         if not self._configured:  # added to a master by a program; the tools and scripts configure first
             self.configure(set(ctx.options.keys()))
-        elif self.service is not None:
-            self._check_listeners(self.service.snapshot.config)
-        self._started = asyncio.ensure_future(self._start())
-        return self._started
+        allowed = True
+        if self.service is not None:
+            try:
+                self._check_listeners(self.service)
+            except AuthpoolError as error:
+                allowed = False
+                self._refuse_to_start(error)
+        self._starting = asyncio.ensure_future(self._start(allowed=allowed))
+        return self._starting
 
-    def done(self) -> asyncio.Future[None]:
+    def done(self) -> Awaitable[None]:
         self._stopping = True
+        self._hangup.forget()
         if self._traffic is not None:
             wire.remove(self._traffic.gate)
-        return asyncio.ensure_future(self._stop())
+        return asyncio.ensure_future(self._stop(ending=ctx.master.should_exit.is_set()))
 
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
         if not flow.live or flow.response is not None or flow.error is not None or self._traffic is None:
@@ -114,8 +122,9 @@ class Gateway:
             if self._stopping:  # mitmproxy goes on listening; a refresh begun now would be cut off, its rotation lost
                 self._traffic.refuse(flow)
                 return
-            if self._started is not None:
-                await asyncio.shield(self._started)
+            if not self._serving and not await self.until_started():
+                self._traffic.refuse(flow)
+                return
             await self._traffic.take(flow)
         except Exception:
             logger.exception("authpool failed; the request is refused")
@@ -160,43 +169,107 @@ class Gateway:
     def _build(self) -> None:
         for name in ("httpx", "httpcore", "hpack"):  # they log URLs and headers
             logging.getLogger(name).setLevel(logging.WARNING)
+        defaulted = self._listen_on_loopback_by_default()
         self._home = ctx.options.authpool_home
         self._plugins = tuple(ctx.options.authpool_plugins)
         home = home_folder(self._home or None, os.environ)
         if home.is_dir():  # a mistyped home is an error, not a new folder
             secure_folder(home)
-        self.service = Service(home, os.environ, accept=self._accept, plugins=self._plugins)
-        self._traffic = Traffic(self.service, self._access_log.observe)
-        wire.install(
-            self._traffic.gate, gateway_error, fast_dispatch=self.service.snapshot.config.gateway.fast_dispatch
-        )
+        presence = Presence(home)
+        with mistakes_placed(home):
+            service = Service(
+                home,
+                os.environ,
+                accept=listener_rules.check_listeners,
+                applied=self._applied,
+                reloaded=presence.tell,
+                plugins=self._plugins,
+            )
+            traffic = Traffic(service, self._access_log.observe)
+            config = service.snapshot.config
+            wire.install(traffic.gate, gateway_error, fast_dispatch=config.gateway.fast_dispatch)
+        self.service, self._traffic, self._presence = service, traffic, presence
+        logger.info("authpool %s: the home is %s", authpool.__version__, home)
+        other = os.environ.get("AUTHPOOL_HOME")
+        if other and self._home == self._own_home != "" and Path(other).resolve() != home:
+            logger.warning("authpool: AUTHPOOL_HOME (%s) does not count: the loader is the one of %s", other, home)
+        listener_rules.warn_of_open_listeners(config)
+        if self._start_put_off:
+            self._start_put_off = False
+            self._listening = listeners.start()
+        elif defaulted:
+            listener_rules.close_open_sockets()
 
-    async def _start(self) -> bool:
-        if self.service is None:
-            return False
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload_soon)
+    def _refuse_to_start(self, error: AuthpoolError) -> None:
+        """Say once, in a line, why there is no gateway; mitmproxy ends when an error is logged while it starts.
+
+        An exception would be logged with its traceback, and for each time that options are set.
+        """
+        if str(error) != self._mistake:
+            self._mistake = str(error)
+            logger.error("authpool: %s", error)
+
+    async def _start(self, *, allowed: bool) -> bool:
+        if self._listening is not None:
+            await asyncio.wait({self._listening})  # what fails is logged, and mitmproxy ends while it starts
         try:
-            await self.service.start()
+            if allowed and self.service is not None and not self._stopping:
+                await self.service.start()
+                self._serving = not self._stopping
         except AuthpoolError as error:
             logger.error("authpool can't start: %s", error)
-            return False
-        return True
+        finally:
+            self._started.set()
+        if self._serving and self._reload_wanted:
+            self.reload_soon()
+        return self._serving
 
-    async def _stop(self) -> None:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
-        if ctx.master.should_exit.is_set():
-            ctx.options.update(server=False)  # whoever comes now finds nobody listening, rather than an error
-        else:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the script is being replaced: no reason to die meanwhile
+    async def until_started(self) -> bool:
+        """Wait until the accounts are loaded; whether they are."""
         try:
-            if self.service is not None:
-                await self.service.stop()
+            async with asyncio.timeout(START_SECONDS):
+                await self._started.wait()
+        except TimeoutError:
+            logger.error("authpool: the accounts are not loaded after %g s; requests are refused", START_SECONDS)
+        return self._serving
+
+    async def _stop(self, *, ending: bool) -> None:
+        if ending:
+            ctx.options.update(server=False)  # whoever comes now finds nobody listening, rather than an error
+        try:
+            await self._close()
         finally:
             self._terminal.close()
+        if ending:
+            self._hangup.give_back()
+
+    def _close(self) -> Awaitable[None]:
+        """End what runs, once, whoever asks for it."""
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._close_service())
+        return self._ending
+
+    async def _close_service(self) -> None:
+        if self._starting is not None:
+            await asyncio.wait({self._starting}, timeout=START_SECONDS)
+        self._started.set()  # whoever waits for it is refused
+        if self._presence is not None:
+            self._presence.end()
+        if self.service is not None:
+            await self.service.stop(self.under_way.land)
+
+    async def _end(self) -> None:
+        """The terminal is gone, and nobody is there to see what is shown in it: end as if told to."""
+        self._stopping = True
+        await self._close()  # first: the console fails to end its screen, and then nothing is awaited any more
+        ctx.master.shutdown()
 
     def reload_soon(self) -> None:
-        """Reload, and say in the log what came of it."""
-        asyncio_utils.create_task(self._reload(), name="authpool reload", keep_ref=True)
+        """Reload, and say in the log what came of it; once the accounts are loaded, where they are not yet."""
+        if self._stopping or not self._serving:
+            self._reload_wanted = True
+            return
+        self.under_way.begin(self._reload(), "authpool reload")
 
     async def _reload(self) -> None:
         if self.service is None:
@@ -205,46 +278,24 @@ class Gateway:
             await self.service.reload()
         except AuthpoolError as error:
             logger.error("authpool: %s The old configuration stays in force.", error)
+        except Exception:
+            logger.exception("authpool: a reload failed. The old configuration stays in force")
 
-    def _accept(self, config: Config) -> None:
-        self._check_listeners(config)
+    def _applied(self, config: Config) -> None:
         wire.dispatch(fast=config.gateway.fast_dispatch)
+        listener_rules.warn_of_open_listeners(config)
 
-    def _check_listeners(self, config: Config) -> None:
-        """Until gateway keys exist, nobody but this machine may reach a gateway that holds credentials."""
-        if config.gateway.client_keys == "off":
-            return
-        if config.gateway.client_keys == "required":
-            raise ConfigurationError(
-                _CLIENT_KEYS,
-                "gateway keys are not there yet, so none can be required.",
-                'Use "auto" (loopback only) or "off".',
-            )
-        modes = [mode_specs.ProxyMode.parse(mode) for mode in ctx.options.mode]
-        listening = [mode for mode in modes if mode.type_name not in OWN_TRAFFIC_MODES]
-        if not ctx.options.listen_host and any(not mode.listen_host("") for mode in listening):
-            # mitmproxy's own default is every interface.
-            logger.info("authpool: no listen_host was given; listening on 127.0.0.1 only")
-            ctx.options.update(listen_host="127.0.0.1")
-        for mode in listening:
-            host = mode.listen_host(ctx.options.listen_host)
-            if not is_loopback(host):
-                raise ConfigurationError(
-                    _CLIENT_KEYS,
-                    f"{mode.full_spec} listens on {host or 'every interface'}, and whoever reaches it gets the pool's "
-                    "credentials.",
-                    'Use --listen-host 127.0.0.1, or set it to "off" if something else keeps strangers out.',
-                )
-        server = ctx.master.addons.get("proxyserver")
-        if server is not None and not all(is_loopback(address[0]) for address in server.listen_addrs()):
-            # mitmproxy listens before it loads a script, and leaves an open listener where it is: open it anew.
-            ctx.options.update(server=False)
-            ctx.options.update(server=True)
+    def _check_listeners(self, service: Service) -> None:
+        defaulted = self._listen_on_loopback_by_default()
+        config = service.snapshot.config
+        with mistakes_placed(service.home):
+            listener_rules.check_listeners(config)
+        if defaulted or config.gateway.client_keys != "off":
+            listener_rules.close_open_sockets()
 
-
-def _check_options() -> None:
-    """Raises OptionsError."""
-    if ctx.options.proxy_debug:
-        raise exceptions.OptionsError("authpool: proxy_debug logs what is on the wire, credentials too: unset it")
-    if ctx.options.authpool_access_log not in FORMATS:  # mitmproxy does not look at `choices` itself
-        raise exceptions.OptionsError(f"authpool: authpool_access_log is one of: {', '.join(FORMATS)}")
+    def _listen_on_loopback_by_default(self) -> bool:
+        self._defaulting = True  # `configure` is called in the middle of this, and shall not build a second gateway
+        try:
+            return listener_rules.listen_on_loopback_by_default()
+        finally:
+            self._defaulting = False

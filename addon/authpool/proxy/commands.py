@@ -1,12 +1,12 @@
 """The operator's verbs as mitmproxy commands, for the console's prompt and mitmweb's command bar."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
 
 from mitmproxy import command, ctx, exceptions, types
 from mitmproxy.log import ALERT
-from mitmproxy.utils import asyncio_utils
 
 from authpool.account import AccountKey
 from authpool.errors import AuthpoolError
@@ -133,7 +133,14 @@ class Commands:
         return f"{doing} {account}{doubt}. {_LOG_TELLS}"
 
     def _run(self, operation: Callable[[Operations], Awaitable[str]]) -> None:
-        asyncio_utils.create_task(_report(operation, self._service()), name="authpool command", keep_ref=True)
+        try:
+            self._gateway.under_way.begin(self._report(operation, self._service()), "an authpool command")
+        except AuthpoolError as error:
+            raise exceptions.CommandError(str(error)) from error
+
+    async def _report(self, operation: Callable[[Operations], Awaitable[str]], service: Service) -> None:
+        await self._gateway.until_started()
+        await _report(operation, service)
 
 
 async def _report(operation: Callable[[Operations], Awaitable[str]], service: Service) -> None:
@@ -141,6 +148,10 @@ async def _report(operation: Callable[[Operations], Awaitable[str]], service: Se
         # The console shows nothing of its log but alerts and worse, and mitmweb has no alerts.
         level = ALERT if "console_eventlog_verbosity" in ctx.options else logging.INFO
         logger.log(level, "%s", await operation(Operations(service)))
+    except asyncio.CancelledError as cancelled:
+        for note in getattr(cancelled, "__notes__", ()):
+            logger.error("authpool: %s", note)
+        raise
     except AuthpoolError as error:
         logger.error("authpool: %s", error)
     except Exception:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from authpool.errors import RefusedError, StoreUnavailableError
+from authpool.store.ownership import give_to_owner
 
 MAX_BYTES = 1 << 20
 TEMPORARY_SUFFIX = ".tmp"
@@ -42,7 +43,13 @@ class FileOperations:
         return read_private(path)
 
     def create(self, path: Path) -> int:
-        return os.open(path, _CREATE_FLAGS, 0o600)
+        descriptor = os.open(path, _CREATE_FLAGS, 0o600)
+        try:
+            give_to_owner(descriptor, path.parent)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def write(self, descriptor: int, data: memoryview) -> int:
         return os.write(descriptor, data)

@@ -26,6 +26,7 @@ from authpool.store.atomic_file import FileOperations, unavailable
 from authpool.store.client_folder import ClientFolder
 from authpool.store.compare_and_set import change_account
 from authpool.store.kernel_lock import Run, hold, hold_short
+from authpool.store.ownership import give_to_owner
 from authpool.store.pool_folder import PoolFolder, record_account
 
 
@@ -128,6 +129,7 @@ class FolderStore:
         for path in (self._folder, folder.path):
             with unavailable(path), suppress(FileExistsError):
                 os.mkdir(path, 0o700)
+                give_to_owner(path, path.parent)
                 self._files.fsync_folder(path.parent)
 
 

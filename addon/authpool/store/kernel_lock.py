@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from authpool.errors import StoreUnavailableError
+from authpool.store.ownership import make_for_owner
 
 type Run = Callable[..., Awaitable[Any]]
 """Runs a blocking function with its arguments, as `asyncio.to_thread` does."""
@@ -44,6 +45,7 @@ def hold_short(path: Path, gate: threading.Lock) -> Iterator[None]:
     with gate:
         lock = _new(path)
         try:
+            make_for_owner(path)
             lock.acquire(timeout=SHORT_WAIT_SECONDS, poll_interval=_SHORT_POLL_SECONDS)
         except Timeout:
             raise StoreUnavailableError(f"{path} is held by a process that does not move on") from None
@@ -74,6 +76,7 @@ def _give_back(attempt: asyncio.Future[FileLock | None]) -> None:
 def _try(path: Path) -> FileLock | None:
     lock = _new(path)
     try:
+        make_for_owner(path)
         lock.acquire(blocking=False)
     except Timeout:
         return None

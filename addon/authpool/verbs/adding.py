@@ -25,7 +25,7 @@ from authpool.store.account_name import check_name
 from authpool.token_source import TokenSource
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.identity import provider_name
-from authpool.verbs.proof import Proof, Prover, how_to_go_on
+from authpool.verbs.proof import Proof, Prover, how_to_go_on, note_cut_off
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sources import Credential
 from authpool.verbs.take_over import ADDED_FROM, TakeOver
@@ -186,9 +186,12 @@ class Adding:
                 await asyncio.to_thread(self._unclaimed.drop, credential.path)  # spent
             kind = StoreError if isinstance(error, StoreError) else RefusedError
             raise kind(f"{error}. {how_to_go_on(pool, proof.kept)}") from error
+        except asyncio.CancelledError as cancelled:
+            note_cut_off(cancelled, pool, proof)
+            raise
         except BaseException:
             if proof.rotated:
-                logger.error("Adding to %s was cut off. %s", pool.name, how_to_go_on(pool, proof.kept))
+                logger.error("Adding to %s failed. %s", pool.name, how_to_go_on(pool, proof.kept))
             raise
         for path in (proof.kept, credential.path):
             await asyncio.to_thread(self._unclaimed.drop, path)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,7 +48,8 @@ class Prover:
     async def prove(self, pool: PoolConfig, endpoints: Endpoints, account: Account, credential: Credential) -> Proof:
         """Ask with what the provisional `account` holds. Raises RefusedError saying why it does not work.
 
-        A caller that is cancelled meanwhile ends only after the answer is safe.
+        A caller that is cancelled meanwhile ends only after the answer is safe; if that answer changed the refresh
+        token, a note of the CancelledError says how to go on.
         """
         if endpoints.token_url is None:
             where = f"authpool.toml: pools.{pool.name}.token_url"
@@ -56,10 +58,14 @@ class Prover:
         asking = asyncio.create_task(self._ask(pool, request, account, credential), name="authpool prove")
         try:
             return await asyncio.shield(asking)
-        except asyncio.CancelledError:
-            await asyncio.wait([asking])
+        except asyncio.CancelledError as cancelled:
+            await _landed(asking)
             if not asking.cancelled():
-                asking.exception()  # told to nobody: who asked has left
+                refused = asking.exception()
+                if refused is None:
+                    note_cut_off(cancelled, pool, asking.result())
+                elif isinstance(refused, RefusedError):
+                    cancelled.add_note(str(refused))
             raise
 
     async def _ask(self, pool: PoolConfig, request: GrantRequest, account: Account, credential: Credential) -> Proof:
@@ -98,6 +104,19 @@ class Prover:
 
 
 NotGranted = GrantRejected | SignInRequired | ClientRejected | TryLater
+
+
+async def _landed(asking: asyncio.Task[Proof]) -> None:
+    """Wait for the end of a proof, however often whoever waits is cancelled meanwhile."""
+    while not asking.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([asking])
+
+
+def note_cut_off(cancelled: asyncio.CancelledError, pool: PoolConfig, proof: Proof) -> None:
+    """Note on what ends an `add` early where its credential is now, if it was exchanged for another one."""
+    if proof.rotated:
+        cancelled.add_note(f"Adding to {pool.name} was cut off. {how_to_go_on(pool, proof.kept)}")
 
 
 def how_to_go_on(pool: PoolConfig, kept: Path | None) -> str:

@@ -44,7 +44,7 @@ class Unclaimed:
 
         Raises RefusedError or StoreUnavailableError when nothing could be kept here, before anything was spent.
         """
-        await self._run(secure_folder, self._folder)
+        await self._run(self._make_folder)
         async with hold(self._folder / ".lock", self._run):
             yield
 
@@ -56,7 +56,7 @@ class Unclaimed:
         data = json.dumps(credential_document(credential), indent=2).encode() + b"\n"
         name = f"{pool}-{fingerprint(credential.refresh_token or '')}.json"
         try:
-            secure_folder(self._folder)
+            self._make_folder()
             return self._write(self._folder / name, data)
         except (OSError, RefusedError) as error:
             logger.error("A new refresh token can't be kept in %s: %s", self._folder, error)
@@ -74,6 +74,9 @@ class Unclaimed:
             self._files.unlink(path)
             if path.parent != self._folder:
                 path.parent.rmdir()
+
+    def _make_folder(self) -> None:
+        secure_folder(self._folder, inside=True)
 
     def _is_ours(self, path: Path) -> bool:
         if path.parent == self._folder:

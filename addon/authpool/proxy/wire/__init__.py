@@ -1,9 +1,9 @@
 """The wire: the one place that touches what mitmproxy does not promise.
 
 `stream` puts a gate in front of the upstream, `http1` mends what mitmproxy's HTTP/1 lacks, `own_port` takes the
-probes of load balancers, `dispatch` calls mitmproxy's addons without the machinery around each, `message_check` spares messages
-that are as they should be a slow check. All of it is put in place and taken away here, once `verify` has found
-everything it relies on.
+probes of load balancers, `listeners` binds the port once, `dispatch` calls mitmproxy's addons without the machinery
+around each, `message_check` spares messages that are as they should be a slow check. All of it is put in place and
+taken away here, once `verify` has found everything it relies on.
 """
 
 import inspect
@@ -21,6 +21,7 @@ from mitmproxy.proxy.layers.http._events import ErrorCode, RequestHeaders, Reque
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
 
 from authpool.errors import ConfigurationError
+from authpool.proxy.wire import listeners
 from authpool.proxy.wire.dispatch import dispatch_as_ever, dispatch_fast, fast_trigger_event, stock_trigger_event
 from authpool.proxy.wire.http1 import GatewayHttp1Client
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Gate, Installed
@@ -151,6 +152,7 @@ def verify() -> None:
         missing.append("ErrorCode")
     if not hasattr(addonmanager, "cut_traceback"):
         missing.append("addonmanager.cut_traceback")
+    missing += listeners.missing()
     if missing:
         raise ConfigurationError(
             f"mitmproxy {mitmproxy.version.VERSION}",
