@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from authpool.account import AccountKey
 from authpool.audit import AuditTrail, ProcessKind
+from authpool.blocking import BlockingCalls
 from authpool.broker import Broker
 from authpool.classifier import Classifier
 from authpool.clock import Clock, SystemClock
@@ -31,17 +32,16 @@ from authpool.refresh.outcome import Outcome
 from authpool.refresh.refresher import Refresher
 from authpool.refresh.token_client import TokenClient, TokenEndpoint, fetcher
 from authpool.report import disabled_line, reload_line
-from authpool.store import Store
+from authpool.store import Record, Store
+from authpool.supervision import supervised
 from authpool.token_source import TokenSource
 
 logger = logging.getLogger(__name__)
 
-FOLLOW_SECONDS = (0.25, 0.7)
-FOLLOW_SHARE = 0.05
-"""The store is asked what changed in these intervals, the longer the more there is to look at, so that looking takes a
-small share of a core; a change by anybody's hand is in the pool within a second."""
-EDITOR_SECONDS = 0.1
-"""An editor that saves by renaming leaves a moment without a file: no account is believed gone before this."""
+TAKE_BACK_SECONDS = 0.5
+"""So often accounts are taken back whose quota is full again."""
+PIECE = 100
+"""Pools are built of so many accounts at a time: requests go on between them."""
 RELOAD_MARKER = ".reload"
 """Touched by `authpool reload`: every gateway on the home reloads."""
 
@@ -113,6 +113,8 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._marks: tuple[object, ...] = ()
         self._reloading = asyncio.Lock()
+        self.run = BlockingCalls(str(home))
+        """Runs what blocks, but for the store's own work: see `authpool.blocking`."""
         self._store_trouble = ""
 
     @property
@@ -123,9 +125,10 @@ class Service:
         """Load the accounts and begin to keep them. Raises StoreUnavailableError."""
         self._marks = self._current_marks()
         await self._build(self._snapshot.config)
+        endless = {"follower": self._follow, "keeper": self._keep, "quota clock": self._take_back}
         self._tasks = [
-            asyncio.create_task(self._follow(), name="authpool follow"),
-            asyncio.create_task(self._keeper.run(), name="authpool keeper"),
+            asyncio.create_task(supervised(name, make, self.clock), name=f"authpool {name}")
+            for name, make in endless.items()
         ]
 
     async def stop(self) -> None:
@@ -139,7 +142,9 @@ class Service:
         await self.resolver.aclose()
         if self._own_client is not None:
             await self._own_client.aclose()
-        await asyncio.to_thread(self.plugins.close)
+        await self.store.aclose()
+        with contextlib.suppress(StoreUnavailableError):  # a plugin that hangs: its thread is a daemon
+            await self.run(self.plugins.close)
 
     async def reload(self) -> None:
         """Re-read configuration and accounts, build the new pools aside and swap them in.
@@ -171,27 +176,41 @@ class Service:
 
     async def _build(self, config: Config) -> None:
         sources = self.plugins.token_sources(config.pools)  # first: what the store tells as changed it tells once
+        async with self._follower.alone:  # what the store tells as changed goes to pools that are in force
+            known = {key: record async for key, record in _records(self._snapshot.pools)}
+            loaded = await self.store.load(config.pools.keys())
+            pools = {
+                name: Pool(pool_config, partial(self.plugins.rotation, pool_config), self.clock)
+                for name, pool_config in config.pools.items()
+            }
+            async for key in in_pieces(loaded):
+                record = self._healer.ahead(loaded[key])
+                self._healer.compare(known.get(key), record)
+                pools[key.pool].put(record)
+            self._swap(config, pools, sources, known)
+        if not pools:
+            logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
+        for pool in pools.values():
+            async for member in in_pieces(list(pool)):
+                self._keeper.plan(member)
+            await self._tell(pool)
+
+    def _swap(
+        self,
+        config: Config,
+        pools: Mapping[str, Pool],
+        sources: Mapping[str, TokenSource],
+        known: Mapping[AccountKey, Record],
+    ) -> None:
+        """Put the new pools in force, in one step, with what only this process knows of the accounts."""
         former = self._snapshot.pools
-        known = {member.key: member.record for pool in former.values() for member in pool}
-        loaded = await self.store.load(config.pools.keys())
-        records = {key: self._healer.ahead(record) for key, record in loaded.items()}
-        self._healer.compare_all(known, records)
-        for pool in former.values():
-            for member in pool:  # what changed in memory while the store was read is newer than what was read
-                if member.key in records and known.get(member.key) is not member.record:
-                    records[member.key] = member.record
-        pools = {
-            name: Pool(
-                pool_config,
-                partial(self.plugins.rotation, pool_config),
-                self.clock,
-                (record for key, record in records.items() if key.pool == name),
-            )
-            for name, pool_config in config.pools.items()
-        }
         for name, pool in pools.items():
-            if name in former:
-                pool.inherit(former[name])
+            if name not in former:
+                continue
+            for member in former[name]:  # what changed in memory meanwhile is newer than what was read
+                if known.get(member.key) is not member.record and pool.get(member.key) is not None:
+                    pool.put(member.record)
+            pool.inherit(former[name])
         self._snapshot = Snapshot(
             config=config,
             router=Router(config.pools.values()),
@@ -199,17 +218,11 @@ class Service:
             sources=sources,
             classifier=self.plugins.classifier(),
         )
-        if not pools:
-            logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
-        for pool in pools.values():
-            for member in pool:
-                self._keeper.plan(member)
-            self._tell(pool)
 
-    def _tell(self, pool: Pool) -> None:
+    async def _tell(self, pool: Pool) -> None:
         """Say who is left out, and how the pool stands: the lines operators look for."""
         now = self.clock.time()
-        for member in pool:
+        async for member in in_pieces(list(pool)):
             match member.state(now):
                 case State.DISABLED:
                     logger.warning(disabled_line(member.account))
@@ -222,17 +235,14 @@ class Service:
     # --- following --------------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        pause, longest = FOLLOW_SECONDS
         while True:
-            await self.clock.sleep(pause)
-            began = self.clock.monotonic()
+            await self.store.wait_for_changes()
             try:
-                marks = await asyncio.to_thread(self._current_marks)
+                marks = await self.run(self._current_marks)
                 if marks != self._marks:
                     await self.reload()
                 else:
-                    await self.catch_up(patience_seconds=EDITOR_SECONDS)
-                self._limits.take_back(self._pools().values())
+                    await self.catch_up()
                 if self._store_trouble:
                     self._store_trouble = ""
                     logger.warning("The accounts can be read again")
@@ -242,13 +252,21 @@ class Service:
                     logger.error("The accounts can't be read; the pool goes on with what it has: %s", error)
             except AuthpoolError as error:
                 logger.error("%s The old configuration stays in force.", error)
-            except Exception:
-                logger.exception("Following the store failed; it goes on")
-            pause = min(longest, max(FOLLOW_SECONDS[0], (self.clock.monotonic() - began) / FOLLOW_SHARE))
 
-    async def catch_up(self, patience_seconds: float = 0.0) -> None:
-        """Take in what changed in the store, by anybody's hand; after a second look where something is gone."""
-        await self._follower.catch_up(patience_seconds)
+    async def catch_up(self) -> None:
+        """Take in what changed in the store, by anybody's hand. Raises StoreUnavailableError."""
+        await self._follower.catch_up()
+
+    async def _keep(self) -> None:
+        for pool in self._pools().values():
+            for member in pool:  # whose turn it was when the keeper died is planned no more
+                self._keeper.plan(member)
+        await self._keeper.run()
+
+    async def _take_back(self) -> None:
+        while True:
+            await self.clock.sleep(TAKE_BACK_SECONDS)
+            self._limits.take_back(self._pools().values())
 
     def _settle(self, key: AccountKey, outcome: Outcome) -> None:
         self._keeper.settle(key, outcome)
@@ -266,6 +284,19 @@ class Service:
 
     def _configured_pools(self) -> Mapping[str, PoolConfig]:
         return self._snapshot.config.pools
+
+
+async def in_pieces[T](things: Iterable[T]) -> AsyncIterator[T]:
+    """Go through things and let others run between the pieces."""
+    for number, thing in enumerate(things, 1):
+        yield thing
+        if number % PIECE == 0:
+            await asyncio.sleep(0)
+
+
+async def _records(pools: Mapping[str, Pool]) -> AsyncIterator[tuple[AccountKey, Record]]:
+    async for member in in_pieces([member for pool in pools.values() for member in pool]):
+        yield member.key, member.record
 
 
 __all__ = ["ConfigurationError", "Service", "Snapshot"]

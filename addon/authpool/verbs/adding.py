@@ -1,6 +1,5 @@
 """Adding an account, and re-adding one: proved first, named by the provider, written under its lock."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -44,7 +43,7 @@ class Adding:
         self._holdings = holdings
         self._reviving = reviving
         self._unclaimed = unclaimed
-        self._prover = Prover(refresher=service.refresher, clock=service.clock, keep=unclaimed.keep)
+        self._prover = Prover(refresher=service.refresher, clock=service.clock, keep=unclaimed.save)
 
     async def add(self, pool_name: str, credential: Credential, name: str | None) -> str:
         """Prove, name and write; answer with a sentence for the operator.
@@ -158,7 +157,7 @@ class Adding:
         else:
             stored = (await self._reviving.refresh(twin)).account
             verdict = "has this credential already, and it works"
-        await asyncio.to_thread(self._unclaimed.drop, credential.path)
+        await self._unclaimed.discard(credential.path)
         return f"{stored.address} {verdict}{paused_note(stored)}"
 
     async def _refuse_twin(self, account: Account) -> None:
@@ -181,7 +180,7 @@ class Adding:
             if not proof.rotated:
                 raise
             if proof.kept is not None and credential.path != proof.kept:
-                await asyncio.to_thread(self._unclaimed.drop, credential.path)  # spent
+                await self._unclaimed.discard(credential.path)  # spent
             kind = StoreError if isinstance(error, StoreError) else RefusedError
             raise kind(f"{error}. {_how_to_go_on(pool, proof)}") from error
         except BaseException:
@@ -189,7 +188,7 @@ class Adding:
                 logger.error("Adding to %s was cut off. %s", pool.name, _how_to_go_on(pool, proof))
             raise
         for path in (proof.kept, credential.path):
-            await asyncio.to_thread(self._unclaimed.drop, path)
+            await self._unclaimed.discard(path)
 
     async def _learn_name(self, endpoints: Endpoints, proof: Proof, expected: str | None) -> str:
         told = await provider_name(self._service.endpoint, endpoints.userinfo_url, proof.granted)

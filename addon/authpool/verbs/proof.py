@@ -1,7 +1,7 @@
 """Proving a credential: the token endpoint is asked for an access token with it, before anything is written."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from authpool.refresh.succession import token_from_grant
 from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, SignInRequired, TryLater
 from authpool.verbs.sources import Credential
 
-type Keep = Callable[[str, Credential], Path | None]
-"""Writes a credential that exists nowhere else, as `Unclaimed.keep` does; called in a worker thread."""
+type Keep = Callable[[str, Credential], Awaitable[Path | None]]
+"""Writes a credential that exists nowhere else, as `Unclaimed.save` does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Prover:
         kept = None
         if rotated and token.refresh_token is not None:
             fresh = replace(credential, secret=None, refresh_token=token.refresh_token, access_token=token.access_token)
-            kept = await asyncio.to_thread(self._keep, pool.name, fresh)
+            kept = await self._keep(pool.name, fresh)
         return Proof(token=token, granted=verdict, rotated=rotated, kept=kept)
 
 
