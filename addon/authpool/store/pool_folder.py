@@ -113,7 +113,7 @@ class PoolFolder:
         try:
             with self._guard:
                 self._noted.clear()
-            found = {name: self._look_again(name, everything=everything) for name in names}
+            found = {name: self._look_again(name, everything=everything) for name in names if _is_account(name)}
             if None in found.values():
                 self.present()  # in a folder that was moved away meanwhile nothing is missing
             with self._guard:
