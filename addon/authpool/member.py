@@ -150,7 +150,7 @@ def credential_fingerprint(account: Account) -> str:
 
 def credential_changed(before: Record, after: Record) -> bool:
     """Whether an account stands or falls with something else than before."""
-    return not (
+    return before is not after and not (
         isinstance(before, Account)
         and isinstance(after, Account)
         and credential_fingerprint(before) == credential_fingerprint(after)

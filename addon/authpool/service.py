@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from authpool.follower import Follower, broken_reason
 from authpool.health import is_dry
 from authpool.keeper import Keeper
 from authpool.limits import Limits
+from authpool.pieces import MANY_ACCOUNTS, in_pieces, loaded_for_good
 from authpool.plugins import load_plugins, refuse_another_store
 from authpool.pool import Pool, State
 from authpool.refresh.healer import Healer
@@ -40,8 +41,6 @@ logger = logging.getLogger(__name__)
 
 TAKE_BACK_SECONDS = 0.5
 """So often accounts are taken back whose quota is full again."""
-PIECE = 100
-"""Pools are built of so many accounts at a time: requests go on between them."""
 RELOAD_MARKER = ".reload"
 """Touched by `authpool reload`: every gateway on the home reloads."""
 
@@ -124,7 +123,8 @@ class Service:
     async def start(self) -> None:
         """Load the accounts and begin to keep them. Raises StoreUnavailableError."""
         self._marks = self._current_marks()
-        await self._build(self._snapshot.config)
+        with loaded_for_good(self._many):
+            await self._build(self._snapshot.config)
         endless = {"follower": self._follow, "keeper": self._keep, "quota clock": self._take_back}
         self._tasks = [
             asyncio.create_task(supervised(name, make, self.clock), name=f"authpool {name}")
@@ -207,8 +207,8 @@ class Service:
         for name, pool in pools.items():
             if name not in former:
                 continue
-            for member in former[name]:  # what changed in memory meanwhile is newer than what was read
-                if known.get(member.key) is not member.record and pool.get(member.key) is not None:
+            for key, member in former[name].items():  # what changed in memory meanwhile is newer than what was read
+                if known.get(key) is not member.record and pool.get(key) is not None:
                     pool.put(member.record)
             pool.inherit(former[name])
         self._snapshot = Snapshot(
@@ -279,6 +279,9 @@ class Service:
                 marks.append((name, stat.st_ino, stat.st_mtime_ns, stat.st_size))
         return tuple(marks)
 
+    def _many(self) -> bool:
+        return sum(map(len, self._pools().values())) >= MANY_ACCOUNTS
+
     def _pools(self) -> Mapping[str, Pool]:
         return self._snapshot.pools
 
@@ -286,17 +289,10 @@ class Service:
         return self._snapshot.config.pools
 
 
-async def in_pieces[T](things: Iterable[T]) -> AsyncIterator[T]:
-    """Go through things and let others run between the pieces."""
-    for number, thing in enumerate(things, 1):
-        yield thing
-        if number % PIECE == 0:
-            await asyncio.sleep(0)
-
-
 async def _records(pools: Mapping[str, Pool]) -> AsyncIterator[tuple[AccountKey, Record]]:
-    async for member in in_pieces([member for pool in pools.values() for member in pool]):
-        yield member.key, member.record
+    for pool in pools.values():
+        async for key, member in in_pieces(list(pool.items())):
+            yield key, member.record
 
 
 __all__ = ["ConfigurationError", "Service", "Snapshot"]
