@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from authpool.account import Account, AccountKey, fingerprint
+from authpool.account import Account, fingerprint
 from authpool.lane import Throttle
 from authpool.store import Record
 
@@ -30,6 +30,7 @@ class Member:
         "cooling_reason",
         "cooling_until",
         "failures",
+        "key",
         "mandatory_seconds",
         "record",
         "retry_at",
@@ -42,6 +43,7 @@ class Member:
 
     def __init__(self, record: Record) -> None:
         self.record = record
+        self.key = record.key
         self.served = 0
         self.cooling_until = 0.0
         """After a refresh that failed, with no live token left."""
@@ -61,10 +63,6 @@ class Member:
         self.mandatory_seconds = 0.0
         self.settled: State | None = None
         """The state the pool last counted it in."""
-
-    @property
-    def key(self) -> AccountKey:
-        return self.record.key
 
     @property
     def account(self) -> Account:

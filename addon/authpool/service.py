@@ -160,6 +160,7 @@ class Service:
             self.refresher.forget_faults()
             self.resolver.forget()
             await self._build(config)
+            await self._plan()
 
     def notify(self, event: AccountEvent) -> None:
         """Tell of a change in an account's life, after it was written: the audit trail first, then the plugins."""
@@ -191,8 +192,6 @@ class Service:
         if not pools:
             logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
         for pool in pools.values():
-            async for member in in_pieces(list(pool)):
-                self._keeper.plan(member)
             await self._tell(pool)
 
     def _swap(
@@ -222,7 +221,8 @@ class Service:
     async def _tell(self, pool: Pool) -> None:
         """Say who is left out, and how the pool stands: the lines operators look for."""
         now = self.clock.time()
-        async for member in in_pieces(list(pool)):
+        left_out = pool.counts().keys() & {State.DISABLED, State.BROKEN}
+        async for member in in_pieces(list(pool) if left_out else ()):
             match member.state(now):
                 case State.DISABLED:
                     logger.warning(disabled_line(member.account))
@@ -258,10 +258,14 @@ class Service:
         await self._follower.catch_up()
 
     async def _keep(self) -> None:
-        for pool in self._pools().values():
-            for member in pool:  # whose turn it was when the keeper died is planned no more
-                self._keeper.plan(member)
+        await self._plan()  # also when the keeper died: whose turn it was is planned no more
         await self._keeper.run()
+
+    async def _plan(self) -> None:
+        for pool in self._pools().values():
+            async for member in in_pieces(list(pool)):
+                if pool.get(member.key) is member:
+                    self._keeper.plan(member)
 
     async def _take_back(self) -> None:
         while True:
