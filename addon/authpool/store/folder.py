@@ -45,9 +45,9 @@ BUSY_SECONDS = (0.005, 0.05)
 class FolderStore:
     """`authpool.store.Store` on the folder `accounts` of a home.
 
-    `run` runs blocking file work, as `asyncio.to_thread` does; `files` are the system calls; `watched`: whether the
-    system may be asked to tell of changes. `changes` looks at everything until somebody waits for changes; then at
-    what the system tells of, and at the rest piece by piece. It reports what this process wrote as well, a file that
+    `run` runs blocking file work, as `asyncio.to_thread` does; `files` are the system calls; `watch`: how the
+    system is asked to tell of changes, if it is. `changes` looks at everything until somebody waits for changes; then
+    at what the system tells of, and at the rest piece by piece. It reports what this process wrote as well, a file that
     is gone when it is so at a second look, and a folder that was moved away as StoreUnavailableError, never as
     accounts that are gone. `update` with `replace_broken` and a change to None removes the unreadable record. Set
     aside, such a record is called ``<name>.broken``.
@@ -59,7 +59,7 @@ class FolderStore:
         *,
         run: Run | None = None,
         files: FileOperations | None = None,
-        watched: bool = True,
+        watch: Callable[[Path], FolderWatch] | None = FolderWatch,
     ) -> None:
         self._folder = folder
         self._run: Run = run or BlockingCalls(str(folder))
@@ -67,7 +67,7 @@ class FolderStore:
         self._pools: dict[str, PoolFolder] = {}
         self._followed: tuple[str, ...] = ()
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = WeakKeyDictionary()
-        self._watch = FolderWatch(folder) if watched else None
+        self._watch = None if watch is None else watch(folder)
         self._watched = False
         self._rest: dict[str, list[str]] = {}
         """By pool, the names that are still to be compared in this round."""

@@ -8,11 +8,12 @@ import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
-from watchfiles._rust_notify import RustNotify
+from watchfiles._rust_notify import RustNotify  # the documented lower half of `watchfiles.watch`
 
 from authpool.store.atomic_file import TEMPORARY_SUFFIX
 
@@ -41,6 +42,20 @@ _STEP_MS = 50
 _LISTEN_MS = 5000
 
 
+class Notifier(Protocol):
+    """What this needs of `watchfiles`' RustNotify."""
+
+    def watch(self, debounce_ms: int, step_ms: int, timeout_ms: int, stop_event: threading.Event | None) -> object:
+        """Wait for changes: a set of (kind, path), else a word."""
+
+    def close(self) -> None:
+        """End `watch`, which raises or answers something else then."""
+
+
+def _rust_notify(root: str) -> Notifier:
+    return RustNotify([root], False, False, 0, True, False)  # no debugging, no polling; folders in it too
+
+
 class Standing(enum.Enum):
     """How changes are noticed: by being told, from now on by being told, or by looking at everything."""
 
@@ -49,17 +64,41 @@ class Standing(enum.Enum):
     POLLED = "polled"
 
 
+def silent_type(path: Path) -> str | None:
+    """The type of the file system that `path` lies on, where it is one that others change behind the kernel's back."""
+    try:
+        device = path.stat().st_dev
+        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return None  # another system than Linux
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for mount in mounts:
+        fields, _, rest = mount.partition(" - ")
+        if fields.split()[2] == wanted and (kind := rest.split()[0]).startswith(SILENT_TYPES):
+            return kind
+    return None
+
+
 class FolderWatch:
     """What changed in the pools' folders below `root`. Meant for worker threads, but for `wait`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        notify: Callable[[str], Notifier] = _rust_notify,
+        silent_type: Callable[[Path], str | None] = silent_type,
+    ) -> None:
+        """`notify` begins to watch a folder and those in it; `silent_type` names a file system it is no use on."""
         self._root = Path(os.path.abspath(root))
+        self._new_notify = notify
+        self._silent_type = silent_type
         self.wanted = False
         """Whether anybody ever waited."""
         self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._guard = threading.Lock()
         self._told: defaultdict[str, set[str]] = defaultdict(set)
-        self._notify: RustNotify | None = None
+        self._notify: Notifier | None = None
         self._stop = threading.Event()
         self._there: Mapping[Path, tuple[int, int] | None] = {}
         self._retry_at = 0.0
@@ -85,7 +124,7 @@ class FolderWatch:
             self._end()
             if there[self._root] is None or time.monotonic() < self._retry_at:
                 return Standing.POLLED
-            if silent := _silent_type(self._root):
+            if silent := self._silent_type(self._root):
                 self._give_up(f"it lies on {silent}, which does not tell what changes")
                 return Standing.POLLED
             self._there = there
@@ -120,7 +159,7 @@ class FolderWatch:
 
     def _begin(self) -> Standing:
         try:
-            notify = RustNotify([str(self._root)], False, False, 0, True, False)
+            notify = self._new_notify(str(self._root))
             works = _tells(notify, self._root)
         except Exception as error:  # noqa: BLE001 - inotify's limits, or what else its library says: looking still works
             with self._guard:
@@ -140,7 +179,7 @@ class FolderWatch:
         listen.start()
         return Standing.BEGUN
 
-    def _listen(self, notify: RustNotify, stop: threading.Event) -> None:
+    def _listen(self, notify: Notifier, stop: threading.Event) -> None:
         try:
             while not stop.is_set():
                 self._note(notify.watch(_STEP_MS, _STEP_MS, _LISTEN_MS, stop))
@@ -188,7 +227,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _tells(notify: RustNotify, root: Path) -> bool:
+def _tells(notify: Notifier, root: Path) -> bool:
     """Whether a file that is made there is told of; where none can be made, that is taken for granted."""
     path = root / f".{os.getpid()}-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
     try:
@@ -202,18 +241,3 @@ def _tells(notify: RustNotify, root: Path) -> bool:
         if isinstance(told, set) and any(name.endswith(path.name) for _, name in told):
             return True
     return False
-
-
-def _silent_type(path: Path) -> str | None:
-    """The type of the file system that `path` lies on, where it is one that others change behind the kernel's back."""
-    try:
-        device = path.stat().st_dev
-        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return None  # another system than Linux
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    for mount in mounts:
-        fields, _, rest = mount.partition(" - ")
-        if fields.split()[2] == wanted and (kind := rest.split()[0]).startswith(SILENT_TYPES):
-            return kind
-    return None
