@@ -1,7 +1,7 @@
 """Following the store: what is told last is what holds, whoever else catches up meanwhile."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -108,7 +108,9 @@ async def test_who_waited_for_one_that_failed_asks_again(tmp_path: Path, clock: 
 
 
 @pytest.mark.parametrize("count", (300,))
-async def test_a_reload_lets_others_run_and_loses_nothing(tmp_path: Path, clock: FakeClock, count: int) -> None:
+async def test_a_reload_lets_others_run_and_loses_nothing(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
     """What is refreshed or found dead while the new pools are built is so in them; requests go on between pieces."""
     provider = RotatingProvider(monotonic=clock.monotonic)
     home = idle_home(tmp_path, clock, provider)
@@ -117,6 +119,14 @@ async def test_a_reload_lets_others_run_and_loses_nothing(tmp_path: Path, clock:
     async with idle_gateway(home, clock, Transport(provider)) as gateway:
         await gateway.store.changes()
         former = gateway.snapshot.pools["p"]
+        load, loaded = gateway.store.load, asyncio.Event()
+
+        async def load_and_tell(pools: Collection[str]) -> Mapping[AccountKey, Record]:
+            records = await load(pools)
+            loaded.set()
+            return records
+
+        monkeypatch.setattr(gateway.store, "load", load_and_tell)
         reloading = asyncio.ensure_future(gateway.reload())
         turns, written = 0, None
         while not reloading.done():
@@ -124,7 +134,7 @@ async def test_a_reload_lets_others_run_and_loses_nothing(tmp_path: Path, clock:
             pool = gateway.snapshot.pools["p"]
             assert len(pool) == count  # never an empty moment, nor a part of it
             turns += pool is former
-            if turns == 2 and written is None:
+            if loaded.is_set() and written is None:
                 written = pool.put(refreshed(pool, "user7")).account
                 pool.condemn(
                     pool.get(AccountKey.of("p", "user8")).account.with_disabled("invalid_grant", 1), stored=False

@@ -12,6 +12,7 @@ from authpool.refresh.healer import Healer
 from authpool.refresh.refresher import Refresher
 from authpool.report import disabled_line, reload_line
 from authpool.store import Record, Store
+from authpool.supervision import place
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,10 @@ class Follower:
             if pool is None:
                 continue
             touched.setdefault(key.pool, pool.counts())
-            self._take_in(pool, key, record)
+            try:
+                self._take_in(pool, key, record)
+            except Exception as error:  # noqa: BLE001 - the others were told, too, and are told only once
+                logger.error("A change of %s can't be taken in: %s at %s", key, type(error).__name__, place(error))
         for name, before in touched.items():
             counts = pools[name].counts()
             if counts != before:

@@ -176,47 +176,42 @@ class Service:
     # --- building and swapping --------------------------------------------------------------------------------
 
     async def _build(self, config: Config) -> None:
-        sources = self.plugins.token_sources(config.pools)  # first: what the store tells as changed it tells once
-        async with self._follower.alone:  # what the store tells as changed goes to pools that are in force
+        # What may fail comes first: what the store tells as changed, `load` too, it tells once.
+        sources = self.plugins.token_sources(config.pools)
+        classifier = self.plugins.classifier()
+        pools = {
+            name: Pool(pool_config, partial(self.plugins.rotation, pool_config), self.clock)
+            for name, pool_config in config.pools.items()
+        }
+        async with self._follower.alone:  # and nobody else asks it before the new pools are in force
             known = {key: record async for key, record in _records(self._snapshot.pools)}
             loaded = await self.store.load(config.pools.keys())
-            pools = {
-                name: Pool(pool_config, partial(self.plugins.rotation, pool_config), self.clock)
-                for name, pool_config in config.pools.items()
-            }
             async for key in in_pieces(loaded):
                 record = self._healer.ahead(loaded[key])
                 self._healer.compare(known.get(key), record)
                 pools[key.pool].put(record)
-            self._swap(config, pools, sources, known)
+            self._inherit(pools, known)
+            self._snapshot = Snapshot(
+                config=config,
+                router=Router(config.pools.values()),
+                pools=pools,
+                sources=sources,
+                classifier=classifier,
+            )
         if not pools:
             logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
         for pool in pools.values():
             await self._tell(pool)
 
-    def _swap(
-        self,
-        config: Config,
-        pools: Mapping[str, Pool],
-        sources: Mapping[str, TokenSource],
-        known: Mapping[AccountKey, Record],
-    ) -> None:
-        """Put the new pools in force, in one step, with what only this process knows of the accounts."""
+    def _inherit(self, pools: Mapping[str, Pool], known: Mapping[AccountKey, Record]) -> None:
+        """Give the new pools what only this process knows of the accounts, in the step that puts them in force."""
         former = self._snapshot.pools
-        for name, pool in pools.items():
-            if name not in former:
-                continue
+        for name in pools.keys() & former.keys():
+            pool = pools[name]
             for key, member in former[name].items():  # what changed in memory meanwhile is newer than what was read
                 if known.get(key) is not member.record and pool.get(key) is not None:
                     pool.put(member.record)
             pool.inherit(former[name])
-        self._snapshot = Snapshot(
-            config=config,
-            router=Router(config.pools.values()),
-            pools=pools,
-            sources=sources,
-            classifier=self.plugins.classifier(),
-        )
 
     async def _tell(self, pool: Pool) -> None:
         """Say who is left out, and how the pool stands: the lines operators look for."""

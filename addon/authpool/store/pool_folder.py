@@ -166,7 +166,7 @@ class PoolFolder:
     @property
     def undecided(self) -> bool:
         """Whether there is a file that is to be looked at once more soon."""
-        return bool(self._missing or self._young or self._linked)
+        return bool(self._missing or self._young)
 
     def due(self, now: float) -> set[str]:
         """The files that are to be looked at once more, now."""
