@@ -246,3 +246,21 @@ def test_a_disk_of_this_machine_is_not_silent(tmp_path: Path) -> None:
     """Where tests run, the system tells."""
     assert silent_type(tmp_path) is None
     assert silent_type(tmp_path / "nowhere") is None
+
+
+async def test_a_folder_that_was_away_for_a_moment_is_looked_at(folder: Path) -> None:
+    """Between two looks: what was written to it meanwhile was not told."""
+    for number in range(3 * PIECE):
+        put(folder / "google", f"user{number}")
+    async with following(folder) as one:
+        for generation in (2, 3):
+            away = (folder / "google").rename(folder.with_name("away"))
+            for number in range(0, 3 * PIECE, 50):
+                put(away, f"user{number}", f"generation = {generation}")
+            away.rename(folder / "google")
+            await one.until(
+                lambda generation=generation: all(  # type: ignore[misc]
+                    one.generation(f"user{number}") == generation for number in range(0, 3 * PIECE, 50)
+                )
+            )
+        assert None not in one.told.values()

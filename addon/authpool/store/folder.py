@@ -69,6 +69,8 @@ class FolderStore:
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = WeakKeyDictionary()
         self._watch = None if watch is None else watch(folder)
         self._watched = False
+        self._unlooked = False
+        """Whether everything is to be looked at, whatever the system tells."""
         self._rest: dict[str, list[str]] = {}
         """By pool, the names that are still to be compared in this round."""
         self._pause_seconds = POLL_SECONDS
@@ -115,23 +117,28 @@ class FolderStore:
             return
         standing = await self._run(self._watch.keep_up, [folder.path for folder in followed])
         self._watched = standing is not Standing.POLLED
-        if standing is not Standing.WATCHED:  # also when it has just begun: what changed before was not told
+        self._unlooked |= standing is not Standing.WATCHED  # what changed before it began was not told
+        if self._unlooked:
             await self._sweep(followed)
-            return
-        await self._run(self._look_at_told, followed, _now())
+            self._unlooked = False
+        else:
+            await self._run(self._look_at_told, followed, _now())
 
     def _look_at_told(self, followed: Sequence[PoolFolder], now: float) -> None:
         """Look at what the system told of, what is to be looked at once more, and a piece of the rest."""
         assert self._watch is not None  # noqa: S101 - only called where there is one
         told = self._watch.take()
         trouble: StoreUnavailableError | None = None
+        if told.keys() & {self._folder.name} and told[self._folder.name] & {folder.path.name for folder in followed}:
+            self._watch.restart()  # one of the folders came or went
         for folder in followed:
+            names = told.get(folder.path.name, set()) | folder.due(now)
             try:
                 with unavailable(folder.path):
-                    folder.look_at(told.get(folder.path.name, set()) | folder.due(now), now)
+                    folder.look_at(names, now)
                     self._compare_a_piece(folder, now)
             except StoreUnavailableError as error:
-                self._watch.miss(folder.path.name, told.get(folder.path.name, set()))
+                self._watch.miss(folder.path.name, names)
                 trouble = error
         if trouble:
             raise trouble

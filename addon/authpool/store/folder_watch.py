@@ -151,6 +151,12 @@ class FolderWatch:
             self._end()
             self._give_up("the system did not tell of a change there")
 
+    def restart(self) -> None:
+        """Begin anew, the next time that anybody looks."""
+        with self._guard:
+            self._end()
+        self._wake()
+
     def close(self) -> None:
         """Tell nothing any more."""
         with self._guard:
