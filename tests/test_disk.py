@@ -11,14 +11,12 @@ import httpx
 import pytest
 
 from authpool.account import AccountKey
-from authpool.pool import State
 from authpool.refresh.outcome import Ready
-from authpool.service import EDITOR_SECONDS
 from support.clock import FakeClock
 from support.exchange import Answer
 from support.gateway import RunningGateway
 from support.home import account_path, read_account
-from support.idle_gateway import idle_gateway, idle_home, state
+from support.idle_gateway import idle_gateway, idle_home
 from support.mounts import set_read_only, small_disk, switchable
 from support.pool_rig import Rig, client, reverse_gateway
 from support.rotating_provider import RotatingProvider
@@ -224,21 +222,3 @@ async def test_an_older_record_does_not_displace_a_pair_that_is_not_written_yet(
             assert member is not None
             assert member.account.token == outcome.account.token
         failing.error = None
-
-
-async def test_a_file_is_believed_gone_at_the_second_look(tmp_path: Path, clock: FakeClock) -> None:
-    """An editor's moment without a file costs no account; a removal is one within a second all the same."""
-    provider = RotatingProvider(monotonic=clock.monotonic)
-    home = idle_home(tmp_path, clock, provider, "alice")
-    path = account_path(home, "p/alice")
-    async with idle_gateway(home, clock, Transport(provider)) as gateway:
-        for back in (True, False):
-            path.rename(path.with_suffix(".toml~"))
-            looking = asyncio.ensure_future(gateway.catch_up(patience_seconds=EDITOR_SECONDS))
-            await clock.settle()
-            assert state(gateway, "alice") is State.READY
-            if back:
-                path.with_suffix(".toml~").rename(path)
-            await clock.advance(EDITOR_SECONDS)
-            await looking
-            assert (len(gateway.snapshot.pools["p"]) == 1) is back

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import tomli_w
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authpool.account import Account, Token
@@ -39,6 +39,7 @@ def test_an_account_file_is_plain() -> None:
     assert parse_plain(tomli_w.dumps(document)) == document
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of the machine, which may be busy
 @given(st.dictionaries(_WORDS, _VALUES, max_size=5))
 def test_it_agrees_on_what_is_written(document: dict[str, Any]) -> None:
     """Any document that tomli-w writes is read as tomllib reads it, or not at all."""

@@ -1,7 +1,10 @@
 """The folder store holds to what every store must."""
 
+# ruff: noqa: ASYNC240  a test may look at a local file wherever it is
+
 from pathlib import Path
 
+from authpool.account import AccountKey
 from authpool.store import Store
 from authpool.store.folder import FolderStore
 from authpool.testing.stores import StoreConformance
@@ -13,3 +16,17 @@ class TestFolderStore(StoreConformance):
     @staticmethod
     def open(place: Path) -> Store:
         return FolderStore(place / "accounts")
+
+    async def break_record(self, place: Path, key: AccountKey) -> bool:
+        path = place / "accounts" / key.pool / f"{key.name}.toml"
+        path.parent.mkdir(parents=True, mode=0o700)
+        path.touch(mode=0o600)
+        path.write_text("[tok")
+        return True
+
+    async def take_away(self, place: Path) -> bool:
+        place.rename(place.with_name("away"))
+        return True
+
+    async def bring_back(self, place: Path) -> None:
+        place.with_name("away").rename(place)

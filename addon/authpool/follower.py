@@ -1,5 +1,6 @@
 """Following the store: what changed there, by anybody's hand, is in the pools a moment later."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
@@ -11,6 +12,7 @@ from authpool.refresh.healer import Healer
 from authpool.refresh.refresher import Refresher
 from authpool.report import disabled_line, reload_line
 from authpool.store import Record, Store
+from authpool.supervision import place
 
 logger = logging.getLogger(__name__)
 
@@ -33,22 +35,39 @@ class Follower:
         self._healer = healer
         self._keeper = keeper
         self._clock = clock
+        self.alone = asyncio.Lock()
+        """Held while changes are asked for and taken in: what the store tells it tells once, and in order."""
+        self._begun = 0
+        self._landed = 0
+        """The number of the last catch-up that came to its end."""
 
-    async def catch_up(self, patience_seconds: float = 0.0) -> None:
-        """Take in what changed in the store, by anybody's hand; after a second look where something is gone."""
+    async def catch_up(self) -> None:
+        """Take in what changed in the store, by anybody's hand. Raises StoreUnavailableError.
+
+        One at a time. Who comes during one waits for the next, which all who came meanwhile share.
+        """
+        begun = self._begun
+        async with self.alone:
+            if self._landed > begun:
+                return
+            self._begun += 1
+            await self._catch_up()
+            self._landed = self._begun
+
+    async def _catch_up(self) -> None:
         touched: dict[str, Mapping[State, int]] = {}
         await self._refresher.recall()
-        changes = dict(await self._store.changes())
-        if patience_seconds and None in changes.values():
-            await self._clock.sleep(patience_seconds)
-            changes |= await self._store.changes()
-        pools = self._pools()  # now: they may have been swapped meanwhile
+        changes = await self._store.changes()  # from here on nothing waits: what was told is taken in, or was not told
+        pools = self._pools()
         for key, record in changes.items():
             pool = pools.get(key.pool)
             if pool is None:
                 continue
             touched.setdefault(key.pool, pool.counts())
-            self._take_in(pool, key, record)
+            try:
+                self._take_in(pool, key, record)
+            except Exception as error:  # noqa: BLE001 - the others were told, too, and are told only once
+                logger.error("A change of %s can't be taken in: %s at %s", key, type(error).__name__, place(error))
         for name, before in touched.items():
             counts = pools[name].counts()
             if counts != before:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Collection, Iterator
+from collections.abc import Set as AbstractSet
 
 from authpool.account import AccountKey
 from authpool.lane import Lane, Throttle
@@ -141,20 +142,27 @@ class Lanes:
         """When the next account may come back to a lane (Unix seconds); None while none is cooling."""
         return min((end for one in self._of(lane) if (end := one.next_end()) is not None), default=None)
 
-    def inherit(self, former: "Lanes", keys: Collection[AccountKey], now: float, *, kinds: bool) -> None:
-        """Carry over cooldowns (with `kinds` those of one kind of request too), what is in flight, and quotas."""
-        for key in keys:
-            if key in former.in_flight:
-                self.in_flight[key] = set(former.in_flight[key])
-            for _ in self.in_flight.get(key, ()):
+    def inherit(
+        self, former: "Lanes", keys: AbstractSet[AccountKey], now: float, *, kinds: bool
+    ) -> AbstractSet[AccountKey]:
+        """Carry over cooldowns (with `kinds` those of one kind of request too), what is in flight, and quotas.
+
+        Answers whose state may be another by that.
+        """
+        for key in former.in_flight.keys() & keys:
+            self.in_flight[key] = set(former.in_flight[key])
+            for _ in self.in_flight[key]:
                 for one in self._all():
                     one.rotation.started(key)
-            if key in former.quotas:
-                self.observe(key, former.quotas[key])
+        for key in former.quotas.keys() & keys:
+            self.observe(key, former.quotas[key])
         lanes = {ALL: former.everyone} | (former.kinds if kinds else {})
+        touched: set[AccountKey] = set()
         for name, lane in lanes.items():
             for key in lane.throttles.keys() & keys:
                 self._lane(name, now).inherit(key, lane.throttles[key], now)
+                touched.add(key)
+        return touched
 
     def _all(self) -> Iterator[Lane]:
         yield self.everyone

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from authpool.account import TOKEN_REFUSED, Account, AccountKey, fingerprint
+from authpool.account import TOKEN_REFUSED, Account, fingerprint
 from authpool.confirmation import BEING_CONFIRMED, LATEST_SECONDS
 from authpool.lane import Throttle
 from authpool.refused_token import Refusals
@@ -39,6 +39,7 @@ class Member:
         "cooling_until",
         "failures",
         "has_served",
+        "key",
         "mandatory_seconds",
         "record",
         "refusals",
@@ -53,6 +54,7 @@ class Member:
 
     def __init__(self, record: Record) -> None:
         self.record = record
+        self.key = record.key
         self.served = 0
         self.cooling_until = 0.0
         """After a refresh that failed, with no live token left."""
@@ -78,10 +80,6 @@ class Member:
         self.mandatory_seconds = 0.0
         self.settled: State | None = None
         """The state the pool last counted it in."""
-
-    @property
-    def key(self) -> AccountKey:
-        return self.record.key
 
     @property
     def account(self) -> Account:
@@ -247,7 +245,7 @@ def credential_fingerprint(account: Account) -> str:
 
 def credential_changed(before: Record, after: Record) -> bool:
     """Whether an account stands or falls with something else than before."""
-    return not (
+    return before is not after and not (
         isinstance(before, Account)
         and isinstance(after, Account)
         and credential_fingerprint(before) == credential_fingerprint(after)

@@ -6,7 +6,7 @@ Everything here runs on one thread and never waits, so each method is one step t
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, Mapping
 
 from authpool.account import Account, AccountKey
 from authpool.clock import Clock
@@ -60,6 +60,9 @@ class Pool:
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self._members.values())
+
+    def items(self) -> ItemsView[AccountKey, Member]:
+        return self._members.items()
 
     def get(self, key: AccountKey) -> Member | None:
         return self._members.get(key)
@@ -132,21 +135,23 @@ class Pool:
 
     def inherit(self, former: "Pool") -> None:
         """Carry over what only this process knows: counts, cooldowns, verdicts not yet written."""
-        for member in self._members.values():
-            before = former.get(member.key)
+        now = self._clock.time()
+        for key, member in self._members.items():  # for most of 10,000 there is next to nothing to do
+            before = former._members.get(key)  # noqa: SLF001
             if before is None:
                 continue
             member.inherit(before, static=self.config.type == "static")
             if before.cooling_until and not credential_changed(before.record, member.record):
-                self.cool(member.key, before.cooling_until, before.cooling_reason)
-            for lane in lifted_lanes(before.record, member.record, self._clock.time()):
-                former._lanes.lift(member.key, lane, self._clock.time())  # noqa: SLF001
-            self._settle(member)
+                self.cool(key, before.cooling_until, before.cooling_reason)
+            if before.record is not member.record:
+                for lane in lifted_lanes(before.record, member.record, now):
+                    former._lanes.lift(key, lane, now)  # noqa: SLF001
+            if member.condemned is not None or member.is_refused:
+                self._settle(member)
         kinds = former.config.cooldown_by == self.config.cooldown_by
-        self._lanes.inherit(former._lanes, self._members.keys(), self._clock.time(), kinds=kinds)  # noqa: SLF001
+        for key in self._lanes.inherit(former._lanes, self._members.keys(), now, kinds=kinds):  # noqa: SLF001
+            self._settle(self._members[key])
         self.suspects.inherit(former.suspects)
-        for member in self._members.values():
-            self._settle(member)
 
     def condemn(self, account: Account, *, stored: bool) -> None:
         """The credential is dead: out of the pool with it, whether or not the store could write that down."""

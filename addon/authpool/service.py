@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from authpool.account import Account, AccountKey
 from authpool.audit import AuditTrail, ProcessKind
+from authpool.blocking import BlockingCalls
 from authpool.broker import Broker
 from authpool.classifier import Classifier
 from authpool.clock import Clock, SystemClock
@@ -23,6 +24,7 @@ from authpool.failover import Failover
 from authpool.follower import Follower, broken_reason
 from authpool.keeper import Keeper
 from authpool.limits import Limits
+from authpool.pieces import MANY_ACCOUNTS, in_pieces, loaded_for_good
 from authpool.plugins import load_plugins, refuse_another_store
 from authpool.pool import Pool, State
 from authpool.presence import WATCHED, Reloaded, last_request
@@ -32,17 +34,14 @@ from authpool.refresh.outcome import Outcome
 from authpool.refresh.refresher import Refresher
 from authpool.refresh.token_client import TokenClient, TokenEndpoint, fetcher
 from authpool.report import disabled_line, reload_line
-from authpool.store import Store
+from authpool.store import Record, Store
+from authpool.supervision import supervised
 from authpool.token_source import TokenSource
 
 logger = logging.getLogger(__name__)
 
-FOLLOW_SECONDS = (0.25, 0.7)
-FOLLOW_SHARE = 0.05
-"""The store is asked what changed in these intervals, the longer the more there is to look at, so that looking takes a
-small share of a core; a change by anybody's hand is in the pool within a second."""
-EDITOR_SECONDS = 0.1
-"""An editor that saves by renaming leaves a moment without a file: no account is believed gone before this."""
+TAKE_BACK_SECONDS = 0.5
+"""So often accounts are taken back whose quota is full again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +124,8 @@ class Service:
         self._follower = Follower(self._pools, self.store, self.refresher, self._healer, self._keeper, self.clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
+        self.run = BlockingCalls(str(home))
+        """Runs what blocks, but for the store's own work: see `authpool.blocking`."""
         self._store_trouble = ""
 
     @property
@@ -133,11 +134,13 @@ class Service:
 
     async def start(self) -> None:
         """Load the accounts and begin to keep them. Raises StoreUnavailableError."""
-        self._swap(await self._build(self._snapshot.config))
+        with loaded_for_good(self._many):
+            await self._build(self._snapshot.config)
         self._reloaded(Reloaded(request=self._request))
+        endless = {"follower": self._follow, "keeper": self._keep, "quota clock": self._take_back}
         self._tasks = [
-            asyncio.create_task(self._follow(), name="authpool follow"),
-            asyncio.create_task(self._keeper.run(), name="authpool keeper"),
+            asyncio.create_task(supervised(name, make, self.clock), name=f"authpool {name}")
+            for name, make in endless.items()
         ]
 
     async def stop(self, land: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -157,7 +160,9 @@ class Service:
         await self.resolver.aclose()
         if self._own_client is not None:
             await self._own_client.aclose()
-        await asyncio.to_thread(self.plugins.close)
+        await self.store.aclose()
+        with contextlib.suppress(StoreUnavailableError):  # a plugin that hangs: its thread is a daemon
+            await self.run(self.plugins.close)
 
     async def reload(self) -> None:
         """Re-read configuration and accounts, build the new pools aside and swap them in.
@@ -168,23 +173,21 @@ class Service:
             self._marks, self._request = self._current_marks(), last_request(self.home)
             try:
                 with mistakes_placed(self.home):
-                    snapshot = await self._prepare()
+                    await self._read_anew()
             except BaseException as error:
                 self.plugins.restore(self._snapshot.config.plugins, self.home)
                 self._reloaded(Reloaded.refused(self._request, error))
                 raise
-            self.refresher.forget_faults()
-            self.resolver.forget()
-            self._swap(snapshot)
-            self._applied(snapshot.config)
+            self._applied(self._snapshot.config)
             self._reloaded(Reloaded(request=self._request))
+            await self._plan()
 
-    async def _prepare(self) -> Snapshot:
-        """Read everything anew and check all of it; nothing is in force yet."""
+    async def _read_anew(self) -> None:
+        """Read everything, check all of it, and only then put it in force."""
         config = load_config(self.home, self._environ, self.plugins)
         refuse_another_store(self._snapshot.config.gateway, config.gateway)
         self._accept(config)
-        return await self._build(config)
+        await self._build(config)
 
     def notify(self, event: AccountEvent) -> None:
         """Tell of a change in an account's life, after it was written: the audit trail first, then the plugins."""
@@ -193,53 +196,58 @@ class Service:
 
     # --- building and swapping --------------------------------------------------------------------------------
 
-    async def _build(self, config: Config) -> Snapshot:
-        sources = self.plugins.token_sources(config.pools)  # first: what the store tells as changed it tells once
-        former = self._snapshot.pools
-        known = {member.key: member.record for pool in former.values() for member in pool}
-        loaded = await self.store.load(config.pools.keys())
-        records = {key: self._healer.ahead(record) for key, record in loaded.items()}
-        self._healer.compare_all(known, records)
-        for pool in former.values():
-            for member in pool:  # what changed in memory while the store was read is newer than what was read
-                if member.key in records and known.get(member.key) is not member.record:
-                    records[member.key] = member.record
+    async def _build(self, config: Config) -> None:
+        # What may fail comes first: what the store tells as changed, `load` too, it tells once.
+        sources = self.plugins.token_sources(config.pools)
+        classifier = self.plugins.classifier()
         pools = {
-            name: Pool(
-                pool_config,
-                partial(self.plugins.rotation, pool_config),
-                self.clock,
-                (record for key, record in records.items() if key.pool == name),
-            )
+            name: Pool(pool_config, partial(self.plugins.rotation, pool_config), self.clock)
             for name, pool_config in config.pools.items()
         }
-        for name, pool in pools.items():
-            if name in former:
-                pool.inherit(former[name])
-        return Snapshot(
-            config=config,
-            router=Router(config.pools.values()),
-            pools=pools,
-            sources=sources,
-            classifier=self.plugins.classifier(),
-        )
-
-    def _swap(self, snapshot: Snapshot) -> None:
-        """Let what was built be what counts."""
-        pools = snapshot.pools
-        self._snapshot = snapshot
-        self.resolver.ask_ahead(snapshot.config.pools.values())
+        async with self._follower.alone:  # and nobody else asks it before the new pools are in force
+            known = {key: record async for key, record in _records(self._snapshot.pools)}
+            loaded = await self.store.load(config.pools.keys())
+            async for key in in_pieces(loaded):
+                record = self._healer.ahead(loaded[key])
+                self._healer.compare(known.get(key), record)
+                pools[key.pool].put(record)
+            self._inherit(pools, known)
+            self._swap(
+                Snapshot(
+                    config=config,
+                    router=Router(config.pools.values()),
+                    pools=pools,
+                    sources=sources,
+                    classifier=classifier,
+                )
+            )
         if not pools:
             logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
         for pool in pools.values():
-            for member in pool:
-                self._keeper.plan(member)
-            self._tell(pool)
+            await self._tell(pool)
 
-    def _tell(self, pool: Pool) -> None:
+    def _swap(self, snapshot: Snapshot) -> None:
+        """Let what was built be what counts; clients and issuers get another chance."""
+        self.refresher.forget_faults()
+        self.resolver.forget()
+        self._snapshot = snapshot
+        self.resolver.ask_ahead(snapshot.config.pools.values())
+
+    def _inherit(self, pools: Mapping[str, Pool], known: Mapping[AccountKey, Record]) -> None:
+        """Give the new pools what only this process knows of the accounts, in the step that puts them in force."""
+        former = self._snapshot.pools
+        for name in pools.keys() & former.keys():
+            pool = pools[name]
+            for key, member in former[name].items():  # what changed in memory meanwhile is newer than what was read
+                if known.get(key) is not member.record and pool.get(key) is not None:
+                    pool.put(member.record)
+            pool.inherit(former[name])
+
+    async def _tell(self, pool: Pool) -> None:
         """Say who is left out, and how the pool stands: the lines operators look for."""
         now = self.clock.time()
-        for member in pool:
+        left_out = pool.counts().keys() & {State.DISABLED, State.BROKEN}
+        async for member in in_pieces(list(pool) if left_out else ()):
             match member.state(now):
                 case State.DISABLED:
                     logger.warning(disabled_line(member.account))
@@ -252,17 +260,14 @@ class Service:
     # --- following --------------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        pause, longest = FOLLOW_SECONDS
         while True:
-            await self.clock.sleep(pause)
-            began = self.clock.monotonic()
+            await self.store.wait_for_changes()
             try:
-                marks = await asyncio.to_thread(self._current_marks)
+                marks = await self.run(self._current_marks)
                 if marks != self._marks:
                     await self.reload()
                 else:
-                    await self.catch_up(patience_seconds=EDITOR_SECONDS)
-                self._limits.take_back(self._pools().values())
+                    await self.catch_up()
                 if self._store_trouble:
                     self._store_trouble = ""
                     logger.warning("The accounts can be read again")
@@ -272,13 +277,25 @@ class Service:
                     logger.error("The accounts can't be read; the pool goes on with what it has: %s", error)
             except AuthpoolError as error:
                 logger.error("%s The old configuration stays in force.", error)
-            except Exception:
-                logger.exception("Following the store failed; it goes on")
-            pause = min(longest, max(FOLLOW_SECONDS[0], (self.clock.monotonic() - began) / FOLLOW_SHARE))
 
-    async def catch_up(self, patience_seconds: float = 0.0) -> None:
-        """Take in what changed in the store, by anybody's hand; after a second look where something is gone."""
-        await self._follower.catch_up(patience_seconds)
+    async def catch_up(self) -> None:
+        """Take in what changed in the store, by anybody's hand. Raises StoreUnavailableError."""
+        await self._follower.catch_up()
+
+    async def _keep(self) -> None:
+        await self._plan()  # also when the keeper died: whose turn it was is planned no more
+        await self._keeper.run()
+
+    async def _plan(self) -> None:
+        for pool in self._pools().values():
+            async for member in in_pieces(list(pool)):
+                if pool.get(member.key) is member:
+                    self._keeper.plan(member)
+
+    async def _take_back(self) -> None:
+        while True:
+            await self.clock.sleep(TAKE_BACK_SECONDS)
+            self._limits.take_back(self._pools().values())
 
     async def _everyone(self) -> list[Account]:
         """Every account of the configured pools, as the store has it now."""
@@ -300,11 +317,20 @@ class Service:
                 marks.append((name, stat.st_ino, stat.st_mtime_ns, stat.st_size))
         return tuple(marks)
 
+    def _many(self) -> bool:
+        return sum(map(len, self._pools().values())) >= MANY_ACCOUNTS
+
     def _pools(self) -> Mapping[str, Pool]:
         return self._snapshot.pools
 
     def _configured_pools(self) -> Mapping[str, PoolConfig]:
         return self._snapshot.config.pools
+
+
+async def _records(pools: Mapping[str, Pool]) -> AsyncIterator[tuple[AccountKey, Record]]:
+    for pool in pools.values():
+        async for key, member in in_pieces(list(pool.items())):
+            yield key, member.record
 
 
 __all__ = ["ConfigurationError", "Service", "Snapshot"]

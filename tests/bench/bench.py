@@ -1,7 +1,9 @@
 """What authpool costs: bare mitmdump against mitmdump with the gateway, same upstream, rounds interleaved.
 
 Prints a Markdown table. Each variant is measured once a round, and its ratio is taken to bare of the same
-round, for a machine is seldom equally fast for minutes on end.
+round, for a machine is seldom equally fast for minutes on end. `p99 of 3 accounts` is such a ratio too, to the pool of
+three. `idle` is the share of a core that a variant uses while nobody asks for anything, `first answer` the time from
+its start to its first request served; both are measured once, while the others sleep.
 
 mitmdump is bound by one core, and the load keeps it busy: where it got much less than a core, something else ran
 on the machine, and requests/s say more about that than about mitmdump. Where bare mitmdump itself differs from round
@@ -49,6 +51,14 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """What is measured of one variant besides the load."""
+
+    first_answer_seconds: float
+    idle_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One variant in one round."""
 
@@ -60,11 +70,14 @@ class Sample:
 
 VARIANTS = (
     Variant(),
-    Variant(accounts=1),
-    Variant(accounts=1_000),
+    Variant(accounts=3),
     Variant(accounts=10_000),
-    Variant(accounts=1, fast_dispatch=False),
+    Variant(accounts=100_000),
+    Variant(accounts=3, fast_dispatch=False),
 )
+FEW = VARIANTS[1]
+SETTLE_SECONDS = 5
+"""After its start a gateway has a look at everything; it is idle after that."""
 
 
 @contextlib.contextmanager
@@ -87,6 +100,15 @@ def running(variant: Variant, folder: Path, upstream_port: int, script: Path) ->
         yield mitmdump
 
 
+def idle_share(mitmdump: Mitmdump, seconds: int) -> float:
+    """Which share of a core it uses while nobody asks for anything."""
+    with mitmdump.awake():
+        time.sleep(SETTLE_SECONDS)
+        used, began = mitmdump.cpu_seconds(), time.monotonic()
+        time.sleep(seconds)
+        return (mitmdump.cpu_seconds() - used) / (time.monotonic() - began)
+
+
 def measure(mitmdump: Mitmdump, *, seconds: int, connections: int, folder: Path) -> Sample:
     """Load one variant while the others sleep."""
     with mitmdump.awake():
@@ -101,37 +123,45 @@ def measure(mitmdump: Mitmdump, *, seconds: int, connections: int, folder: Path)
         )
 
 
-def table(samples: dict[Variant, list[Sample]]) -> str:
+def table(samples: dict[Variant, list[Sample]], rests: dict[Variant, Rest]) -> str:
     """Write the samples as a Markdown table: medians over the rounds."""
     columns = (
         "requests/s (min to max)",
         "of bare, same round",
         "p50 ms",
         "p99 ms",
+        "p99 of 3 accounts",
         "CPU ms/request",
         "of bare, same round",
         "got of a core",
         "RSS MiB",
+        "idle",
+        "first answer s",
     )
     lines = [f"| | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
-    lines += [_row(variant, of_variant, samples[VARIANTS[0]]) for variant, of_variant in samples.items()]
+    lines += [_row(variant, samples, rests[variant]) for variant in samples]
     return "\n".join(lines)
 
 
-def _row(variant: Variant, samples: list[Sample], bare: list[Sample]) -> str:
+def _row(variant: Variant, by_variant: dict[Variant, list[Sample]], rest: Rest) -> str:
+    samples, bare, few = by_variant[variant], by_variant[VARIANTS[0]], by_variant[FEW]
     rates = [s.load.requests_per_second for s in samples]
     ratios = [rate / b.load.requests_per_second for rate, b in zip(rates, bare, strict=True)]
     cpu_ratios = [s.cpu_ms_per_request / b.cpu_ms_per_request for s, b in zip(samples, bare, strict=True)]
+    tails = [s.load.p99_ms / f.load.p99_ms for s, f in zip(samples, few, strict=True)]
     cells = [
         variant.name,
         f"{median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})",
         f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
         f"{median(s.load.p50_ms for s in samples):.1f}",
         f"{median(s.load.p99_ms for s in samples):.1f}",
+        f"{median(tails):.2f} ({min(tails):.2f} to {max(tails):.2f})",
         f"{median(s.cpu_ms_per_request for s in samples):.2f}",
         f"{median(cpu_ratios):.2f}",
         f"{median(s.core_share for s in samples):.0%}",
         f"{median(s.resident_mib for s in samples):.0f}",
+        f"{rest.idle_share:.1%}",
+        f"{rest.first_answer_seconds:.1f}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -160,6 +190,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="length of one run, in whole seconds (wrk)")
     parser.add_argument("--connections", type=int, default=16, help="keep-alive connections")
+    parser.add_argument("--idle-seconds", type=int, default=20, help="how long each variant is watched doing nothing")
     parser.add_argument("--script", type=Path, default=SCRIPT, help="what mitmdump loads")
     return parser.parse_args()
 
@@ -175,6 +206,13 @@ def main() -> None:
             for number, variant in enumerate(VARIANTS)
         }
         run = {"connections": arguments.connections, "folder": folder}
+        rests = {
+            variant: Rest(
+                first_answer_seconds=mitmdump.first_answer_seconds,
+                idle_share=idle_share(mitmdump, arguments.idle_seconds),
+            )
+            for variant, mitmdump in started.items()
+        }
         for mitmdump in started.values():
             measure(mitmdump, seconds=WARM_UP_SECONDS, **run)
         samples: dict[Variant, list[Sample]] = {variant: [] for variant in started}
@@ -187,7 +225,7 @@ def main() -> None:
         f"\nmitmproxy {version('mitmproxy')}, Python {platform.python_version()}, upstream {upstream}, "
         f"wrk -t1 -c{arguments.connections}, {arguments.rounds} rounds of {arguments.seconds} s\n"
     )
-    print(table(samples))
+    print(table(samples, rests))
     for doubt in doubts(samples):
         print(f"\nNOT TO BE QUOTED: {doubt}.")
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,9 @@ class Mitmdump:
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self._process = process
         self.port = port
+        self.first_answer_seconds = 0.0
+        """From its start to the answer to the first `sends_credential`."""
+        self._started_at = time.monotonic()
 
     @contextlib.contextmanager
     def awake(self) -> Iterator[None]:
@@ -48,7 +52,9 @@ class Mitmdump:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request("GET", CREDENTIAL_PATH)
-            return connection.getresponse().status == 204
+            sent = connection.getresponse().status == 204
+            self.first_answer_seconds = self.first_answer_seconds or time.monotonic() - self._started_at
+            return sent
 
 
 @contextlib.contextmanager
@@ -69,9 +75,10 @@ def running_mitmdump(folder: Path, upstream_port: int, arguments: list[str]) -> 
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen([program, *options, *arguments], stdout=output, stderr=output)
+    mitmdump = Mitmdump(process, port)
     try:
         wait_until_open(port)
-        yield Mitmdump(process, port)
+        yield mitmdump
     except Exception:
         sys.stderr.write(log.read_text(errors="replace")[-4000:])
         raise

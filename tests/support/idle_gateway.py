@@ -41,7 +41,7 @@ async def idle_gateway(
     home: Path, clock: FakeClock, endpoint: TokenEndpoint, *, files: FileOperations | None = None
 ) -> AsyncIterator[Service]:
     """Run a gateway on the home; nobody sends it a request. `files` are the system calls of its store."""
-    store = FolderStore(home / "accounts", run=inline, files=files)
+    store = FolderStore(home / "accounts", run=inline, files=files, watch=None)
     service = Service(home, {}, clock=clock, endpoint=endpoint, store=store)
     await service.start()
     try:

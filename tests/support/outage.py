@@ -60,6 +60,12 @@ class MemoryStore:
     async def changes(self) -> Mapping[AccountKey, Record | None]:
         return {}
 
+    async def wait_for_changes(self) -> None:
+        await asyncio.sleep(0.5)
+
+    async def aclose(self) -> None:
+        """Nothing to end."""
+
     async def read(self, key: AccountKey) -> Account:
         if key not in self._accounts:
             raise UnknownAccountError(f"there is no account {key}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from authpool.account import Account, AccountKey, Token
 from authpool.errors import StoreUnavailableError
 from authpool.store.folder import FolderStore
+from authpool.store.kernel_lock import hold_now
 from support.file_operations import InterruptedFiles
 
 ALICE = AccountKey.of("google", "alice")
@@ -42,6 +43,14 @@ async def count(folder: Path, times: str) -> None:
 async def hold(folder: Path, _: str) -> None:
     """Take the account's lock, say ``held``, and keep it until standard input ends."""
     async with FolderStore(folder).lock(ALICE):
+        print("held", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+async def hold_folder(folder: Path, _: str) -> None:
+    """Take the lock of the account's pool folder, as a process does that is stopped in the middle of a write."""
+    with hold_now(folder / "google" / ".lock") as held:
+        assert held
         print("held", flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
@@ -82,7 +91,9 @@ def _counted(account: Account | None) -> Account:
     return replace(account, extra={**account.extra, "counter": account.extra.get("counter", 0) + 1})
 
 
-VERBS: dict[str, Callable[[Path, str], object]] = {v.__name__: v for v in (count, hold, die, fill, trespass)}
+VERBS: dict[str, Callable[[Path, str], object]] = {
+    v.__name__: v for v in (count, hold, hold_folder, die, fill, trespass)
+}
 
 if __name__ == "__main__":
     asyncio.run(VERBS[sys.argv[1]](Path(sys.argv[2]), sys.argv[3]))  # type: ignore[arg-type]

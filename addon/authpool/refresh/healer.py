@@ -9,6 +9,7 @@ from authpool.account import Account, AccountKey
 from authpool.errors import AuthpoolError
 from authpool.refresh.refresher import Refresher
 from authpool.store import Record
+from authpool.supervision import tell_if_it_dies
 
 
 class Healer:
@@ -28,6 +29,7 @@ class Healer:
             task = asyncio.create_task(self._heal(record.key), name=f"heal {record.address}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            tell_if_it_dies(task)
 
     def ahead(self, record: Record) -> Record:
         """What the store would say, where it has not taken the newest credential yet."""

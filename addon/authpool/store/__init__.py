@@ -34,7 +34,19 @@ class Store(Protocol):
         """Read every account of these pools; from here on `changes` tells what differs."""
 
     async def changes(self) -> Mapping[AccountKey, Record | None]:
-        """Tell what changed, by anybody's hand, since the last `load` or `changes`; None means gone."""
+        """Tell what changed, by anybody's hand, since the last `load` or `changes`; None means gone.
+
+        What this process wrote is told too, by the next call. A removal is told when it is sure that it is one.
+        """
+
+    async def wait_for_changes(self) -> None:
+        """Return when something may have changed, by anybody's hand, or after an interval of the store's own.
+
+        For one caller, which asks `changes` after it. Raises nothing: what is wrong, `changes` tells.
+        """
+
+    async def aclose(self) -> None:
+        """End what `wait_for_changes` began. Reading and writing may go on."""
 
     async def read(self, key: AccountKey) -> Account:
         """Read one account as it is stored now. Raises UnknownAccountError, BrokenAccountError."""

@@ -16,7 +16,8 @@ from authpool.client_record import ClientRecord, broken_record, client_from_docu
 from authpool.errors import BrokenAccountError, RefusedError
 from authpool.store.account_file import parse_toml
 from authpool.store.atomic_file import FileOperations, Identity, replace_file, unavailable
-from authpool.store.kernel_lock import hold_short
+from authpool.store.kernel_lock import hold_now
+from authpool.store.ownership import give_to_owner
 
 logger = logging.getLogger(__name__)
 
@@ -37,43 +38,49 @@ class ClientFolder:
     """Reads and changes records in worker threads. A record that can't be read stands as a storm that nobody ends."""
 
     def __init__(self, accounts: Path, files: FileOperations) -> None:
-        self._path = accounts / NAME
+        self.path = accounts / NAME
         self._files = files
         self._seen: dict[str, _Seen] = {}
         self._guard = threading.Lock()
-        self._gate = threading.Lock()
 
     def read(self, client: str) -> ClientRecord | None:
         """Read a client's record; as long as its file is the same one, that costs a look at its times."""
-        with unavailable(self._path):
+        with unavailable(self.path):
             return self._look(_file_name(client), client)
 
     def read_all(self) -> Mapping[str, ClientRecord]:
         """Read every client's record, by the client's name; those that can't be read can't tell whose they are."""
-        with unavailable(self._path):
+        with unavailable(self.path):
             try:
-                names = [name for name in os.listdir(self._path) if name.endswith(SUFFIX) and not name.startswith(".")]
+                names = [name for name in os.listdir(self.path) if name.endswith(SUFFIX) and not name.startswith(".")]
             except FileNotFoundError:
                 return {}
             records = [self._look(name, "") for name in names]
         return {record.client: record for record in records if record is not None and record.client}
 
-    def update(self, client: str, change: Callable[[ClientRecord | None], ClientRecord]) -> ClientRecord:
-        """Read, change and write one record, as one step that no other comes between."""
+    def update(
+        self, client: str, change: Callable[[ClientRecord | None], ClientRecord]
+    ) -> tuple[bool, ClientRecord | None]:
+        """Read, change and write one record, as one step that no other comes between.
+
+        The first is whether that was done: not while somebody else has the folder's lock.
+        """
         self._make()
         name = _file_name(client)
-        with hold_short(self._path / ".lock", self._gate), unavailable(self._path):
+        with hold_now(self.path / ".lock") as held, unavailable(self.path):
+            if not held:
+                return False, None
             before = self._look(name, client)
             after = change(before)
             if after != before:
                 data = tomli_w.dumps(document_from_client(after)).encode()
-                replace_file(self._files, self._path / name, data, lambda: None)
+                replace_file(self._files, self.path / name, data, lambda: None)
                 with self._guard:
                     self._seen.pop(name, None)
-        return after
+        return True, after
 
     def _look(self, name: str, client: str) -> ClientRecord | None:
-        path = self._path / name
+        path = self.path / name
         try:
             identity = Identity.of(os.lstat(path))
         except FileNotFoundError:
@@ -108,9 +115,10 @@ class ClientFolder:
         return record if _file_name(record.client) == path.name else broken_record(client)
 
     def _make(self) -> None:
-        for path in (self._path.parent, self._path):
+        for path in (self.path.parent, self.path):
             with unavailable(path), suppress(FileExistsError):
                 os.mkdir(path, 0o700)
+                give_to_owner(path, path.parent)
                 self._files.fsync_folder(path.parent)
 
 

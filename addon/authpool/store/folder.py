@@ -9,14 +9,18 @@ the microseconds between the two.
 import asyncio
 import hashlib
 import os
-import threading
-from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Mapping
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from authpool import hookimpl
 from authpool.account import Account, AccountKey
+from authpool.blocking import BlockingCalls
 from authpool.client_record import ClientRecord
 from authpool.config.config_table import ConfigTable
 from authpool.errors import StoreUnavailableError, UnknownAccountError
@@ -25,32 +29,61 @@ from authpool.store.account_name import ENCODED_BYTES, encode_name
 from authpool.store.atomic_file import FileOperations, unavailable
 from authpool.store.client_folder import ClientFolder
 from authpool.store.compare_and_set import change_account
-from authpool.store.kernel_lock import Run, hold, hold_short
+from authpool.store.folder_watch import FolderWatch, Standing
+from authpool.store.kernel_lock import SHORT_WAIT_SECONDS, Run, hold, hold_now
 from authpool.store.ownership import give_to_owner
-from authpool.store.pool_folder import PoolFolder, record_account
+from authpool.store.pool_folder import REMOVAL_SECONDS, PoolFolder, record_account
+
+PIECE = 256
+"""So many files are looked at in one call: a thing of milliseconds, so that nobody waits for the interpreter."""
+TICK_SECONDS = 0.5
+"""So often somebody who follows comes by, where the system tells what changed; and a piece is compared all the same."""
+LULL_SECONDS = 0.1
+"""Of many changes, those of so long are taken in together."""
+POLL_SECONDS = 0.25
+POLL_SHARE = 0.1
+"""Where the system does not tell, everything is looked at this often, or as often as takes this share of a core."""
+BUSY_SECONDS = (0.005, 0.05)
 
 
 class FolderStore:
     """`authpool.store.Store` on the folder `accounts` of a home.
 
-    `run` runs blocking file work, as `asyncio.to_thread` does; `files` are the system calls.
-    `changes` reports what this process wrote as well, and a folder that was moved away as
-    StoreUnavailableError, never as accounts that are gone. `update` with `replace_broken` and a change to
-    None removes the unreadable record. Set aside, such a record is called ``<name>.broken``.
+    `run` runs blocking file work, as `asyncio.to_thread` does; `files` are the system calls; `watch`: how the
+    system is asked to tell of changes, if it is. `changes` looks at everything until somebody waits for changes; then
+    at what the system tells of, and at the rest piece by piece. It reports what this process wrote as well, a file that
+    is gone when it is so at a second look, and a folder that was moved away as StoreUnavailableError, never as
+    accounts that are gone. `update` with `replace_broken` and a change to None removes the unreadable record. Set
+    aside, such a record is called ``<name>.broken``.
     """
 
-    def __init__(self, folder: Path, *, run: Run = asyncio.to_thread, files: FileOperations | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        run: Run | None = None,
+        files: FileOperations | None = None,
+        watch: Callable[[Path], FolderWatch] | None = FolderWatch,
+    ) -> None:
         self._folder = folder
-        self._run = run
+        self._run: Run = run or BlockingCalls(str(folder))
         self._files = files or FileOperations()
         self._pools: dict[str, PoolFolder] = {}
         self._clients = ClientFolder(folder, self._files)
         self._followed: tuple[str, ...] = ()
-        self._gates: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = WeakKeyDictionary()
+        self._watch = None if watch is None else watch(folder)
+        self._watched = False
+        self._unlooked = False
+        """Whether everything is to be looked at, whatever the system tells."""
+        self._rest: dict[str, list[str]] = {}
+        """By pool, the names that are still to be compared in this round."""
+        self._pause_seconds = POLL_SECONDS
 
     async def load(self, pools: Collection[str]) -> Mapping[AccountKey, Record]:
         followed = [self._pool(pool) for pool in pools]
-        await self._run(_sweep_all, followed)
+        await self._sweep(followed, everything=True)
+        await self._decide(followed)
         self._followed = tuple(pools)
         for folder in followed:
             folder.drain()
@@ -59,13 +92,99 @@ class FolderStore:
     async def changes(self) -> Mapping[AccountKey, Record | None]:
         followed = [self._pool(pool) for pool in self._followed]
         try:
-            await self._run(_sweep_changed, followed)
+            await self._look(followed)
         except StoreUnavailableError:
             # What other pools have to tell is not held up; the trouble is told as soon as they are quiet.
             if not any(folder.has_changed for folder in followed):
                 raise
         # Looked up here, in the event loop: no update that has returned is told in an older state.
         return {key: folder.records.get(key) for folder in followed for key in folder.drain()}
+
+    async def wait_for_changes(self) -> None:
+        if self._watch is None:
+            await asyncio.sleep(self._pause_seconds)
+            return
+        undecided = any(self._pool(pool).undecided for pool in self._followed)
+        pause = TICK_SECONDS if self._watched else self._pause_seconds
+        began = time.monotonic()
+        await self._watch.wait(min(pause, REMOVAL_SECONDS) if undecided else pause)
+        await asyncio.sleep(max(0.0, min(LULL_SECONDS, pause) - (time.monotonic() - began)))
+
+    async def aclose(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+
+    # --- looking ----------------------------------------------------------------------------------------------
+
+    async def _look(self, followed: Sequence[PoolFolder]) -> None:
+        if self._watch is None or not self._watch.wanted:
+            await self._sweep(followed)
+            return
+        standing = await self._run(self._watch.keep_up, [folder.path for folder in followed])
+        self._watched = standing is not Standing.POLLED
+        self._unlooked |= standing is not Standing.WATCHED  # what changed before it began was not told
+        if self._unlooked:
+            await self._sweep(followed)
+            self._unlooked = False
+        else:
+            await self._run(self._look_at_told, followed, _now())
+
+    def _look_at_told(self, followed: Sequence[PoolFolder], now: float) -> None:
+        """Look at what the system told of, what is to be looked at once more, and a piece of the rest."""
+        assert self._watch is not None  # noqa: S101 - only called where there is one
+        told = self._watch.take()
+        trouble: StoreUnavailableError | None = None
+        if told.keys() & {self._folder.name} and told[self._folder.name] & {folder.path.name for folder in followed}:
+            self._watch.restart()  # one of the folders came or went
+        for folder in followed:
+            names = told.get(folder.path.name, set()) | folder.due(now)
+            try:
+                with unavailable(folder.path):
+                    folder.look_at(names, now)
+                    self._compare_a_piece(folder, now)
+            except StoreUnavailableError as error:
+                self._watch.miss(folder.path.name, names)
+                trouble = error
+        if trouble:
+            raise trouble
+
+    def _compare_a_piece(self, folder: PoolFolder, now: float) -> None:
+        """The net: what changed a while ago was to be told, and was not."""
+        rest = self._rest.get(folder.pool) or folder.names()
+        piece, self._rest[folder.pool] = rest[:PIECE], rest[PIECE:]
+        different = folder.look_at(piece, now)
+        if self._watch is not None and any(seen.old for seen in different):
+            self._watch.distrust()
+
+    async def _sweep(self, folders: Sequence[PoolFolder], *, everything: bool = False) -> None:
+        """Look at every file, piece by piece; note what that costs."""
+        trouble: StoreUnavailableError | None = None
+        began, used = time.monotonic(), 0.0
+        for folder in folders:
+            try:
+                used += await self._sweep_one(folder, everything=everything)
+            except StoreUnavailableError as error:
+                if everything:
+                    raise
+                trouble = error
+        self._pause_seconds = max(POLL_SECONDS, used / POLL_SHARE, time.monotonic() - began)
+        if trouble:
+            raise trouble
+
+    async def _sweep_one(self, folder: PoolFolder, *, everything: bool) -> float:
+        names, used = await self._run(_timed, folder.path, folder.names, clean=everything)
+        for start in range(0, len(names), PIECE):
+            piece = names[start : start + PIECE]
+            _, seconds = await self._run(_timed, folder.path, folder.look_at, piece, _now(), everything=everything)
+            used += seconds
+        return float(used)
+
+    async def _decide(self, followed: Sequence[PoolFolder]) -> None:
+        """A load may find a moment without a file, too: what was known and is missing is looked at once more."""
+        if any(folder.missing for folder in followed):
+            await asyncio.sleep(REMOVAL_SECONDS)
+            for folder in followed:
+                await self._run(_timed, folder.path, folder.look_at, list(folder.missing), _now())
 
     async def read(self, key: AccountKey) -> Account:
         account: Account = await self._run(self._read, key)
@@ -78,8 +197,22 @@ class FolderStore:
             yield
 
     async def update(self, key: AccountKey, change: Change, *, replace_broken: bool = False) -> Account | None:
-        stored: Account | None = await self._run(self._update, key, change, replace_broken=replace_broken)
+        """As `Store.update`. Waits at most 10 s for others: nobody takes longer, unless stopped, or a disk hangs."""
+        work = partial(self._update, key, change, replace_broken=replace_broken)
+        stored: Account | None = await self._in_turn(key.pool, self._pool(key.pool).path, work)
         return stored
+
+    async def _in_turn(self, name: str, path: Path, work: Callable[[], tuple[bool, Any]]) -> Any:
+        """Do what wants the lock of the folder at `path`, once nobody else has it; `name` is that folder's."""
+        deadline = _now() + SHORT_WAIT_SECONDS
+        async with self._gate(name):  # of this process one at a time asks for the lock
+            while True:
+                done, result = await self._run(work)
+                if done:
+                    return result
+                if _now() > deadline:
+                    raise StoreUnavailableError(f"{path / '.lock'} is held by a process that does not move on")
+                await asyncio.sleep(random.uniform(*BUSY_SECONDS))  # noqa: S311  no secret, only keeps waiters apart
 
     async def read_client(self, client: str) -> ClientRecord | None:
         record: ClientRecord | None = await self._run(self._clients.read, client)
@@ -90,7 +223,8 @@ class FolderStore:
         return records
 
     async def update_client(self, client: str, change: ClientChange) -> ClientRecord:
-        stored: ClientRecord = await self._run(self._clients.update, client, change)
+        work = partial(self._clients.update, client, change)
+        stored: ClientRecord = await self._in_turn(self._clients.path.name, self._clients.path, work)
         return stored
 
     def path_of(self, key: AccountKey) -> Path | None:
@@ -113,14 +247,21 @@ class FolderStore:
             raise UnknownAccountError(f"there is no account {key}")
         return record_account(seen.record)
 
-    def _update(self, key: AccountKey, change: Change, *, replace_broken: bool) -> Account | None:
+    def _gate(self, pool: str) -> asyncio.Lock:
+        gates = self._gates.setdefault(asyncio.get_running_loop(), {})
+        return gates.setdefault(pool, asyncio.Lock())
+
+    def _update(self, key: AccountKey, change: Change, *, replace_broken: bool) -> tuple[bool, Account | None]:
+        """One try: whether it was its turn, and what is stored then."""
         folder = self._pool(key.pool)
         if not folder.present():
             if change(None) is None:  # nothing to remove: leave no folder behind for a mistyped pool
-                return None
+                return True, None
             self._make_folder(key.pool)
-        with hold_short(folder.path / ".lock", self._gates[key.pool]):
-            return change_account(folder, self._files, key, change, replace_broken=replace_broken)
+        with hold_now(folder.path / ".lock") as held:
+            if not held:
+                return False, None
+            return True, change_account(folder, self._files, key, change, replace_broken=replace_broken)
 
     def _make_folder(self, pool: str) -> None:
         folder = self._pool(pool)
@@ -133,22 +274,16 @@ class FolderStore:
                 self._files.fsync_folder(path.parent)
 
 
-def _sweep_all(folders: Collection[PoolFolder]) -> None:
-    for folder in folders:
-        with unavailable(folder.path):
-            folder.sweep(everything=True)
+def _timed[T](path: Path, look: Callable[..., T], *arguments: Any, **keywords: Any) -> tuple[T, float]:
+    """Call it, and tell the CPU time it took. Raises StoreUnavailableError."""
+    began = time.thread_time()
+    with unavailable(path):
+        return look(*arguments, **keywords), time.thread_time() - began
 
 
-def _sweep_changed(folders: Collection[PoolFolder]) -> None:
-    trouble: StoreUnavailableError | None = None
-    for folder in folders:
-        try:
-            with unavailable(folder.path):
-                folder.sweep()
-        except StoreUnavailableError as error:
-            trouble = error
-    if trouble:
-        raise trouble
+def _now() -> float:
+    """By the event loop's clock, as every wait here."""
+    return asyncio.get_running_loop().time()
 
 
 def _lock_name(key: AccountKey) -> str:

@@ -18,62 +18,74 @@ type Run = Callable[..., Awaitable[Any]]
 
 SHORT_WAIT_SECONDS = 10.0
 _POLL_SECONDS = (0.010, 0.050)
-_SHORT_POLL_SECONDS = 0.005
 
 
 @asynccontextmanager
 async def hold(path: Path, run: Run) -> AsyncIterator[None]:
-    """Hold the lock file `path` for as long as it takes, waiting without blocking the event loop.
+    """Hold the lock file `path` for as long as it takes; waiting takes neither the event loop nor a thread.
 
     Its folder must exist. Raises StoreUnavailableError.
     """
-    while (lock := await _try_in(run, path)) is None:  # noqa: ASYNC110  the other holder may be any process
+    while (attempt := await _try_in(run, path)) is None:  # noqa: ASYNC110  the other holder may be any process
         await asyncio.sleep(random.uniform(*_POLL_SECONDS))  # noqa: S311  no secret, only keeps waiters apart
     try:
         yield
     finally:
-        lock.release()
+        attempt.give_up()
 
 
 @contextmanager
-def hold_short(path: Path, gate: threading.Lock) -> Iterator[None]:
-    """Hold the lock file `path` in a worker thread for the moment that file work takes.
+def hold_now(path: Path) -> Iterator[bool]:
+    """Hold the lock file `path` in a worker thread, if nobody else does; whether it is held.
 
-    `gate` queues the threads of this process, so that one of them at a time polls the file. Waits at most
-    10 s: nobody holds it longer, unless stopped or on a disk that hangs. Raises StoreUnavailableError.
+    Raises StoreUnavailableError.
     """
-    with gate:
-        lock = _new(path)
-        try:
-            make_for_owner(path)
-            lock.acquire(timeout=SHORT_WAIT_SECONDS, poll_interval=_SHORT_POLL_SECONDS)
-        except Timeout:
-            raise StoreUnavailableError(f"{path} is held by a process that does not move on") from None
-        except OSError as error:
-            raise StoreUnavailableError(f"{path}: {error.strerror or error}") from error
-        try:
-            yield
-        finally:
+    lock = _take(path)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
             lock.release()
 
 
-async def _try_in(run: Run, path: Path) -> FileLock | None:
-    attempt = asyncio.ensure_future(run(_try, path))
+class _Attempt:
+    """One try at a lock in a thread, which can't be called back: what it takes too late it gives back."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._guard = threading.Lock()
+        self._lock: FileLock | None = None
+        self._given_up = False
+
+    def take(self) -> bool:
+        lock = _take(self._path)
+        with self._guard:
+            if not self._given_up:
+                self._lock = lock
+                return lock is not None
+        if lock is not None:
+            lock.release()
+        return False
+
+    def give_up(self) -> None:
+        """Let go of the lock, now or as soon as it is taken."""
+        with self._guard:
+            self._given_up = True
+            lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+
+async def _try_in(run: Run, path: Path) -> _Attempt | None:
+    attempt = _Attempt(path)
     try:
-        taken: FileLock | None = await asyncio.shield(attempt)
-    except asyncio.CancelledError:
-        # The thread can't be called back: what it still takes is given back when it is done.
-        attempt.add_done_callback(_give_back)
+        return attempt if await run(attempt.take) else None
+    except BaseException:
+        attempt.give_up()
         raise
-    return taken
 
 
-def _give_back(attempt: asyncio.Future[FileLock | None]) -> None:
-    if not attempt.cancelled() and attempt.exception() is None and (lock := attempt.result()):
-        lock.release()
-
-
-def _try(path: Path) -> FileLock | None:
+def _take(path: Path) -> FileLock | None:
     lock = _new(path)
     try:
         make_for_owner(path)

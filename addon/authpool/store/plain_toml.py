@@ -7,31 +7,30 @@ import re
 
 from authpool.account_document import Document
 
-# A bare key with a string that needs no escape, a whole number or a truth value; a table header; nothing.
-_LINE = re.compile(
-    r"""(?P<key>[A-Za-z0-9_-]+)[ ]=[ ]
-        (?: "(?P<string>[^"\\\x00-\x1f\x7f]*)" | (?P<number>0|-?[1-9][0-9]{0,17}) | (?P<truth>true|false) )
-      | \[(?P<table>[A-Za-z0-9_-]+)\]
-      | """,
-    re.VERBOSE,
+# A line: a bare key with a string that needs no escape, a whole number or a truth value; a table header; nothing.
+_LINES = re.compile(
+    r"""^(?: ([A-Za-z0-9_-]+)[ ]=[ ]
+           (?: "([^"\\\x00-\x1f\x7f]*)" | (0|-?[1-9][0-9]{0,17}) | (true|false) )
+         | \[([A-Za-z0-9_-]+)\]
+         | )$""",
+    re.VERBOSE | re.MULTILINE,
 )
 
 
 def parse_plain(text: str) -> Document | None:
     """Parse a document of plain lines just as `tomllib` would; None when any line is more than plain."""
+    lines = _LINES.findall(text)
+    if len(lines) != text.count("\n") + 1:
+        return None
     document: Document = {}
     table = document
-    for line in text.split("\n"):
-        match = _LINE.fullmatch(line)
-        if match is None:
-            return None
-        key, string, number, truth, header = match.groups()
-        if header is not None:
+    for key, string, number, truth, header in lines:
+        if key:
+            if key in table:
+                return None
+            table[key] = int(number) if number else truth == "true" if truth else string
+        elif header:
             if header in document:
                 return None
             table = document[header] = {}
-        elif key is not None:
-            if key in table:
-                return None
-            table[key] = string if string is not None else int(number) if number else truth == "true"
     return document

@@ -2,11 +2,12 @@
 
 import errno
 import logging
+import math
 import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,11 @@ from authpool.store.atomic_file import TEMPORARY_SUFFIX, FileOperations, Identit
 
 SUFFIX = ".toml"
 RACY_NS = 100_000_000
+OLD_NS = 3_000_000_000
+REMOVAL_SECONDS = 0.1
+"""An editor that saves by renaming leaves a moment without a file: none is believed gone before this."""
+LOOK_SECONDS = 10.0
+"""So long somebody waits for another one's look at the same files: of milliseconds, on a disk that works."""
 STALE_SECONDS = 86400  # by two clocks, ours and the file server's: they may be hours apart
 
 # What says something about one file; anything else (too many open files, a failing disk) is the store's
@@ -42,9 +48,17 @@ class Seen:
     racy: bool
     content: bytes | None = field(default=None, repr=False)
 
+    @property
+    def old(self) -> bool:
+        """Whether its last change is so long ago that everybody who follows was told of it."""
+        return time.time_ns() - self.identity.ctime_ns > OLD_NS
+
 
 class PoolFolder:
-    """The account files of one pool. Meant for worker threads; `records` may be read from any thread."""
+    """The account files of one pool. Meant for worker threads; `records` may be read from any thread.
+
+    `now` is the time of any clock that only goes forward, in seconds.
+    """
 
     def __init__(self, pool: str, path: Path, files: FileOperations) -> None:
         self.pool = pool
@@ -56,8 +70,14 @@ class PoolFolder:
         self._names: defaultdict[AccountKey, set[str]] = defaultdict(set)
         self._changed: set[AccountKey] = set()
         self._noted: set[str] = set()
-        self._sweeping = threading.Lock()
-        self._guard = threading.Lock()  # never held during file work: `note` must not wait for a sweep
+        self._missing: dict[str, float] = {}
+        """Since when a file is not there any more: an editor that saves by renaming leaves such a moment."""
+        self._young: dict[str, float] = {}
+        """When a file was read that is to be read once more, to be sure."""
+        self._linked: set[str] = set()
+        """Files with another name elsewhere: nobody tells what is written under that one."""
+        self._looking = threading.Lock()
+        self._guard = threading.Lock()  # never held during file work: `note` must not wait for a look
 
     def present(self) -> bool:
         """Whether the folder is there. Raises StoreUnavailableError when it is gone, and held accounts."""
@@ -70,28 +90,100 @@ class PoolFolder:
             )
         return False
 
-    def sweep(self, *, everything: bool = False) -> None:
-        """Look at every file, and read those that changed; or all of them, clearing away what crashes left.
+    def names(self, *, clean: bool = False) -> list[str]:
+        """Every file name there is or was, for `look_at`; `clean` clears away what crashes left.
 
-        Raises OSError, StoreUnavailableError; nothing is taken over then.
+        Raises OSError, StoreUnavailableError.
         """
-        with self._sweeping:
+        listed = os.listdir(self.path) if self.present() else []
+        if clean:
+            for name in filter(_is_temporary, listed):
+                self._clear_away(self.path / name)
+        with self._guard:
+            return list({*filter(_is_account, listed), *self._seen})
+
+    def look_at(self, names: Iterable[str], now: float, *, everything: bool = False) -> list[Seen]:
+        """Look at these files, and read those that changed, or all; answers what differs from what was known.
+
+        One that is gone is believed gone at the second look, `REMOVAL_SECONDS` later. Raises OSError,
+        StoreUnavailableError.
+        """
+        if not self._looking.acquire(timeout=LOOK_SECONDS):
+            raise StoreUnavailableError(f"{self.path} does not answer")
+        try:
             with self._guard:
                 self._noted.clear()
-            there = self._scan(clean=everything) if self.present() else {}
-            fresh: dict[str, Seen | None] = dict.fromkeys(self._seen.keys() - there.keys())
-            for name, identity in there.items():
-                before = self._seen.get(name)
-                if everything or before is None or before.racy or before.identity != identity:
-                    fresh[name] = self._read(name, identity, keep_content=False)
+            found = {name: self._look_again(name, everything=everything) for name in names if _is_account(name)}
+            if None in found.values():
+                self.present()  # in a folder that was moved away meanwhile nothing is missing
             with self._guard:
-                # What an update wrote while this sweep was reading is newer than what the sweep read.
-                self._take_over({name: seen for name, seen in fresh.items() if name not in self._noted})
+                # What an update wrote while this was reading is newer than what was read.
+                return self._take_in({n: seen for n, seen in found.items() if n not in self._noted}, now)
+        finally:
+            self._looking.release()
+
+    def _look_again(self, name: str, *, everything: bool) -> Seen | None:
+        """What a file is like now: what is known of it, where that still holds; None: it is gone."""
+        try:
+            status = os.lstat(f"{self._prefix}{name}")
+        except FileNotFoundError:
+            return None
+        if status.st_nlink > 1:
+            self._linked.add(name)
+        else:
+            self._linked.discard(name)
+        identity = Identity.of(status)
+        before = self._seen.get(name)
+        if before is not None and not everything and not before.racy and before.identity == identity:
+            return before
+        return self._read(name, identity, keep_content=False)
+
+    def _take_in(self, found: Mapping[str, Seen | None], now: float) -> list[Seen]:
+        fresh: dict[str, Seen | None] = {}
+        for name, seen in found.items():
+            if seen is None:
+                if name in self._seen and now - self._missing.setdefault(name, now) >= REMOVAL_SECONDS:
+                    fresh[name] = None
+                continue
+            if self._missing:
+                self._missing.pop(name, None)
+            before = self._seen.get(name)
+            if seen is not before:
+                fresh[name] = seen
+                if seen.racy:
+                    self._young[name] = now
+                else:
+                    self._young.pop(name, None)
+        different = [s for n, s in fresh.items() if s is not None and not _same(self._seen.get(n), s)]
+        self._take_over(fresh)
+        return different
+
+    @property
+    def missing(self) -> Collection[str]:
+        """The files that are gone at the first look."""
+        return self._missing.keys()
+
+    @property
+    def undecided(self) -> bool:
+        """Whether there is a file that is to be looked at once more soon."""
+        return bool(self._missing or self._young)
+
+    def due(self, now: float) -> set[str]:
+        """The files that are to be looked at once more, now."""
+        with self._guard:
+            young = {name for name, at in self._young.items() if now - at >= REMOVAL_SECONDS}
+            for name in young:
+                del self._young[name]
+            missing = {name for name, since in self._missing.items() if now - since >= REMOVAL_SECONDS}
+            return young | missing | self._linked
 
     def note(self, name: str, seen: Seen | None) -> None:
         """Take over what was just written under the file name `name`; None: removed."""
         with self._guard:
             self._noted.add(name)
+            self._missing.pop(name, None)
+            if seen is not None and seen.racy:
+                self._young[name] = -math.inf
             self._take_over({name: seen})
 
     @property
@@ -120,22 +212,11 @@ class PoolFolder:
             return None
         return min((n for n in os.listdir(self.path) if _is_account(n) and self._key(n) == key), default=None)
 
-    def _scan(self, *, clean: bool) -> dict[str, Identity]:
-        there = {}
-        with os.scandir(self.path) as entries:
-            for entry in entries:
-                if _is_account(entry.name):
-                    with suppress(FileNotFoundError):  # gone since it was listed
-                        there[entry.name] = Identity.of(entry.stat(follow_symlinks=False))
-                elif clean and _is_temporary(entry.name):
-                    self._clear_away(entry)
-        return there
-
-    def _clear_away(self, entry: os.DirEntry[str]) -> None:
+    def _clear_away(self, path: Path) -> None:
         """Remove what a writer that died left behind, once it is too old for a living one's."""
         with suppress(OSError):
-            if entry.stat(follow_symlinks=False).st_mtime < time.time() - STALE_SECONDS:
-                self._files.unlink(Path(entry.path))
+            if path.lstat().st_mtime < time.time() - STALE_SECONDS:
+                self._files.unlink(path)
 
     def _read(self, name: str, identity: Identity, *, keep_content: bool) -> Seen | None:
         racy = abs(time.time_ns() - identity.ctime_ns) < RACY_NS
@@ -172,6 +253,9 @@ class PoolFolder:
             touched.add(key)
             if seen is None:
                 self._seen.pop(name, None)
+                self._missing.pop(name, None)
+                self._young.pop(name, None)
+                self._linked.discard(name)
                 self._names[key].discard(name)
             else:
                 self._seen[name] = seen
@@ -198,6 +282,10 @@ class PoolFolder:
         first, *others = sorted(self._names[key])
         if others:
             logger.warning("Account %s is what %s says; ignoring its namesake %s", key, ascii(first), ascii(others))
+
+
+def _same(before: Seen | None, now: Seen) -> bool:
+    return before is not None and before.record == now.record
 
 
 def account_file_name(name: str) -> str:

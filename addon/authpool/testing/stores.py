@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import Account, AccountKey, Token
+from authpool.account import Account, AccountKey, BrokenAccount, Token
 from authpool.client_record import ClientRecord, Rejection
-from authpool.errors import UnknownAccountError
+from authpool.errors import BrokenAccountError, StoreUnavailableError, UnknownAccountError
 from authpool.store import ClientChange, Store
 
 ALICE = AccountKey.of("p", "alice")
@@ -45,12 +45,25 @@ def _counted(current: Account | None) -> Account | None:
 
 
 class StoreConformance:
-    """Run by pytest for each subclass. Override `open`."""
+    """Run by pytest for each subclass. Override `open`; and what breaks a record and takes the store away."""
 
     @staticmethod
     def open(place: Path) -> Store:
         """Open the store that lives at `place`, a folder of its own (mode 0700)."""
         raise NotImplementedError("override `open`")
+
+    async def break_record(self, place: Path, key: AccountKey) -> bool:
+        """Make a record that can't be read; False where that is not possible."""
+        del place, key
+        return False
+
+    async def take_away(self, place: Path) -> bool:
+        """Make the store unavailable to everybody, until `bring_back`; False where that is not possible."""
+        del place
+        return False
+
+    async def bring_back(self, place: Path) -> None:
+        """Undo `take_away`."""
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Path:
@@ -108,6 +121,125 @@ class StoreConformance:
         await other.update(BOB, lambda _: None)
         await self._told(store, BOB, None)
         assert await store.changes() == {}
+
+    @pytest.mark.asyncio
+    async def test_own_writes_are_told_too(self, store: Store, place: Path) -> None:
+        """Whoever follows learns of them the same way, by the next call, and once."""
+        await store.load(["p"])
+        written = await store.update(ALICE, lambda _: _account())
+        assert dict(await store.changes()) == {ALICE: written}
+        assert await store.changes() == {}
+        written = await store.update(ALICE, _counted)
+        await store.update(BOB, lambda _: _account("bob"))
+        await store.update(BOB, lambda _: None)
+        told = dict(await store.changes())
+        assert told[ALICE] == written
+        assert told.get(BOB) is None
+        assert dict(await self.open(place).load(["p"])) == {ALICE: written}
+
+    @pytest.mark.asyncio
+    async def test_waiting_for_changes_ends_when_there_is_one(self, store: Store, place: Path) -> None:
+        """By another process's hand, and by this one's; or after a while, when there is none."""
+        await store.update(ALICE, lambda _: _account())
+        await store.load(["p"])
+        writers = [store, self.open(place)]
+        try:
+            for number in range(4):
+                written = await writers[number % 2].update(ALICE, _counted)
+                told: dict[AccountKey, object] = {}
+                async with asyncio.timeout(_SECONDS):
+                    while not told:
+                        await store.wait_for_changes()
+                        told |= await store.changes()
+                assert told == {ALICE: written}
+            async with asyncio.timeout(60):
+                await store.wait_for_changes()
+        finally:
+            await store.aclose()
+        assert (await store.read(ALICE)).extra["count"] == 4
+
+    @pytest.mark.asyncio
+    async def test_the_same_object_writes_nothing(self, store: Store, place: Path) -> None:
+        """A change that changes nothing is no news to anybody."""
+        written = await store.update(ALICE, lambda _: _account())
+        other = self.open(place)
+        await store.load(["p"])
+        await other.load(["p"])
+        assert await store.update(ALICE, lambda current: current) == written
+        for one in (store, other):
+            assert await one.changes() == {}
+
+    @pytest.mark.asyncio
+    async def test_the_spelling_first_seen_is_kept(self, store: Store) -> None:
+        """Names compare case-insensitively; whoever writes, the name stays as it was first written."""
+        key = AccountKey.of("p", "ALICE")
+        assert key == ALICE
+        await store.update(ALICE, lambda _: _account("Alice"))
+        written = await store.update(key, lambda _: _account("aLICE", "second"))
+        assert written is not None
+        assert (written.name, written.token.access_token) == ("Alice", "second")
+        assert dict(await store.load(["p"])) == {ALICE: written}
+
+    @pytest.mark.asyncio
+    async def test_an_update_that_is_cancelled_is_made_or_not(self, store: Store) -> None:
+        """At whatever moment: the record is whole, and nothing is held up."""
+        await store.update(ALICE, lambda _: _account())
+        counts = []
+        for turns in range(12):
+            writing = asyncio.create_task(store.update(ALICE, _counted))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+            async with asyncio.timeout(_SECONDS):
+                await store.update(BOB, lambda _: _account("bob"))  # whatever was begun is over, or waits for nobody
+                counts.append((await store.read(ALICE)).extra.get("count", 0))
+        assert counts == sorted(counts)
+        assert (await store.read(ALICE)).token.access_token == "first"
+
+    @pytest.mark.asyncio
+    async def test_a_broken_record_is_that_and_breaks_no_other(self, store: Store, place: Path) -> None:
+        """It is told as broken and not overwritten, but by who means to; then the change starts from nothing."""
+        if not await self.break_record(place, ALICE):
+            pytest.skip("this store can't be made to hold a broken record")
+        await store.update(BOB, lambda _: _account("bob"))
+        records = await store.load(["p"])
+        assert isinstance(records[ALICE], BrokenAccount)
+        assert isinstance(records[BOB], Account)
+        with pytest.raises(BrokenAccountError):
+            await store.read(ALICE)
+        with pytest.raises(BrokenAccountError):
+            await store.update(ALICE, lambda _: _account())
+        given: list[Account | None] = []
+
+        def replace_it(current: Account | None) -> Account:
+            given.append(current)
+            return _account()
+
+        written = await store.update(ALICE, replace_it, replace_broken=True)
+        assert set(given) == {None}
+        assert await store.read(ALICE) == written
+        await self._told(store, ALICE, "first")
+
+    @pytest.mark.asyncio
+    async def test_a_store_that_is_away_says_so(self, store: Store, place: Path) -> None:
+        """Nobody is told that accounts are gone, nothing is made anew and empty; once it is back, so are they."""
+        written = await store.update(ALICE, lambda _: _account())
+        await store.load(["p"])
+        if not await self.take_away(place):
+            pytest.skip("this store can't be taken away")
+        with pytest.raises(StoreUnavailableError):
+            await store.changes()
+        with pytest.raises(StoreUnavailableError):
+            await store.load(["p"])
+        with pytest.raises(StoreUnavailableError):
+            await store.update(ALICE, _counted)
+        with pytest.raises(StoreUnavailableError):
+            async with store.lock(ALICE):
+                pytest.fail("there is nothing to lock")
+        await self.bring_back(place)
+        assert await store.changes() == {}
+        assert dict(await store.load(["p"])) == {ALICE: written}
 
     async def _told(self, store: Store, key: AccountKey, token: str | None) -> None:
         """Within a few seconds, `changes` tells of the account with that token (None: that it is gone)."""

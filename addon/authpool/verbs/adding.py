@@ -45,7 +45,7 @@ class Adding:
         self._reviving = reviving
         self._unclaimed = unclaimed
         self._prover = Prover(
-            refresher=service.refresher, clock=service.clock, keep=unclaimed.keep, drop=unclaimed.drop
+            refresher=service.refresher, clock=service.clock, keep=unclaimed.save, drop=unclaimed.discard
         )
 
     async def add(self, pool_name: str, credential: Credential, name: str | None) -> str:
@@ -160,7 +160,7 @@ class Adding:
         else:
             stored = (await self._reviving.refresh(twin)).account
             verdict = "has this credential already, and it works"
-        await asyncio.to_thread(self._unclaimed.drop, credential.path)
+        await self._unclaimed.discard(credential.path)
         return f"{stored.address} {verdict}{paused_note(stored)}"
 
     async def _refuse_twin(self, account: Account) -> None:
@@ -183,7 +183,7 @@ class Adding:
             if not proof.rotated:
                 raise
             if proof.kept is not None and credential.path != proof.kept:
-                await asyncio.to_thread(self._unclaimed.drop, credential.path)  # spent
+                await self._unclaimed.discard(credential.path)  # spent
             kind = StoreError if isinstance(error, StoreError) else RefusedError
             raise kind(f"{error}. {how_to_go_on(pool, proof.kept)}") from error
         except asyncio.CancelledError as cancelled:
@@ -194,7 +194,7 @@ class Adding:
                 logger.error("Adding to %s failed. %s", pool.name, how_to_go_on(pool, proof.kept))
             raise
         for path in (proof.kept, credential.path):
-            await asyncio.to_thread(self._unclaimed.drop, path)
+            await self._unclaimed.discard(path)
 
     async def _learn_name(self, endpoints: Endpoints, proof: Proof, expected: str | None) -> str:
         told = await provider_name(self._service.endpoint, endpoints.userinfo_url, proof.granted)

@@ -1,6 +1,5 @@
 """The verbs of the contract, the same for mitmproxy's prompt, mitmweb's command bar and the command line."""
 
-import asyncio
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -49,7 +48,7 @@ class Operations:
         """`patience_seconds`: how long a verb waits for an account that another process holds."""
         self._service = service
         self._holdings = Holdings(service, patience_seconds=patience_seconds)
-        unclaimed = Unclaimed(service.home, run=asyncio.to_thread)
+        unclaimed = Unclaimed(service.home, run=service.run)
         self._reviving = Reviving(service, self._holdings, unclaimed)
         self._adding = Adding(service, self._holdings, self._reviving, unclaimed)
 

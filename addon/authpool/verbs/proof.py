@@ -1,7 +1,7 @@
 """Proving a credential: the token endpoint is asked for an access token with it, before anything is written."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +17,8 @@ from authpool.refresh.succession import token_from_grant
 from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, PartlyGranted, SignInRequired, TryLater
 from authpool.verbs.sources import Credential
 
-type Keep = Callable[[str, Credential], Path | None]
-"""Writes a credential that exists nowhere else, as `Unclaimed.keep` does; called in a worker thread."""
+type Keep = Callable[[str, Credential], Awaitable[Path | None]]
+"""Writes a credential that exists nowhere else, as `Unclaimed.save` does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Prover:
     """
 
     def __init__(
-        self, *, refresher: Refresher, clock: Clock, keep: Keep, drop: Callable[[Path | None], None] = lambda path: None
+        self, *, refresher: Refresher, clock: Clock, keep: Keep, drop: Callable[[Path | None], Awaitable[None]]
     ) -> None:
         self._refresher = refresher
         self._clock = clock
@@ -80,7 +80,7 @@ class Prover:
         if token.refresh_token is not None and rotated and not isinstance(verdict, NotGranted):
             kept = await self._save(pool, credential, token)
         for spent in {first, credential.path} - {kept, None} if first is not None and kept is not None else ():
-            await asyncio.to_thread(self._drop, spent)
+            await self._drop(spent)
         if isinstance(verdict, Granted):
             await self._refresher.accepted(request, pool)
             return Proof(token=token, granted=verdict, rotated=rotated, kept=kept)
@@ -100,7 +100,7 @@ class Prover:
 
     async def _save(self, pool: PoolConfig, credential: Credential, token: Token) -> Path | None:
         fresh = replace(credential, secret=None, refresh_token=token.refresh_token, access_token=token.access_token)
-        return await asyncio.to_thread(self._keep, pool.name, fresh)
+        return await self._keep(pool.name, fresh)
 
 
 NotGranted = GrantRejected | SignInRequired | ClientRejected | TryLater

@@ -71,7 +71,7 @@ class Reviving:
             access_token=account.token.access_token,
             client=account.client,
         )
-        kept = await asyncio.to_thread(self._unclaimed.keep, account.pool, fresh)
+        kept = await self._unclaimed.save(account.pool, fresh)
         where = f"it is kept in {kept}; make room, then: authpool add {account.pool} @{kept}" if kept else "it is lost"
         raise StoreUnavailableError(f"the new token of {account.address} can't be written: {where}")
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from authpool.account import fingerprint
-from authpool.errors import RefusedError
+from authpool.errors import RefusedError, StoreUnavailableError
 from authpool.home import secure_folder
 from authpool.store.atomic_file import FileOperations, replace_file
 from authpool.store.kernel_lock import Run, hold
@@ -30,7 +30,7 @@ _NAME = re.compile(r"[a-z0-9_-]+-[0-9a-f]{8}\.json")
 class Unclaimed:
     """The folder `unclaimed` of a home: ``<pool>-<fingerprint of the refresh token>.json``, a source of its own.
 
-    The methods but `alone` block for a moment, and are meant for a worker thread.
+    `keep` and `drop` block for a moment, and are meant for a worker thread.
     """
 
     def __init__(self, home: Path, *, run: Run, files: FileOperations | None = None) -> None:
@@ -47,6 +47,20 @@ class Unclaimed:
         await self._run(self._make_folder)
         async with hold(self._folder / ".lock", self._run):
             yield
+
+    async def save(self, pool: str, credential: Credential) -> Path | None:
+        """As `keep`, in a thread; None as well when the disk does not answer."""
+        try:
+            kept: Path | None = await self._run(self.keep, pool, credential)
+        except StoreUnavailableError as error:
+            logger.error("A new refresh token can't be kept in %s: %s", self._folder, error)
+            return None
+        return kept
+
+    async def discard(self, path: Path | None) -> None:
+        """As `drop`, in a thread; what a disk that does not answer keeps is spent, and harms nobody."""
+        with suppress(StoreUnavailableError):
+            await self._run(self.drop, path)
 
     def keep(self, pool: str, credential: Credential) -> Path | None:
         """Write a credential durably, and tell where: in the home, else among the machine's temporary files.
