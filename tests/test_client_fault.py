@@ -1,13 +1,21 @@
 """Whose fault it is when a client is refused, and who gets which answer of a refresh under way."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from authpool.account import AccountKey
+from authpool.pool import State
 from authpool.refresh.outcome import Misconfigured, Outcome, Ready, Unavailable
+from authpool.refresh.verdict import Answer
+from authpool.verbs.operations import live_rows
 from support.clock import FakeClock
-from support.transport import Rig, reply
+from support.home import read_account
+from support.idle_gateway import idle_gateway, idle_home, state, turn
+from support.rotating_provider import RotatingProvider
+from support.transport import Rig, Transport, reply
 
 REFUSED = reply(403, {"error": "unauthorized_client", "error_description": "not this one"})
 
@@ -108,3 +116,29 @@ class TestARefusedToken:
 def _token(outcome: Outcome) -> str | None:
     assert isinstance(outcome, Ready)
     return outcome.account.token.access_token
+
+
+class OnlyFor(Transport):
+    """Refuses the client for one account, whoever asks."""
+
+    def handle(self, form: Mapping[str, str]) -> Answer:
+        return REFUSED if form["refresh_token"].endswith("-of-bob") else super().handle(form)
+
+
+async def test_one_accounts_answer_does_not_block_the_others(tmp_path: Path, clock: FakeClock) -> None:
+    """It cools and says why; the pool is not at fault, and the others are refreshed for hours."""
+    endpoint = OnlyFor(RotatingProvider(expires_in=600, monotonic=clock.monotonic))
+    home = idle_home(tmp_path, clock, endpoint.provider, "alice", "bob", "carol")
+    async with idle_gateway(home, clock, endpoint) as gateway:
+        for name in ("alice", "carol"):
+            member = gateway.snapshot.pools["p"].get(AccountKey.of("p", name))
+            assert member is not None
+            await gateway.refresher.refresh(member.account, force=True)
+        for _ in range(60):
+            await turn(clock, 60)
+            assert gateway.refresher.fault("p") is None
+            assert [state(gateway, name) for name in ("alice", "carol")] == [State.READY] * 2
+        (row,) = [row for row in live_rows(gateway) if row.name == "bob"]
+        assert row.state is State.COOLING
+        assert "the token endpoint rejects the client: unauthorized_client" in row.reason
+        assert not read_account(home, "p/bob").get("disabled")

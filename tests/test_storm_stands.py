@@ -232,7 +232,7 @@ async def test_somebody_says_that_it_is_over(
         await turn(clock, 150)
         assert len(disabled(home)) == 2 * (ACCOUNTS - 1)
         assert "suspect the client" in (gateway.refresher.fault("p") or "")
-    assert "No account of pool p is held back" in await command(
+    assert "No storm of rejections stands" in await command(
         home_of(tmp_path / "other", clock, endpoint, 1), clock, endpoint, "resume", "p"
     )
 

@@ -23,6 +23,7 @@ from authpool.refresh.outcome import Outcome, Ready
 from authpool.refresh.refresher import Refresher
 from authpool.refresh.token_client import ANSWER_SECONDS, CONNECT_SECONDS
 from authpool.refresh.verdict import Answer, ReplyLost
+from authpool.service import EDITOR_SECONDS
 from authpool.store.atomic_file import StrPath
 from authpool.store.folder import FolderStore
 from authpool_round_robin import RoundRobin
@@ -184,7 +185,7 @@ class CrashingProcess:
 
     async def follow(self) -> None:
         if self.gateway:
-            await self._follower.catch_up()
+            await self._follower.catch_up(EDITOR_SECONDS)
             self._see()
         else:
             self._take_in(await self.store.changes())

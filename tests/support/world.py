@@ -345,12 +345,13 @@ class World:
         token = flying.refresh_token
         key = key_of(token.rpartition("-of-")[2])
         account = self.stored(key)
+        flight = flying.process.refresher._flights.get(key)
+        again = flight is not None and self._asking.get(flight) == token  # its answer was lost
+        if flight is not None:
+            self._asking[flight] = token
         if self._grant_of[token] in self._brought_back:
-            flight = flying.process.refresher._flights.get(key)
-            again = flight is not None and self._asking.get(flight) == token  # its answer was lost
-            if flight is not None:
-                self._asking[flight] = token
-            if token in flying.process.left_behind and not again:
+            spent = self.provider.rotate  # else it is an older grant, as good as before
+            if spent and token in flying.process.left_behind and not again:
                 self._surprises.append(f"{key}: an editor brought a spent token back, and who knew it presents it")
             self.air.append(flying)
             return

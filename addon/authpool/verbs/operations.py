@@ -140,7 +140,7 @@ class Operations:
         accounts = [member.record for member in members if isinstance(member.record, Account)]
         if await self._service.refresher.end_storms(pool, accounts):
             return f"The client of pool {name} is trusted again: what is rejected from now on counts anew"
-        return f"No account of pool {name} is held back for its client"
+        return f"No storm of rejections stands against the client of pool {name}"
 
     async def _switch(self, address: str, switch: Callable[[Account], Account], *, paused: bool) -> str:
         before: Account | None = None
