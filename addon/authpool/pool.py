@@ -261,8 +261,7 @@ class Pool:
 
     def serves(self) -> bool:
         """Whether anybody can serve a request now; see `Member.serves`."""
-        now = self._clock.time()
-        return bool(self.counts()[State.READY]) and any(member.serves(now) for member in self)
+        return bool(self.counts()[State.READY]) and any(member.serves(self._clock.time()) for member in self)
 
     def next_return(self, lane: str = ALL) -> float | None:
         """When the next account may come back by itself (Unix seconds); None when no time tells."""
