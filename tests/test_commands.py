@@ -20,7 +20,7 @@ from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
 
-VERBS = {"add", "accounts", "history", "plugins", "reload", "pause", "resume", "enable", "refresh", "remove"}
+VERBS = {"add", "accounts", "history", "plugins", "reload", "move", "pause", "resume", "enable", "refresh", "remove"}
 
 
 @pytest.fixture

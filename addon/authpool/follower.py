@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from authpool.account import Account, AccountKey
 from authpool.clock import Clock
 from authpool.keeper import Keeper
+from authpool.ownership import Ownership
 from authpool.pool import Pool, State
 from authpool.refresh.healer import Healer
 from authpool.refresh.refresher import Refresher
@@ -26,6 +27,7 @@ class Follower:
         healer: Healer,
         keeper: Keeper,
         clock: Clock,
+        ownership: Ownership,
     ) -> None:
         self._pools = pools
         self._store = store
@@ -33,6 +35,7 @@ class Follower:
         self._healer = healer
         self._keeper = keeper
         self._clock = clock
+        self._ownership = ownership
 
     async def catch_up(self, patience_seconds: float = 0.0) -> None:
         """Take in what changed in the store, by anybody's hand; after a second look where something is gone."""
@@ -41,6 +44,7 @@ class Follower:
         if patience_seconds and None in changes.values():
             await self._clock.sleep(patience_seconds)
             changes |= await self._store.changes()
+        changes = await self._ownership.follow(changes, self._known)
         pools = self._pools()  # now: they may have been swapped meanwhile
         for key, record in changes.items():
             pool = pools.get(key.pool)
@@ -52,6 +56,11 @@ class Follower:
             counts = pools[name].counts()
             if counts != before:
                 logger.info(reload_line(name, counts))
+
+    def _known(self, key: AccountKey) -> Record | None:
+        pool = self._pools().get(key.pool)
+        member = None if pool is None else pool.get(key)
+        return None if member is None else member.record
 
     def _take_in(self, pool: Pool, key: AccountKey, record: Record | None) -> None:
         before = pool.get(key)

@@ -24,6 +24,7 @@ from authpool.follower import Follower, broken_reason
 from authpool.health import is_dry
 from authpool.keeper import Keeper
 from authpool.limits import Limits
+from authpool.ownership import Ownership
 from authpool.plugins import load_plugins, refuse_another_store
 from authpool.pool import Pool, State
 from authpool.refresh.healer import Healer
@@ -33,6 +34,8 @@ from authpool.refresh.token_client import TokenClient, TokenEndpoint, fetcher
 from authpool.report import disabled_line, reload_line
 from authpool.store import Store
 from authpool.token_source import TokenSource
+from authpool.trail_index import TrailIndex
+from authpool.unconfigured import UnconfiguredAccounts
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +85,8 @@ class Service:
         self._environ = environ
         self.clock = clock or SystemClock()
         self.plugins = load_plugins(home, environ, plugins)
-        config = load_config(home, environ, self.plugins)
+        self._secrets_later = process != "gateway"
+        config = load_config(home, environ, self.plugins, secrets_later=self._secrets_later)
         self.plugins.configure(config.plugins, home)
         self._audit = AuditTrail(home, self.clock, process)
         self._snapshot = Snapshot(
@@ -92,6 +96,16 @@ class Service:
         self.endpoint: TokenEndpoint = endpoint or self._own_client  # type: ignore[assignment]
         self.store = store or self.plugins.store(config.gateway, home)
         self.resolver = EndpointResolver(fetcher(self.endpoint))
+        self.unconfigured = UnconfiguredAccounts(self.store, lambda: self.plugins.store(config.gateway, home))
+        self.ownership = Ownership(
+            store=self.store,
+            trail=TrailIndex(home),
+            pools=self._configured_pools,
+            clock=self.clock,
+            notify=self.notify,
+            unwritten=lambda key: self.refresher.unwritten(key),  # noqa: PLW0108 - the refresher comes next
+            learn=lambda spent, newest: self.refresher.replaced(spent, newest),  # noqa: PLW0108 - likewise
+        )
         self.refresher = Refresher(
             store=self.store,
             endpoint=self.endpoint,
@@ -102,6 +116,7 @@ class Service:
             notify=self.notify,
             settled=self._settle,
             news=self.catch_up,
+            may_present=self.ownership.check,
         )
         self._limits = Limits(self.store, self.clock, self.notify)
         exhaustion = Exhaustion(self.plugins.notify_exhausted, self.clock)
@@ -109,7 +124,9 @@ class Service:
         self.failover = Failover(self._pools, self.broker, self.refresher, self._limits, self.clock)
         self._healer = Healer(self.refresher)
         self._keeper = Keeper(self._pools, self.refresher, self.clock)
-        self._follower = Follower(self._pools, self.store, self.refresher, self._healer, self._keeper, self.clock)
+        self._follower = Follower(
+            self._pools, self.store, self.refresher, self._healer, self._keeper, self.clock, self.ownership
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._marks: tuple[object, ...] = ()
         self._reloading = asyncio.Lock()
@@ -134,6 +151,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._healer.aclose()
+        await self.ownership.aclose()
         await self.refresher.aclose()
         await self._limits.aclose()
         await self.resolver.aclose()
@@ -148,7 +166,7 @@ class Service:
         """
         async with self._reloading:
             self._marks = self._current_marks()
-            config = load_config(self.home, self._environ, self.plugins)
+            config = load_config(self.home, self._environ, self.plugins, secrets_later=self._secrets_later)
             refuse_another_store(self._snapshot.config.gateway, config.gateway)
             self._accept(config)
             self.plugins.configure(config.plugins, self.home)
@@ -174,12 +192,14 @@ class Service:
         former = self._snapshot.pools
         known = {member.key: member.record for pool in former.values() for member in pool}
         loaded = await self.store.load(config.pools.keys())
+        loaded = await self.ownership.load(loaded, config.pools, known=known)
         records = {key: self._healer.ahead(record) for key, record in loaded.items()}
         self._healer.compare_all(known, records)
         for pool in former.values():
             for member in pool:  # what changed in memory while the store was read is newer than what was read
                 if member.key in records and known.get(member.key) is not member.record:
                     records[member.key] = member.record
+        await self.unconfigured.look(config.pools)
         pools = {
             name: Pool(
                 pool_config,
@@ -199,6 +219,7 @@ class Service:
             sources=sources,
             classifier=self.plugins.classifier(),
         )
+        self.unconfigured.tell()
         if not pools:
             logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
         for pool in pools.values():

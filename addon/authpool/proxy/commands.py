@@ -78,14 +78,21 @@ class Commands:
         self._start(lambda operations: operations.resume(account))
 
     @command.command("authpool.enable")
-    def enable(self, account: str) -> None:
-        """Take the disabled POOL/NAME back, if a refresh succeeds."""
-        self._start(lambda operations: operations.enable(account))
+    def enable(self, account: str, force: str = "") -> None:
+        """Take the disabled POOL/NAME back, if a refresh succeeds; with the word `force`, without one."""
+        if force not in {"", "force"}:
+            raise exceptions.CommandError('the second word can only be "force"')
+        self._start(lambda operations: operations.enable(account, force=bool(force)))
 
     @command.command("authpool.refresh")
     def refresh(self, account: str) -> None:
         """Fetch a new access token for POOL/NAME now."""
         self._start(lambda operations: operations.refresh(account))
+
+    @command.command("authpool.move")
+    def move(self, account: str, pool: str) -> None:
+        """Move POOL/NAME with its credential to another POOL of the same provider and client."""
+        self._start(lambda operations: operations.move(account, pool))
 
     @command.command("authpool.remove")
     def remove(self, account: str) -> None:

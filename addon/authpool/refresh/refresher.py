@@ -63,8 +63,12 @@ class Refresher:
         settled: Callable[[AccountKey, Outcome], None] = lambda key, outcome: None,
         news: Callable[[], Awaitable[None]] | None = None,
         rng: random.Random | None = None,
+        may_present: Callable[[Account], Awaitable[Outcome | None]] | None = None,
     ) -> None:
-        """`news` takes in what changed in the store, and tells it to `followed`: asked before a verdict."""
+        """`news` takes in what changed in the store, and tells it to `followed`: asked before a verdict.
+
+        `may_present` is asked under the lock, before a refresh token is presented: None, or what to answer instead.
+        """
         self._store = store
         self._resolver = resolver
         self._pools = pools
@@ -72,6 +76,7 @@ class Refresher:
         self._clock = clock
         self._settled = settled
         self._news = news or partial(asyncio.sleep, 0)
+        self._may_present = may_present
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._flights: dict[AccountKey, asyncio.Task[Outcome]] = {}
         self._forced: set[asyncio.Task[Outcome]] = set()
@@ -148,6 +153,10 @@ class Refresher:
         """The store has another record of an account; True when it holds a spent refresh token again: `heal` it."""
         self._hearsay.followed(before, after)
         return self._lineage.heal(after) is not None
+
+    def replaced(self, spent: Account, newest: Account) -> None:
+        """Somebody put a spent refresh token back whose successor this process still has."""
+        self._lineage.rotated(spent, newest)
 
     def removed(self, key: AccountKey) -> None:
         """The account is gone: what comes under its name next is another one."""
@@ -246,6 +255,8 @@ class Refresher:
             return Misconfigured(detail=fault.detail)
         if (held_back := self._held_back(url, mode)) is not None:
             return held_back
+        if self._may_present is not None and (instead := await self._may_present(account)) is not None:
+            return instead
         self._endpoints.begin(url, presenter(request))
         try:
             return await self._spend(account, pool, request, held)

@@ -7,7 +7,7 @@ this interface, so that a lock may be a file's or a database row's.
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from authpool.account import Account, AccountKey, BrokenAccount
 from authpool.config.config_table import ConfigTable
@@ -52,6 +52,14 @@ class Store(Protocol):
         Raises BrokenAccountError when the record can't be read; with `replace_broken` the change starts from None
         instead, and the unreadable record is kept aside.
         """
+
+
+@runtime_checkable
+class ListsPools(Protocol):
+    """A store that can tell which pools it has accounts of, configured or not."""
+
+    async def pools(self) -> Collection[str]:
+        """Every pool that there may be accounts of. Raises StoreUnavailableError."""
 
 
 type StoreFactory = Callable[[Path, ConfigTable], Store]
