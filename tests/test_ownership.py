@@ -354,6 +354,42 @@ async def test_forced_enabling_makes_the_credential_count_again(tmp_path: Path, 
         assert provider.is_alive("alice")
 
 
+async def test_running_gateway_survives_a_whole_home_that_is_put_back(tmp_path: Path) -> None:
+    """The trail is as old as the accounts then; the gateway goes by what it read before, and heals them."""
+    async with open_desk(tmp_path, running=True) as desk:
+        await desk.operations.add("google", desk.signed_in("alice@example.com"))
+        backup = tmp_path / "backup"
+        shutil.copytree(desk.home, backup)
+        await desk.operations.refresh(ALICE)
+        newest = desk.stored(ALICE)["token"]["refresh_token"]
+        shutil.copytree(backup, desk.home, dirs_exist_ok=True)
+        await desk.service.catch_up()
+        await until(lambda: desk.stored(ALICE)["token"]["refresh_token"] == newest)
+        assert (await desk.operations.refresh(ALICE)).startswith("Refreshed")
+        assert spent_presentations(desk) == []
+
+
+async def test_first_that_can_not_be_read_for_a_moment_stays_the_first(tmp_path: Path) -> None:
+    """An editor that saves in place leaves half a file: its copy must not take over meanwhile."""
+    async with open_desk(tmp_path, more_pools=["work"], running=True) as desk:
+        desk.write(ALICE, token={"refresh_token": desk.provider.issue("alice@example.com")["refresh_token"]})
+        await desk.service.catch_up()
+        await desk.operations.refresh(ALICE)
+        copy_account(desk, ALICE, COPY)
+        await desk.service.catch_up()
+        path = desk.file_of(ALICE)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        await desk.service.catch_up()
+        posts = len(desk.posts)
+        with pytest.raises(RefusedError, match=ALICE):
+            await desk.operations.refresh(COPY)
+        assert len(desk.posts) == posts
+        path.write_bytes(whole)
+        await desk.service.catch_up()
+        assert (await desk.operations.refresh(ALICE)).startswith("Refreshed")
+
+
 async def test_forced_enabling_is_for_what_is_disabled(tmp_path: Path) -> None:
     """An account that serves is refused; one that is dead is taken back without a request."""
     async with open_desk(tmp_path) as desk:

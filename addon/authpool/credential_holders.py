@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Iterable
 from typing import Self
 
-from authpool.account import Account, AccountKey
+from authpool.account import Account, AccountKey, BrokenAccount
 from authpool.store import Record
 
 AT_ONCE = 500
@@ -41,7 +41,12 @@ class Holders:
         return [self._accounts[key] for key in self._by_token.get(refresh_token, [])]
 
     def put(self, key: AccountKey, record: Record | None) -> set[AccountKey]:
-        """Take in an account, or that it is gone; answers who holds the token it had, or the one it has."""
+        """Take in an account, or that it is gone; answers who holds the token it had, or the one it has.
+
+        One that can't be read, half-way through an editor's saving, is what it was.
+        """
+        if isinstance(record, BrokenAccount):
+            return set()
         before = self._accounts.pop(key, None)
         affected: set[AccountKey] = set()
         if before is not None and before.token.refresh_token:
@@ -50,7 +55,7 @@ class Holders:
             affected.update(sharing)
             if not sharing:
                 del self._by_token[before.token.refresh_token]
-        if isinstance(record, Account):
+        if record is not None:
             self._accounts[key] = record
             if record.token.refresh_token:
                 sharing = self._by_token.setdefault(record.token.refresh_token, [])

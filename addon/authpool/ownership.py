@@ -13,7 +13,7 @@ from authpool.account import Account, AccountKey, BrokenAccount, fingerprint
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.credential_holders import AT_ONCE, Holders, first_of
-from authpool.errors import AuthpoolError, StoreError
+from authpool.errors import AuthpoolError, BrokenAccountError, StoreError, UnknownAccountError
 from authpool.events import AccountEvent, Notify
 from authpool.refresh.outcome import Dead, Outcome, Unavailable
 from authpool.report import timestamp
@@ -74,7 +74,9 @@ class Ownership:
         self._meanwhile: dict[AccountKey, Record | None] | None = None
         self._held: set[AccountKey] = set()
         """Who is held back, as far as this process knows: looked at anew whenever the store is."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._unwritten_yet: dict[AccountKey, None] = {}
+        self._told: set[AccountKey] = set()
+        self._writing: asyncio.Task[None] | None = None
 
     # --- loading and following --------------------------------------------------------------------------------
 
@@ -130,10 +132,9 @@ class Ownership:
         return shown
 
     async def aclose(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
 
     # --- before a token is presented --------------------------------------------------------------------------
 
@@ -162,8 +163,10 @@ class Ownership:
         return found.reason if isinstance(found, _Copy) else None
 
     async def _found_now(self, account: Account) -> _Copy | _Spent | None:
-        await asyncio.to_thread(self._trail.catch_up)
         pools = self._pools()
+        if not _concerned(account, pools) and MOVED_FROM not in account.extra:
+            return None
+        await asyncio.to_thread(self._trail.catch_up)
         accounts = self._accounts if self._following else await self._look(pools)
         accounts.put(account.key, account)
         await self._read_again(account, accounts, pools)
@@ -182,8 +185,10 @@ class Ownership:
                 continue
             try:
                 accounts.put(key, await self._store.read(key))
-            except StoreError:
+            except UnknownAccountError:
                 accounts.put(key, None)
+            except BrokenAccountError:
+                pass  # half-way through an editor's saving, most often: what was known of it counts
         if others - {account.key}:  # one that just exchanged it has written that down by now
             await asyncio.to_thread(self._trail.catch_up)
 
@@ -193,19 +198,19 @@ class Ownership:
         if not isinstance(record, Account):
             return record
         found = self._found(record, self._accounts, pools)
-        if isinstance(found, _Spent):
+        if isinstance(found, _Spent) and not record.disabled:
             record = await self._confirmed(record)
             found = self._found(record, self._accounts, pools)
         if isinstance(found, _Spent) and self._is_successor(known, record):
             assert isinstance(known, Account)  # noqa: S101 - a successor is one
             self._learn(record, known)  # it is put back in its place, instead of being lost
             return record
-        if found is None:
+        if found is None or record.disabled:
             self._held.discard(record.key)
             return record
         self._held.add(record.key)
         if isinstance(found, _Spent):
-            self._write_soon(record)
+            self._write_soon(record.key)
         return self._as_held(record, found)
 
     async def _confirmed(self, record: Account) -> Account:
@@ -265,21 +270,29 @@ class Ownership:
 
     # --- writing ----------------------------------------------------------------------------------------------
 
-    def _write_soon(self, account: Account) -> None:
-        if account.disabled:
-            return
-        task = asyncio.create_task(self._write_held(account), name=f"hold back {account.address}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _write_soon(self, key: AccountKey) -> None:
+        self._unwritten_yet.setdefault(key)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_all(), name="hold back restored accounts")
 
-    async def _write_held(self, account: Account) -> None:
-        try:
-            async with self._store.lock(account.key):  # whoever took it back by force meanwhile has said so by now
-                found = await self._found_now(await self._store.read(account.key))
-                if isinstance(found, _Spent):
-                    await self._write(account, found)
-        except AuthpoolError as error:
-            logger.error("%s is held back, and that can't be written: %s", account.address, error)
+    async def _write_all(self) -> None:
+        """One after the other: a restored backup may be of thousands of accounts."""
+        while self._unwritten_yet:
+            key = next(iter(self._unwritten_yet))
+            try:
+                async with self._store.lock(key):  # whoever took it back by force meanwhile has said so by now
+                    account = await self._store.read(key)
+                    found = await self._found_now(account)
+                    if isinstance(found, _Spent):
+                        await self._write(account, found)
+                self._told.discard(key)
+            except (UnknownAccountError, BrokenAccountError):
+                pass  # whoever follows the store says so
+            except AuthpoolError as error:
+                if key not in self._told:  # once, not every time
+                    self._told.add(key)
+                    logger.error("%s is held back, and that can't be written: %s", key, error)
+            del self._unwritten_yet[key]
 
     async def _write(self, account: Account, found: _Spent) -> Account | None:
         """Write down that the account is held back, while it holds that token. Under its lock."""
