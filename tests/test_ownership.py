@@ -17,6 +17,7 @@ from authpool.service import Service
 from authpool.verbs.operations import AccountRow, Operations
 from authpool.verbs.sources import Credential
 from support.command_line import authpool_on
+from support.gateway import Mitmdump
 from support.home import account_path, read_account, write_account, write_configuration
 from support.operator import Desk, open_desk
 from support.rotating_provider import RotatingProvider
@@ -505,6 +506,27 @@ async def test_two_gateways_write_a_restored_copy_down_once(tmp_path: Path) -> N
             assert (await rows(one))["google/alice"].state == (await rows(other))["google/alice"].state == "disabled"
         assert [entry.event for entry in read_trail(desk.home)].count("disabled") == 1
         assert desk.posts == posts
+
+
+async def test_mitmdump_presents_neither_a_copy_nor_a_restored_token(tmp_path: Path) -> None:
+    """A backup that was put back, and a copy, in a gateway as people run it: the log names them and the way out."""
+    async with open_desk(tmp_path, more_pools=["work"]) as desk:
+        backup = await backup_then_refresh(desk, tmp_path, "alice")
+        put_back(desk, backup)
+        desk.write("google/bob", token={"refresh_token": desk.provider.issue("bob")["refresh_token"]})
+        copy_account(desk, "google/bob", "work/zoe")
+        async with Mitmdump("-s", "addon/gateway.py", home=desk.home) as gateway:
+            assert "restored_copy" in await gateway.wait_for("Skipping disabled account google/alice")
+            assert "google/bob holds the same" in await gateway.wait_for("Skipping broken account work/zoe")
+            await until(lambda: read_account(desk.home, "google/bob")["generation"] > 1)  # refreshed: it had no token
+            ended = await authpool_on(desk.home, "refresh", "work/zoe")
+            assert (ended.status, "google/bob" in ended.err) == (1, True)
+            assert (await authpool_on(desk.home, "remove", "google/bob", "--yes")).status == 0
+            await gateway.wait_for("Account google/bob was removed")
+            await until(lambda: bool(read_account(desk.home, "work/zoe").get("disabled")))  # what it holds is spent
+        assert spent_presentations(desk) == []
+        assert desk.provider.is_alive("alice")
+        assert desk.provider.is_alive("bob")
 
 
 async def test_secret_is_in_no_reason(tmp_path: Path) -> None:

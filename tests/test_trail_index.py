@@ -121,14 +121,13 @@ def test_a_credential_that_is_taken_up_again_counts(trail: AuditTrail, tmp_path:
     assert known(TrailIndex(tmp_path), "r1") == Known(account=ALICE)
 
 
-def test_a_removed_account_is_forgotten_and_another_one_is_not(trail: AuditTrail, tmp_path: Path) -> None:
-    """Nothing lives any more on what its tokens were exchanged for."""
+def test_what_a_removed_account_spent_stays_spent(trail: AuditTrail, tmp_path: Path) -> None:
+    """A copy of its file would present it yet; what it held last may be used by who has it."""
     trail.record(event("rotated", "r2", generation=2, replaced="r1"))
     trail.record(event("rotated", "b2", generation=2, replaced="b1", name="bob"))
     trail.record(event("removed", "r2"))
     index = TrailIndex(tmp_path)
-    assert (known(index, "r1"), known(index, "r2")) == (None, None)
-    assert is_spent(index, "b1")
+    assert [is_spent(index, token) for token in ("r1", "r2", "b1")] == [True, False, True]
 
 
 def test_a_moved_account_takes_its_spent_tokens_along(trail: AuditTrail, tmp_path: Path) -> None:

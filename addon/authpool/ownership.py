@@ -39,9 +39,10 @@ class _Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Spent:
-    """The account itself has exchanged what its record holds, at that time (Unix seconds)."""
+    """What the record holds was exchanged `at` a time (Unix seconds), by the account itself or one that is gone."""
 
     at: int
+    by: AccountKey
 
 
 class Ownership:
@@ -239,10 +240,11 @@ class Ownership:
         if known is not None and known.exchanged_at is not None:
             if known.account == account.key:
                 held = self._unwritten(account.key) is not None  # then memory has the newest, and writes it yet
-                return None if held else _Spent(at=known.exchanged_at)
+                return None if held else _Spent(at=known.exchanged_at, by=known.account)
             holder = accounts.get(known.account)
             if holder is not None and holder.pool in pools:
                 return _Copy(first=holder, reason=_exchanged_by(holder, known.exchanged_at))
+            return _Spent(at=known.exchanged_at, by=known.account)
         rivals = [one for one in accounts.of_token(refresh_token) if _concerned(one, pools)]
         first = first_of([account, *rivals], None if known is None else known.account)
         return None if first.key == account.key else _Copy(first=first, reason=_same_as(first, account))
@@ -266,7 +268,7 @@ class Ownership:
             return account
         if isinstance(found, _Copy):
             return BrokenAccount(pool=account.pool, name=account.name, reason=found.reason)
-        return account.with_disabled(restored_reason(account, found.at), self._clock.time())
+        return account.with_disabled(_restored_reason(account, found), self._clock.time())
 
     # --- writing ----------------------------------------------------------------------------------------------
 
@@ -305,7 +307,7 @@ class Ownership:
             same = current is not None and current.token.refresh_token == account.token.refresh_token
             if current is None or not same or current.disabled:
                 return current
-            return current.with_disabled(restored_reason(current, found.at), now)
+            return current.with_disabled(_restored_reason(current, found), now)
 
         stored = await self._store.update(account.key, hold_back)
         if stored is not None and stored is not before:
@@ -313,12 +315,13 @@ class Ownership:
         return stored
 
 
-def restored_reason(account: Account, exchanged_at: int) -> str:
-    """Why an account is held back that holds what it has exchanged, and the ways out."""
+def _restored_reason(account: Account, found: _Spent) -> str:
+    """Why an account is held back that holds what was exchanged, and the ways out."""
+    whose = "" if found.by == account.key else f", of {found.by}"
     return (
-        f"{RESTORED} since {timestamp(exchanged_at)} a newer refresh token has taken the place of the one in this "
-        "record, as the audit trail says: an old copy was put back, or the newer one was never written. To present a "
-        f"spent token may end the grant. Ways out: `authpool login {account.pool} {account.name}`, `authpool add "
+        f"{RESTORED} since {timestamp(found.at)} a newer refresh token has taken the place of the one in this "
+        f"record, as the audit trail says{whose}: an old copy was put back, or the newer one was never written. To "
+        f"present a spent token may end the grant. Ways out: `authpool login {account.pool} {account.name}`, `authpool add "
         f"{account.pool} SOURCE`, or `authpool enable --force {account.address}` if you know that it still works"
     )
 

@@ -36,7 +36,7 @@ class CredentialTrail(Protocol):
     def known(self, mark: str) -> Known | None:
         """The account that had this credential last, and whether it was exchanged since; None: nobody wrote that down.
 
-        Nothing is known of the credentials of an account that was removed: nothing lives on what became of them.
+        What an account spent stays spent when it is removed.
         """
 
 
@@ -82,7 +82,7 @@ class TrailIndex:
         except ValueError:
             return
         if entry.event == "removed":
-            self._remove(key)
+            self._newest.pop(key, None)  # who comes under its name next is another one
         elif entry.event in _NEW_CREDENTIAL and entry.fingerprint is not None:
             spent = entry.replaced or self._implied(key, entry)
             if spent is not None and spent != entry.fingerprint:
@@ -114,9 +114,4 @@ class TrailIndex:
         for mark in self._marks.get(key, set()).copy():
             self._learn(mark, replace(self._known[mark], account=to))
         self._marks.pop(key, None)
-        self._newest.pop(key, None)
-
-    def _remove(self, key: AccountKey) -> None:
-        for mark in self._marks.pop(key, set()):
-            del self._known[mark]
         self._newest.pop(key, None)
