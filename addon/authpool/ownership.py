@@ -7,42 +7,31 @@ pool, or that a restored backup put back, is held back before it is presented by
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-from authpool.account import Account, AccountKey, BrokenAccount, fingerprint
+from authpool.account import Account, AccountKey, fingerprint
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.credential_holders import AT_ONCE, Holders, first_of
+from authpool.credential_holders import AT_ONCE, Holders
+from authpool.credential_rules import (
+    MOVED_FROM,
+    RESTORED,
+    CopyOf,
+    CredentialRules,
+    Spent,
+    as_held,
+    concerned,
+    restored_reason,
+)
 from authpool.errors import AuthpoolError, BrokenAccountError, StoreError, UnknownAccountError
 from authpool.events import AccountEvent, Notify
 from authpool.refresh.outcome import Dead, Outcome, Unavailable
-from authpool.report import timestamp
 from authpool.store import Record, Store
 from authpool.trail_index import CredentialTrail, Known
 
 logger = logging.getLogger(__name__)
 
-RESTORED = "restored_copy:"
-"""So begins the reason of an account whose record holds a refresh token that it has exchanged since."""
-MOVED_FROM = "moved_from"
-"""Key in an account's file while it is being moved: where it comes from, and is still the account's own."""
 AGAIN_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Copy:
-    """Another account is the first one that holds this credential."""
-
-    first: Account
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Spent:
-    """What the record holds was exchanged `at` a time (Unix seconds), by the account itself or one that is gone."""
-
-    at: int
-    by: AccountKey
+PATIENCE_SECONDS = 5.0
 
 
 class Ownership:
@@ -68,7 +57,7 @@ class Ownership:
         self._pools = pools
         self._clock = clock
         self._notify = notify
-        self._unwritten = unwritten
+        self._rules = CredentialRules(trail, unwritten)
         self._learn = learn
         self._accounts = Holders()
         self._following = False
@@ -128,12 +117,20 @@ class Ownership:
         accounts, pools = await Holders.of(records.values()), self._pools()
         shown: dict[AccountKey, Record] = {}
         for key, record in records.items():
-            found = self._found(record, accounts, pools) if isinstance(record, Account) else None
-            shown[key] = record if found is None or not isinstance(record, Account) else self._as_held(record, found)
+            found = self._rules.judge(record, accounts, pools) if isinstance(record, Account) else None
+            shown[key] = (
+                record
+                if found is None or not isinstance(record, Account)
+                else as_held(record, found, self._clock.time())
+            )
         return shown
 
     async def aclose(self) -> None:
+        """Let what is being written now be written; the rest is held back by whoever comes next."""
+        for key in list(self._unwritten_yet)[1:]:
+            del self._unwritten_yet[key]
         if self._writing is not None:
+            await asyncio.wait([self._writing], timeout=PATIENCE_SECONDS)
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)
 
@@ -144,7 +141,7 @@ class Ownership:
         found = await self._found_now(account)
         if found is None:
             return None
-        if isinstance(found, _Spent):
+        if isinstance(found, Spent):
             return Dead(account=await self._write(account, found) or account)
         self._held.add(account.key)
         return Unavailable(detail=found.reason, cause="account", retry_after_seconds=AGAIN_SECONDS)
@@ -158,20 +155,15 @@ class Ownership:
         """Every account of a gateway's pools that can be read, as it is stored, copies as well."""
         return self._accounts.all()
 
-    async def why_not(self, account: Account) -> str | None:
-        """For people: why an account is held back as a copy of another; None when it is not. Raises StoreError."""
-        found = await self._found_now(account)
-        return found.reason if isinstance(found, _Copy) else None
-
-    async def _found_now(self, account: Account) -> _Copy | _Spent | None:
+    async def _found_now(self, account: Account) -> CopyOf | Spent | None:
         pools = self._pools()
-        if not _concerned(account, pools) and MOVED_FROM not in account.extra:
+        if not concerned(account, pools) and MOVED_FROM not in account.extra:
             return None
         await asyncio.to_thread(self._trail.catch_up)
         accounts = self._accounts if self._following else await self._look(pools)
         accounts.put(account.key, account)
         await self._read_again(account, accounts, pools)
-        return self._found(account, accounts, pools)
+        return self._rules.judge(account, accounts, pools)
 
     async def _look(self, pools: Mapping[str, PoolConfig]) -> Holders:
         """Everything there is, for a process that follows nothing."""
@@ -198,11 +190,11 @@ class Ownership:
     async def _judge(self, record: Record, pools: Mapping[str, PoolConfig], known: Record | None) -> Record:
         if not isinstance(record, Account):
             return record
-        found = self._found(record, self._accounts, pools)
-        if isinstance(found, _Spent) and not record.disabled:
+        found = self._rules.judge(record, self._accounts, pools)
+        if isinstance(found, Spent) and not record.disabled:
             record = await self._confirmed(record)
-            found = self._found(record, self._accounts, pools)
-        if isinstance(found, _Spent) and self._is_successor(known, record):
+            found = self._rules.judge(record, self._accounts, pools)
+        if isinstance(found, Spent) and self._is_successor(known, record):
             assert isinstance(known, Account)  # noqa: S101 - a successor is one
             self._learn(record, known)  # it is put back in its place, instead of being lost
             return record
@@ -210,9 +202,9 @@ class Ownership:
             self._held.discard(record.key)
             return record
         self._held.add(record.key)
-        if isinstance(found, _Spent):
+        if isinstance(found, Spent):
             self._write_soon(record.key)
-        return self._as_held(record, found)
+        return as_held(record, found, self._clock.time())
 
     async def _confirmed(self, record: Account) -> Account:
         """The account as it is stored now: another process may have exchanged the token since it was read."""
@@ -227,48 +219,6 @@ class Ownership:
             return False
         newest = self._trail.known(fingerprint(known.token.refresh_token or ""))
         return newest is not None and newest.account == record.key and newest.exchanged_at is None
-
-    def _found(self, account: Account, accounts: Holders, pools: Mapping[str, PoolConfig]) -> _Copy | _Spent | None:
-        pool = pools.get(account.pool)
-        moving = self._moving(account, accounts)
-        if moving is not None or pool is None:
-            return moving
-        refresh_token = account.token.refresh_token
-        if pool.type != "refresh_token" or refresh_token is None:
-            return None
-        known = self._trail.known(fingerprint(refresh_token))
-        if known is not None and known.exchanged_at is not None:
-            if known.account == account.key:
-                held = self._unwritten(account.key) is not None  # then memory has the newest, and writes it yet
-                return None if held else _Spent(at=known.exchanged_at, by=known.account)
-            holder = accounts.get(known.account)
-            if holder is not None and holder.pool in pools:
-                return _Copy(first=holder, reason=_exchanged_by(holder, known.exchanged_at))
-            return _Spent(at=known.exchanged_at, by=known.account)
-        rivals = [one for one in accounts.of_token(refresh_token) if _concerned(one, pools)]
-        first = first_of([account, *rivals], None if known is None else known.account)
-        return None if first.key == account.key else _Copy(first=first, reason=_same_as(first, account))
-
-    def _moving(self, account: Account, accounts: Holders) -> _Copy | None:
-        """Whether a move of the account was cut off before it left its old address."""
-        try:
-            source = accounts.get(AccountKey.parse(str(account.extra.get(MOVED_FROM, ""))))
-        except ValueError:
-            return None
-        if source is None or source.key == account.key or source.created_at != account.created_at:
-            return None  # it has left, or who has that address now is another one
-        return _Copy(
-            first=source,
-            reason=f"it is being moved from {source.address}, and that was cut off; "
-            f"go on with: authpool move {source.address} {account.pool}",
-        )
-
-    def _as_held(self, account: Account, found: _Copy | _Spent) -> Record:
-        if account.disabled:
-            return account
-        if isinstance(found, _Copy):
-            return BrokenAccount(pool=account.pool, name=account.name, reason=found.reason)
-        return account.with_disabled(_restored_reason(account, found), self._clock.time())
 
     # --- writing ----------------------------------------------------------------------------------------------
 
@@ -285,7 +235,7 @@ class Ownership:
                 async with self._store.lock(key):  # whoever took it back by force meanwhile has said so by now
                     account = await self._store.read(key)
                     found = await self._found_now(account)
-                    if isinstance(found, _Spent):
+                    if isinstance(found, Spent):
                         await self._write(account, found)
                 self._told.discard(key)
             except (UnknownAccountError, BrokenAccountError):
@@ -294,9 +244,9 @@ class Ownership:
                 if key not in self._told:  # once, not every time
                     self._told.add(key)
                     logger.error("%s is held back, and that can't be written: %s", key, error)
-            del self._unwritten_yet[key]
+            self._unwritten_yet.pop(key, None)
 
-    async def _write(self, account: Account, found: _Spent) -> Account | None:
+    async def _write(self, account: Account, found: Spent) -> Account | None:
         """Write down that the account is held back, while it holds that token. Under its lock."""
         now = self._clock.time()
         before: Account | None = None
@@ -307,37 +257,12 @@ class Ownership:
             same = current is not None and current.token.refresh_token == account.token.refresh_token
             if current is None or not same or current.disabled:
                 return current
-            return current.with_disabled(_restored_reason(current, found), now)
+            return current.with_disabled(restored_reason(current, found), now)
 
         stored = await self._store.update(account.key, hold_back)
         if stored is not None and stored is not before:
             self._notify(AccountEvent(kind="disabled", account=stored, reason=stored.disabled_reason or ""))
         return stored
-
-
-def _restored_reason(account: Account, found: _Spent) -> str:
-    """Why an account is held back that holds what was exchanged, and the ways out."""
-    whose = "" if found.by == account.key else f", of {found.by}"
-    return (
-        f"{RESTORED} since {timestamp(found.at)} a newer refresh token has taken the place of the one in this "
-        f"record, as the audit trail says{whose}: an old copy was put back, or the newer one was never written. To "
-        f"present a spent token may end the grant. Ways out: `authpool login {account.pool} {account.name}`, `authpool add "
-        f"{account.pool} SOURCE`, or `authpool enable --force {account.address}` if you know that it still works"
-    )
-
-
-def _exchanged_by(holder: Account, at: int) -> str:
-    return (
-        f"it is a copy: {holder.address} has exchanged this refresh token for a newer one, {timestamp(at)}; "
-        "to present it again may end that grant. Sign in again for a credential of its own, or remove it"
-    )
-
-
-def _same_as(first: Account, account: Account) -> str:
-    return (
-        f"it is a copy: {first.address} holds the same credential, and a refresh by one of them spends the other's. "
-        f"Remove one of them, or sign in again for a credential of its own: authpool add {account.pool} SOURCE"
-    )
 
 
 def _stands_differently(standing: Record | None, known: Record | None) -> bool:
@@ -347,8 +272,3 @@ def _stands_differently(standing: Record | None, known: Record | None) -> bool:
         ours = standing.disabled or (known.disabled_reason or "").startswith(RESTORED)
         return same and ours and standing.disabled != known.disabled
     return standing is not None and standing != known
-
-
-def _concerned(account: Account, pools: Mapping[str, PoolConfig]) -> bool:
-    pool = pools.get(account.pool)
-    return pool is not None and pool.type == "refresh_token"

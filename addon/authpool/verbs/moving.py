@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from authpool.account import Account, AccountKey
 from authpool.config import PoolConfig
+from authpool.credential_rules import MOVED_FROM
 from authpool.errors import BrokenAccountError, RefusedError, UnknownAccountError
 from authpool.events import AccountEvent
-from authpool.ownership import MOVED_FROM
 from authpool.service import Service
 from authpool.trail_index import MOVED_TO
 from authpool.verbs.holdings import Holdings

@@ -3,6 +3,7 @@
 import asyncio
 
 from authpool.account import Account
+from authpool.credential_rules import tells_of_a_copy
 from authpool.errors import RefusedError, StoreError, StoreUnavailableError
 from authpool.events import AccountEvent
 from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
@@ -25,9 +26,9 @@ class Reviving:
         """Refresh an account, disabled or not. Raises RefusedError saying what stands against it, StoreError."""
         pool = self._holdings.pool(account.pool)
         self._holdings.require_secret(pool, account)
-        if not account.disabled and (held_back := await self._service.ownership.why_not(account)) is not None:
-            raise RefusedError(f"{account.address} is held back: {held_back}")
         outcome = await self._force(account)
+        if isinstance(outcome, Unavailable) and tells_of_a_copy(outcome.detail):
+            raise RefusedError(f"{account.address} is held back: {outcome.detail}")
         if not isinstance(outcome, Ready):
             raise RefusedError(f"{account.address}: {explain(outcome, was_disabled=account.disabled)}")
         await self._make_sure(outcome.account)
