@@ -13,14 +13,14 @@ from mitmproxy import exceptions
 from authpool.proxy.addon import Gateway
 from authpool.proxy.commands import Commands
 from support.gateway import Mitmdump, RunningGateway, dump_master
-from support.home import make_home, read_account, token_table
+from support.home import make_home, read_account, token_table, write_account
 from support.rotating_provider import RotatingProvider
 from support.token_endpoint import ScriptedTokenEndpoint
 from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
 
-VERBS = {"add", "accounts", "history", "plugins", "reload", "pause", "resume", "enable", "refresh", "remove"}
+VERBS = {"add", "accounts", "history", "plugins", "reload", "move", "pause", "resume", "enable", "refresh", "remove"}
 
 
 @pytest.fixture
@@ -226,3 +226,24 @@ async def test_the_verbs_in_mitmweb(home: Path, confdir: Path, upstream: Upstrea
         assert reloaded.json()["value"].startswith("Reloading")
         shown = await web.post("/commands/authpool.accounts", json={"arguments": []})
         assert {row[1]: row[2] for row in shown.json()["value"][1:]} == {"alice": "paused", "bob": "ready"}
+
+
+async def test_moving_and_enabling_by_force(
+    gateway: RunningGateway, home: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint
+) -> None:
+    """An account of a pool that is gone is shown, and moved in; `force` enables without a request."""
+    token = token_table(rotating.issue("carol"))
+    write_account(home, "former/carol", {"token": token, "disabled": True, "disabled_reason": "by mistake"})
+    run(gateway, "authpool.reload")
+    await told(gateway, "Pool former is not configured, and the home holds 1 account")
+    await gateway.wait_until(lambda: "carol" in states(gateway))
+    run(gateway, "authpool.move former/carol p")
+    await told(gateway, "Moved former/carol to p/carol")
+    assert states(gateway)["carol"] == "disabled"
+    posts = len(token_endpoint.received)
+    with pytest.raises(exceptions.CommandError, match="force"):
+        run(gateway, "authpool.enable p/carol now")
+    run(gateway, "authpool.enable p/carol force")
+    await told(gateway, "Enabled p/carol without a refresh")
+    assert len(token_endpoint.received) == posts
+    await gateway.wait_until(lambda: states(gateway)["carol"] == "ready")

@@ -8,7 +8,7 @@ import pytest
 
 from authpool.errors import RefusedError
 from authpool.refresh.verdict import Answer, Granted, NotSent, Reply, ReplyLost
-from authpool.verbs.identity import id_token_claims, name_in, provider_name
+from authpool.verbs.identity import id_token_claims, name_in, provider_identity
 
 URL = "https://accounts.example.com/userinfo"
 
@@ -44,7 +44,7 @@ def granted(claims: object = None) -> Granted:
 async def test_userinfo_is_asked_with_the_new_token() -> None:
     """One GET with the access token as bearer."""
     endpoint = told({"email": "a@example.com"})
-    assert await provider_name(endpoint, URL, granted()) == "a@example.com"
+    assert (await provider_identity(endpoint, URL, granted())).name == "a@example.com"
     assert endpoint.asked == [(URL, {"Authorization": "Bearer the-access-token"})]
 
 
@@ -68,9 +68,9 @@ def test_name_is_the_email_else_the_subject(claims: Mapping[str, object], name: 
 
 async def test_userinfo_counts_before_the_id_token() -> None:
     """Where both tell a name, it is userinfo's: its subject even before the id_token's e-mail."""
-    assert await provider_name(told({"email": "new@example.com"}), URL, granted({"email": "old@example.com"})) == (
-        "new@example.com"
-    )
+    assert (
+        await provider_identity(told({"email": "new@example.com"}), URL, granted({"email": "old@example.com"}))
+    ).name == ("new@example.com")
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ async def test_userinfo_counts_before_the_id_token() -> None:
 )
 async def test_id_token_tells_where_userinfo_has_nothing(answer: Answer) -> None:
     """A refusal, another format or an empty answer leave it to the id_token; without one there is no name."""
-    assert await provider_name(UserinfoEndpoint(answer), URL, granted({"sub": "s"})) == "s"
-    assert await provider_name(UserinfoEndpoint(answer), URL, granted()) is None
+    assert (await provider_identity(UserinfoEndpoint(answer), URL, granted({"sub": "s"}))).name == "s"
+    assert (await provider_identity(UserinfoEndpoint(answer), URL, granted())).name is None
 
 
 async def test_nobody_is_asked_where_there_is_no_userinfo() -> None:
     """Without a userinfo endpoint the id_token is all there is."""
     endpoint = told({"email": "a@example.com"})
-    assert await provider_name(endpoint, None, granted({"sub": "s"})) == "s"
+    assert (await provider_identity(endpoint, None, granted({"sub": "s"}))).name == "s"
     assert endpoint.asked == []
 
 
@@ -110,13 +110,29 @@ async def test_nobody_is_asked_where_there_is_no_userinfo() -> None:
 async def test_failing_userinfo_is_no_answer(answer: Answer) -> None:
     """The id_token may tell another name than userinfo would, so a passing failure must not decide the name."""
     with pytest.raises(RefusedError, match="can't be asked for the name"):
-        await provider_name(UserinfoEndpoint(answer), URL, granted({"sub": "s"}))
+        await provider_identity(UserinfoEndpoint(answer), URL, granted({"sub": "s"}))
 
 
 async def test_userinfo_of_another_subject_is_refused() -> None:
     """OpenID Connect Core 1.0 §5.3.2: the two subjects must be the same."""
     with pytest.raises(RefusedError, match="another account"):
-        await provider_name(told({"sub": "2", "email": "b@example.com"}), URL, granted({"sub": "1"}))
+        await provider_identity(told({"sub": "2", "email": "b@example.com"}), URL, granted({"sub": "1"}))
+
+
+@pytest.mark.parametrize(
+    ("userinfo", "claims", "subject"),
+    (
+        ({"sub": "1", "email": "a@example.com"}, None, "1"),
+        ({"email": "a@example.com"}, {"sub": "2"}, "2"),
+        ({"sub": 3}, None, "3"),
+        ({"sub": True}, None, None),
+        ({"sub": " "}, None, None),
+        ({"email": "a@example.com"}, None, None),
+    ),
+)
+async def test_the_subject_is_kept_beside_the_name(userinfo: object, claims: object, subject: str | None) -> None:
+    """`sub` tells people apart who share an e-mail address; some providers write it as a number."""
+    assert (await provider_identity(told(userinfo), URL, granted(claims))).subject == subject
 
 
 @pytest.mark.parametrize(

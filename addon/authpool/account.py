@@ -80,7 +80,7 @@ class PendingRefresh:
     rejected_at: int | None = None
     client: str | None = None
     unanswered: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +90,7 @@ class Cooldown:
     until: int
     reason: str = ""
     key: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def of_token(self) -> bool:
@@ -103,15 +104,20 @@ class OAuthClient:
 
     client_id: str
     client_secret: str | None = field(default=None, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One account as its record says. `extra` holds the keys authpool does not know; they survive."""
+    """One account as its record says. `extra` holds the keys authpool does not know; they survive.
+
+    `subject` is the provider's `sub`: it tells who this is where several people share an e-mail address.
+    """
 
     pool: str
     name: str
     generation: int = 0
+    subject: str | None = None
     created_at: int = 0
     disabled: bool = False
     disabled_at: int | None = None
@@ -194,9 +200,9 @@ class Account:
 
     def with_cooldown(self, cooldown: Cooldown, now: float) -> "Account":
         """With this pause beside those of other kinds, the later of two of a kind, and without those that are over."""
-        cooldown = max(
-            (one for one in (*self.cooldowns, cooldown) if one.key == cooldown.key), key=lambda one: one.until
-        )
+        same_kind = [one for one in self.cooldowns if one.key == cooldown.key]
+        extra = {key: value for one in (*same_kind, cooldown) for key, value in one.extra.items()}
+        cooldown = replace(max((*same_kind, cooldown), key=lambda one: one.until), extra=extra)
         others = [other for other in self.cooldowns if other.until > now and other.key != cooldown.key]
         others = sorted(others, key=lambda one: (one.key == "", one.until))[1 - MOST_COOLDOWNS :]  # clients name kinds
         kept = tuple(sorted([*others, cooldown], key=lambda one: one.key)) if cooldown.until > now else tuple(others)

@@ -58,6 +58,7 @@ def account_from_document(pool: str, name: str, document: Document) -> Account:
         pool=pool,
         name=written_name,
         generation=top.take("generation", int, 0),
+        subject=top.take("subject", str, None) or None,
         created_at=top.take_time("created_at", 0),
         disabled=top.take("disabled", bool, False),
         disabled_at=top.take_time("disabled_at"),
@@ -93,6 +94,7 @@ def _client(document: Document | None) -> OAuthClient | None:
     return OAuthClient(
         client_id=table.take("client_id", str),
         client_secret=table.take("client_secret", str, None),
+        extra=table.rest(),
     )
 
 
@@ -110,7 +112,9 @@ def _pending_refresh(document: Document | None) -> PendingRefresh | None:
     )
 
 
-def _pending_refresh_table(pending: PendingRefresh) -> Document:
+def _pending_refresh_table(pending: PendingRefresh | None) -> Document | None:
+    if pending is None:
+        return None
     return _without_none(
         {
             "fingerprint": pending.fingerprint,
@@ -127,15 +131,22 @@ def _cooldowns(documents: list[Any]) -> tuple[Cooldown, ...]:
     tables = [_Table(document, "cooldowns") for document in documents]
     return tuple(
         Cooldown(
-            until=table.take_time("until", 0), reason=table.take("reason", str, ""), key=table.take("key", str, "")
+            until=table.take_time("until", 0),
+            reason=table.take("reason", str, ""),
+            key=table.take("key", str, ""),
+            extra=table.rest(),
         )
         for table in tables
     )
 
 
 def _cooldown_table(cooldown: Cooldown) -> Document:
-    table = {"until": cooldown.until, "reason": cooldown.reason}
-    return table | {"key": cooldown.key} if cooldown.key else table
+    table: Document = {"until": cooldown.until, "reason": cooldown.reason}
+    return table | ({"key": cooldown.key} if cooldown.key else {}) | dict(cooldown.extra)
+
+
+def _client_table(client: OAuthClient) -> Document:
+    return _without_none({"client_id": client.client_id, "client_secret": client.client_secret, **client.extra})
 
 
 def document_from_account(account: Account) -> Document:
@@ -148,6 +159,7 @@ def document_from_account(account: Account) -> Document:
             "version": VERSION,
             "name": account.name,
             "generation": account.generation,
+            "subject": account.subject,
             "created_at": account.created_at,
             "disabled": account.disabled,
             "disabled_at": account.disabled_at,
@@ -167,9 +179,7 @@ def document_from_account(account: Account) -> Document:
                     **token.extra,
                 }
             ),
-            "client": None
-            if account.client is None
-            else _without_none({"client_id": account.client.client_id, "client_secret": account.client.client_secret}),
+            "client": None if account.client is None else _client_table(account.client),
             "pending_refresh": None
             if account.pending_refresh is None
             else _pending_refresh_table(account.pending_refresh),

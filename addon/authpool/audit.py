@@ -11,7 +11,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,7 +49,8 @@ class Process:
 class Entry:
     """One line. `time` is in Unix seconds, `account` is POOL/NAME, `fingerprint` tells the credential after it.
 
-    `event`: added, re-added, refreshed (the refresh token rotated), disabled, lost, enabled, paused, resumed, removed.
+    `event`: added, re-added, refreshed (the refresh token rotated), disabled, lost, enabled, paused, resumed, moved,
+    removed. `replaced` is the fingerprint of the refresh token that was exchanged for this one, where one was.
     """
 
     time: int
@@ -59,9 +60,13 @@ class Entry:
     process: Process
     fingerprint: str | None
     generation: int
+    replaced: str | None = None
 
     def line(self) -> bytes:
-        return json.dumps(asdict(self)).encode() + b"\n"
+        document = asdict(self)
+        if self.replaced is None:
+            del document["replaced"]
+        return json.dumps(document).encode() + b"\n"
 
 
 def entry_of(event: AccountEvent, *, now: float, process: Process) -> Entry | None:
@@ -77,6 +82,7 @@ def entry_of(event: AccountEvent, *, now: float, process: Process) -> Entry | No
         process=process,
         fingerprint=_fingerprint(event.account),
         generation=event.account.generation,
+        replaced=event.replaced,
     )
 
 
@@ -183,16 +189,62 @@ def read_trail(home: Path, newest: int | None = None) -> list[Entry]:
     """
     path = home / NAME
     contents: list[bytes] = []
-    seen: set[tuple[int, int]] = set()
+    seen: set[FileIdentity] = set()
     for number in range(KEPT + 1):  # from the youngest: what is renamed meanwhile is met again, not missed
         with suppress(FileNotFoundError):
             status, content = _read(rotated_path(path, number))
-            if (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
+            if _identity(status) not in seen:
+                seen.add(_identity(status))
                 contents.append(content)
     lines = [line for content in reversed(contents) for line in content.split(b"\n") if line]
     entries = map(_parse, lines if newest is None else lines[-newest:])
     return [entry for entry in entries if entry is not None]
+
+
+type FileIdentity = tuple[int, int]
+"""Device and inode: a file that is renamed keeps them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrailFile:
+    """One file of a trail, as it was a moment ago."""
+
+    path: Path
+    identity: FileIdentity
+    size: int
+
+
+def trail_files(path: Path) -> list[TrailFile]:
+    """The files of the trail at `path`, oldest first, each once; those that can't be looked at are left out."""
+    found: dict[FileIdentity, TrailFile] = {}
+    for number in range(KEPT + 1):  # from the youngest, as in `read_trail`
+        with suppress(OSError):
+            file = rotated_path(path, number)
+            status = file.stat(follow_symlinks=False)
+            found.setdefault(_identity(status), TrailFile(path=file, identity=_identity(status), size=status.st_size))
+    return list(reversed(found.values()))
+
+
+def read_from(file: TrailFile, offset: int) -> bytes | None:
+    """What a file holds from `offset` on, whole lines only; None when it can't be read, or was renamed since."""
+    try:
+        with os.fdopen(_open_regular(file.path, os.O_RDONLY | _SAFELY), "rb") as opened:
+            if _identity(os.fstat(opened.fileno())) != file.identity:
+                return None
+            opened.seek(offset)
+            content = opened.read()
+    except OSError:
+        return None
+    return content[: content.rfind(b"\n") + 1]
+
+
+def parse_entries(content: bytes) -> Iterator[Entry]:
+    """The entries in a part of the trail; a line that is no entry is left out."""
+    return (entry for entry in map(_parse, content.split(b"\n")) if entry is not None)
+
+
+def _identity(status: os.stat_result) -> FileIdentity:
+    return status.st_dev, status.st_ino
 
 
 def _read(path: Path) -> tuple[os.stat_result, bytes]:
@@ -211,6 +263,7 @@ def _parse(line: bytes) -> Entry | None:
             process=Process(pid=int(document["process"]["pid"]), kind=str(document["process"]["kind"])),
             fingerprint=None if document["fingerprint"] is None else str(document["fingerprint"]),
             generation=int(document["generation"]),
+            replaced=None if document.get("replaced") is None else str(document["replaced"]),
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

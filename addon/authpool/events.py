@@ -7,17 +7,31 @@ from typing import Literal
 from authpool.account import Account
 
 type EventKind = Literal[
-    "added", "readded", "refreshed", "rotated", "disabled", "enabled", "paused", "resumed", "cooled", "removed"
+    "added",
+    "readded",
+    "refreshed",
+    "rotated",
+    "disabled",
+    "enabled",
+    "paused",
+    "resumed",
+    "cooled",
+    "moved",
+    "removed",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountEvent:
-    """One change of an account, after it was written. `reason` says why, and holds no secret."""
+    """One change of an account, after it was written. `reason` says why, and holds no secret.
+
+    `replaced` is the fingerprint of the refresh token that was exchanged for the account's, where one was.
+    """
 
     kind: EventKind
     account: Account
     reason: str = ""
+    replaced: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from authpool.account import Account, AccountKey
 from authpool.clock import Clock
 from authpool.keeper import Keeper
+from authpool.ownership import Ownership
 from authpool.pool import Pool, State
 from authpool.refresh.healer import Healer
 from authpool.refresh.refresher import Refresher
@@ -28,6 +29,7 @@ class Follower:
         healer: Healer,
         keeper: Keeper,
         clock: Clock,
+        ownership: Ownership,
     ) -> None:
         self._pools = pools
         self._store = store
@@ -41,12 +43,17 @@ class Follower:
         self._landed = 0
         """The number of the last catch-up that came to its end."""
 
+        self._ownership = ownership
+
     async def catch_up(self) -> None:
         """Take in what changed in the store, by anybody's hand. Raises StoreUnavailableError.
 
         One at a time. Who comes during one waits for the next, which all who came meanwhile share.
         """
-        begun = self._begun
+        # Whoever leaves leaves nothing behind: what the store tells it tells once.
+        await asyncio.shield(asyncio.ensure_future(self._catch_up_alone(self._begun)))
+
+    async def _catch_up_alone(self, begun: int) -> None:
         async with self.alone:
             if self._landed > begun:
                 return
@@ -57,7 +64,7 @@ class Follower:
     async def _catch_up(self) -> None:
         touched: dict[str, Mapping[State, int]] = {}
         await self._refresher.recall()
-        changes = await self._store.changes()  # from here on nothing waits: what was told is taken in, or was not told
+        changes = await self._ownership.follow(await self._store.changes(), self._known)
         pools = self._pools()
         for key, record in changes.items():
             pool = pools.get(key.pool)
@@ -72,6 +79,11 @@ class Follower:
             counts = pools[name].counts()
             if counts != before:
                 logger.info(reload_line(name, counts))
+
+    def _known(self, key: AccountKey) -> Record | None:
+        pool = self._pools().get(key.pool)
+        member = None if pool is None else pool.get(key)
+        return None if member is None else member.record
 
     def _take_in(self, pool: Pool, key: AccountKey, record: Record | None) -> None:
         before = pool.get(key)

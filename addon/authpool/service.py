@@ -24,6 +24,7 @@ from authpool.failover import Failover
 from authpool.follower import Follower, broken_reason
 from authpool.keeper import Keeper
 from authpool.limits import Limits
+from authpool.ownership import Ownership
 from authpool.pieces import MANY_ACCOUNTS, in_pieces, loaded_for_good
 from authpool.plugins import load_plugins, refuse_another_store
 from authpool.pool import Pool, State
@@ -37,6 +38,8 @@ from authpool.report import disabled_line, reload_line
 from authpool.store import Record, Store
 from authpool.supervision import supervised
 from authpool.token_source import TokenSource
+from authpool.trail_index import TrailIndex
+from authpool.unconfigured import UnconfiguredAccounts
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +89,11 @@ class Service:
         self._environ = environ
         self.clock = clock or SystemClock()
         self.plugins = load_plugins(home, environ, plugins)
+        self._secrets_later = process != "gateway"
         self._marks = self._current_marks()  # before the file is read: what changes from here on is noticed
         self._request = last_request(home)
         with mistakes_placed(home):
-            config = load_config(home, environ, self.plugins)
+            config = load_config(home, environ, self.plugins, secrets_later=self._secrets_later)
             accept(config)
             self._snapshot = Snapshot(
                 config=config, router=Router(config.pools.values()), sources=self.plugins.token_sources(config.pools)
@@ -99,6 +103,16 @@ class Service:
         self._own_client = TokenClient() if endpoint is None else None
         self.endpoint: TokenEndpoint = endpoint or self._own_client  # type: ignore[assignment]
         self.resolver = EndpointResolver(fetcher(self.endpoint), self.clock)
+        self.unconfigured = UnconfiguredAccounts(self.store, lambda: self.plugins.store(config.gateway, home))
+        self.ownership = Ownership(
+            store=self.store,
+            trail=TrailIndex(home),
+            pools=self._configured_pools,
+            clock=self.clock,
+            notify=self.notify,
+            unwritten=lambda key: self.refresher.unwritten(key),  # noqa: PLW0108 - the refresher comes next
+            learn=lambda spent, newest: self.refresher.replaced(spent, newest),  # noqa: PLW0108 - likewise
+        )
         self.refresher = Refresher(
             store=self.store,
             endpoint=self.endpoint,
@@ -111,6 +125,7 @@ class Service:
             notify_pool=self.plugins.notify_pool if process == "gateway" else lambda event: None,
             settled=self._settle,
             everyone=self._everyone,
+            may_present=self.ownership.check,
         )
         self._limits = Limits(self.store, self.clock, self.notify)
         exhaustion = Exhaustion(self.plugins.notify_exhausted, self.clock)
@@ -121,7 +136,9 @@ class Service:
         self.failover = Failover(
             self._pools, self.broker, self.refresher, self._limits, self.clock, plan=self._keeper.plan
         )
-        self._follower = Follower(self._pools, self.store, self.refresher, self._healer, self._keeper, self.clock)
+        self._follower = Follower(
+            self._pools, self.store, self.refresher, self._healer, self._keeper, self.clock, self.ownership
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
         self.run = BlockingCalls(str(home))
@@ -155,6 +172,7 @@ class Service:
         if land is not None:
             await land()
         await self._healer.aclose()
+        await self.ownership.aclose()
         await self.refresher.aclose()
         await self._limits.aclose()
         await self.resolver.aclose()
@@ -184,7 +202,7 @@ class Service:
 
     async def _read_anew(self) -> None:
         """Read everything, check all of it, and only then put it in force."""
-        config = load_config(self.home, self._environ, self.plugins)
+        config = load_config(self.home, self._environ, self.plugins, secrets_later=self._secrets_later)
         refuse_another_store(self._snapshot.config.gateway, config.gateway)
         self._accept(config)
         await self._build(config)
@@ -206,7 +224,8 @@ class Service:
         }
         async with self._follower.alone:  # and nobody else asks it before the new pools are in force
             known = {key: record async for key, record in _records(self._snapshot.pools)}
-            loaded = await self.store.load(config.pools.keys())
+            loaded = await self.ownership.load(await self.store.load(config.pools.keys()), config.pools, known=known)
+            await self.unconfigured.look(config.pools)
             async for key in in_pieces(loaded):
                 record = self._healer.ahead(loaded[key])
                 self._healer.compare(known.get(key), record)
@@ -221,6 +240,7 @@ class Service:
                     classifier=classifier,
                 )
             )
+        self.unconfigured.tell()
         if not pools:
             logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
         for pool in pools.values():

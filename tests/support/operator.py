@@ -1,7 +1,7 @@
 """An operator's desk: a home, a provider that tells whose token it is, and the verbs on both."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,11 +104,12 @@ async def open_desk(
     patience_seconds: float = 10.0,
     files: FileOperations | None = None,
     plugin: str = "",
+    more_pools: Sequence[str] = (),
 ) -> AsyncIterator[Desk]:
     """A home whose pool `google` is at a real token endpoint, and one of each other type beside it.
 
     `running`: within a gateway that serves the pools, rather than from the command line. `files` are the system
-    calls of the store, `plugin` the text of a plugin in the home.
+    calls of the store, `plugin` the text of a plugin in the home; `more_pools` are like `google`.
     """
     provider = provider or RotatingProvider()
     async with ScriptedTokenEndpoint(provider) as endpoint, _served(Userinfo(provider)) as told:
@@ -118,6 +119,7 @@ async def open_desk(
             folder,
             pools={
                 "google": google,
+                **{name: google | {"hosts": [f"{name}.example"]} for name in more_pools},
                 "service": {**client, "type": "client_credentials", "hosts": ["service.example"]},
                 "keys": {"type": "static", "hosts": ["keys.example"]},
             },

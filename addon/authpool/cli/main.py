@@ -150,6 +150,28 @@ def remove(session: Session, account: str, yes: bool, as_json: bool) -> None:  #
         tell(session.run(lambda operations: operations.remove(account)), as_json=as_json)
 
 
+@cli.command()
+@_account_argument
+@click.option("--force", is_flag=True, help="Without a refresh first, for who knows that the credential still works.")
+@_json_option
+@click.pass_obj
+def enable(session: Session, account: str, force: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Take a disabled account back, if a refresh succeeds."""
+    with failures_told(as_json=as_json):
+        tell(session.run(lambda operations: operations.enable(account, force=force)), as_json=as_json)
+
+
+@cli.command()
+@_account_argument
+@click.argument("pool", metavar="POOL")
+@_json_option
+@click.pass_obj
+def move(session: Session, account: str, pool: str, as_json: bool) -> None:  # noqa: FBT001
+    """Move an account with its credential to another POOL of the same provider and client."""
+    with failures_told(as_json=as_json):
+        tell(session.run(lambda operations: operations.move(account, pool)), as_json=as_json)
+
+
 def _verb(
     name: str,
     text: str,
@@ -174,7 +196,6 @@ _verb(
     Operations.resume,
     "POOL[/NAME]",
 )
-_verb("enable", "Take a disabled account back, if a refresh succeeds.", Operations.enable)
 _verb("refresh", "Fetch a new access token now.", Operations.refresh)
 for _tool in TOOLS:
     cli.add_command(tool_command(_tool))
@@ -190,7 +211,9 @@ def main() -> None:
 
 
 async def _counts(operations: Operations) -> dict[str, Counter[State]]:
+    operations.require_secrets()
     pools: dict[str, Counter[State]] = {name: Counter() for name in operations.pools()}
     for row in await operations.accounts():
-        pools[row.pool][row.state] += 1
+        if row.pool in pools:  # of those that are not configured no gateway knows
+            pools[row.pool][row.state] += 1
     return pools

@@ -79,8 +79,10 @@ class Config:
     """``[plugins.NAME]``, as written: each is its plugin's to read."""
 
 
-def load_config(home: Path, environ: Mapping[str, str], extensions: Extensions = BUILT_IN) -> Config:
-    """Read `home`/authpool.toml; `environ` is where ``env:NAME`` secrets are looked up.
+def load_config(
+    home: Path, environ: Mapping[str, str], extensions: Extensions = BUILT_IN, *, secrets_later: bool = False
+) -> Config:
+    """Read `home`/authpool.toml; `environ` is where ``env:NAME`` secrets are looked up, now or when one is needed.
 
     Raises ConfigurationError. Pools may be absent: a gateway without any serves no credential. The extensions are
     configured before they are asked, as soon as the file can be read at all.
@@ -91,7 +93,10 @@ def load_config(home: Path, environ: Mapping[str, str], extensions: Extensions =
     extensions.configure(plugins, home)
     tables = top.take_table("pools")
     _refuse_exposed_secret(tables, home / CONFIG_NAME, open_to_others)
-    pools = {name: read_pool(name, table, home, environ, extensions) for name, table in tables.items()}
+    pools = {
+        name: read_pool(name, table, home, environ, extensions, secrets_later=secrets_later)
+        for name, table in tables.items()
+    }
     _refuse_ties(pools)
     return Config(home=home, pools=MappingProxyType(pools), gateway=_gateway(top), plugins=MappingProxyType(plugins))
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from authpool.config.config_table import KeyPath, mistake
@@ -12,6 +13,20 @@ _ENV = "env:"
 _FILE = "file:"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PRIVATE = "It must be a regular file of yours alone (mode 0600) that holds the secret and nothing else."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretSource:
+    """Where a secret is, for who may never need it: verbs that ask no token endpoint work without."""
+
+    source: str = field(repr=False)
+    path: KeyPath
+    home: Path
+    environ: Mapping[str, str] = field(repr=False, compare=False)
+
+    def resolve(self) -> str:
+        """Look the secret up now. Raises ConfigurationError, as `resolve_secret`."""
+        return resolve_secret(self.source, self.path, self.home, self.environ)
 
 
 def is_literal(source: str) -> bool:

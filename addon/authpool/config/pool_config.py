@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from authpool.config.answer_rule import AnswerRule
+from authpool.config.client_secret import SecretSource
 from authpool.config.host_pattern import HostPattern
 from authpool.config.selector import Selector
 
@@ -15,11 +16,19 @@ type ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """The client a pool refreshes as, and how it authenticates (RFC 6749 §2.3)."""
+    """The client a pool refreshes as, and how it authenticates (RFC 6749 §2.3).
+
+    A gateway has looked its `client_secret` up when it starts, so that one that changed makes another pool of it at
+    a reload; the command line asks `secret()` when it needs one.
+    """
 
     client_id: str
-    client_secret: str | None = field(default=None, repr=False)
+    client_secret: str | SecretSource | None = field(default=None, repr=False)
     client_auth: ClientAuth = "none"
+
+    def secret(self) -> str | None:
+        """The client secret itself. Raises ConfigurationError when it can't be had."""
+        return self.client_secret.resolve() if isinstance(self.client_secret, SecretSource) else self.client_secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from authpool.config.answer_rule import read_answer_rules
-from authpool.config.client_secret import resolve_secret
+from authpool.config.client_secret import SecretSource
 from authpool.config.config_table import ConfigTable, KeyPath, did_you_mean, mistake
 from authpool.config.endpoint_url import check_endpoint, check_issuer
 from authpool.config.extensions import BUILT_IN, Extensions
@@ -60,9 +60,15 @@ _HTTPS = "Use https://; http:// is for loopback only."
 
 
 def read_pool(
-    name: str, document: object, home: Path, environ: Mapping[str, str], extensions: Extensions = BUILT_IN
+    name: str,
+    document: object,
+    home: Path,
+    environ: Mapping[str, str],
+    extensions: Extensions = BUILT_IN,
+    *,
+    secrets_later: bool = False,
 ) -> PoolConfig:
-    """Read one pool, with its preset and its client secret filled in."""
+    """Read one pool, with its preset and its client secret filled in; or (`secrets_later`) where that is."""
     path: KeyPath = ("pools", name)
     if not _POOL_NAME.fullmatch(name):
         problem = "is not a pool name: it names a folder, so small letters, digits, `_` and `-`, at most 64."
@@ -75,7 +81,7 @@ def read_pool(
     preset_name, preset = _preset(table, extensions)
     issuer = _issuer(table, preset)
     endpoints = _endpoints(table, preset if issuer is None else Preset())
-    client = _client(table, preset, home, environ) if is_oauth else None
+    client = _client(table, preset, home, environ, secrets_later=secrets_later) if is_oauth else None
     if is_oauth and issuer is None and endpoints["token_url"] is None:
         problem = "is missing, and there is no `issuer` to discover it from."
         raise mistake(table.at("token_url"), problem, "Add `token_url`, `issuer` or `preset`.")
@@ -177,7 +183,9 @@ def _check_url(url: str, path: KeyPath, check: Callable[[str], None]) -> None:
         raise mistake(path, str(error), remedy) from None
 
 
-def _client(table: ConfigTable, preset: Preset, home: Path, environ: Mapping[str, str]) -> ClientConfig:
+def _client(
+    table: ConfigTable, preset: Preset, home: Path, environ: Mapping[str, str], *, secrets_later: bool
+) -> ClientConfig:
     client_id = table.take_string("client_id")
     if client_id is None:
         remedy = "Add the id of the client you registered at the provider."
@@ -185,13 +193,14 @@ def _client(table: ConfigTable, preset: Preset, home: Path, environ: Mapping[str
     if not _CLIENT_ID.fullmatch(client_id):
         problem = "has a character that a client id can't have."
         raise mistake(table.at("client_id"), problem, "Copy it again from the provider.")
-    source = table.take_string("client_secret")
-    secret = None if source is None else resolve_secret(source, table.at("client_secret"), home, environ)
-    client_auth = _client_auth(table, preset, secret)
-    return ClientConfig(client_id=client_id, client_secret=secret, client_auth=client_auth)
+    text = table.take_string("client_secret")
+    source = text and SecretSource(source=text, path=table.at("client_secret"), home=home, environ=environ)
+    secret = source if secrets_later or not source else source.resolve()
+    client_auth = _client_auth(table, preset, secret or None)
+    return ClientConfig(client_id=client_id, client_secret=secret or None, client_auth=client_auth)
 
 
-def _client_auth(table: ConfigTable, preset: Preset, secret: str | None) -> ClientAuth:
+def _client_auth(table: ConfigTable, preset: Preset, secret: object) -> ClientAuth:
     default = "none" if secret is None else preset.client_auth or "client_secret_basic"
     chosen = table.take_choice("client_auth", get_args(ClientAuth.__value__), default)
     if secret is None and chosen != "none":

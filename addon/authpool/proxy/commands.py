@@ -100,14 +100,21 @@ class Commands:
         return self._start("Resuming", account, lambda operations: operations.resume(account))
 
     @command.command("authpool.enable")
-    def enable(self, account: str) -> str:
-        """Take the disabled POOL/NAME back, if a refresh succeeds."""
-        return self._start("Enabling", account, lambda operations: operations.enable(account))
+    def enable(self, account: str, force: str = "") -> str:
+        """Take the disabled POOL/NAME back, if a refresh succeeds; with the word `force`, without one."""
+        if force not in {"", "force"}:
+            raise exceptions.CommandError('the second word can only be "force"')
+        return self._start("Enabling", account, lambda operations: operations.enable(account, force=bool(force)))
 
     @command.command("authpool.refresh")
     def refresh(self, account: str) -> str:
         """Fetch a new access token for POOL/NAME now."""
         return self._start("Refreshing", account, lambda operations: operations.refresh(account))
+
+    @command.command("authpool.move")
+    def move(self, account: str, pool: str) -> str:
+        """Move POOL/NAME with its credential to another POOL of the same provider and client."""
+        return self._start(f"Moving to {pool}:", account, lambda operations: operations.move(account, pool))
 
     @command.command("authpool.remove")
     def remove(self, account: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Literal
@@ -60,8 +60,10 @@ class Exchange:
         rules: Sentencing,
         fetching: Fetching,
         troubles: Troubles,
+        may_present: Callable[[Account], Awaitable[Outcome | None]] | None,
     ) -> None:
         self._troubles = troubles
+        self._may_present = may_present
         self._store = store
         self._resolver = resolver
         self._pools = pools
@@ -139,6 +141,8 @@ class Exchange:
             return Misconfigured(detail=fault.detail)
         if (held_back := self._held_back(url, mode)) is not None:
             return held_back
+        if self._may_present is not None and (instead := await self._may_present(account)) is not None:
+            return instead
         self._endpoints.begin(url, presenter(request))
         try:
             return await self._spend_what_comes(account, pool, request, held)

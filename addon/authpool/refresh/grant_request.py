@@ -43,17 +43,20 @@ def client_credentials_request(pool: PoolConfig, url: str, account: Account) -> 
 
 
 def client_of(pool: PoolConfig, account: Account) -> OAuthClient | None:
-    """The client an account's grant belongs to: its own where it has one, else the pool's."""
+    """The client an account's grant belongs to: its own where it has one, else the pool's.
+
+    Raises ConfigurationError when the pool's secret is looked up now, and can't be had.
+    """
     if account.client is not None:
         return account.client
     if pool.client is None:
         return None
-    return OAuthClient(client_id=pool.client.client_id, client_secret=pool.client.client_secret)
+    return OAuthClient(client_id=pool.client.client_id, client_secret=pool.client.secret())
 
 
 def client_name(url: str, pool: PoolConfig, account: Account) -> str:
     """Name (token endpoint, client) for the storm rule; no secret."""
-    client = client_of(pool, account)
+    client = account.client or pool.client
     return f"{url} {client.client_id if client is not None else ''}"
 
 

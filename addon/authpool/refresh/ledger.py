@@ -175,7 +175,8 @@ class Ledger:
         assert stored is not None  # noqa: S101 - likewise
         if rotated and account.token.refresh_token is not None:
             self._lineage.rotated(account, stored)
-        self._notify(AccountEvent(kind=kind, account=stored))
+        spent = fingerprint(account.token.refresh_token) if rotated and account.token.refresh_token else None
+        self._notify(AccountEvent(kind=kind, account=stored, replaced=spent))
         if isinstance(granted, PartlyGranted):
             return Unavailable(detail=granted.detail, account=stored)
         return Ready(account=stored, posted=True)

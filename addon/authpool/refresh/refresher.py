@@ -8,7 +8,7 @@ Each of these was needed: without the lock and the re-read, six processes that r
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 
 from authpool.account import Account, AccountKey
@@ -59,8 +59,12 @@ class Refresher:
         settled: Callable[[AccountKey, Outcome], None] = lambda key, outcome: None,
         everyone: Everyone | None = None,
         rng: random.Random | None = None,
+        may_present: Callable[[Account], Awaitable[Outcome | None]] | None = None,
     ) -> None:
-        """`everyone` reads all accounts, and tells what changed to `followed`: asked before a verdict."""
+        """`everyone` reads all accounts, and tells what changed to `followed`: asked before a verdict.
+
+        `may_present` is asked under the lock, before a refresh token is presented: None, or what to answer instead.
+        """
         self._store = store
         self._resolver = resolver
         self._pools = pools
@@ -99,6 +103,7 @@ class Refresher:
             rules=self._rules,
             fetching=self.fetching,
             troubles=self._troubles,
+            may_present=may_present,
         )
 
     async def refresh(
@@ -208,6 +213,10 @@ class Refresher:
         """The store has another record of an account; True when it holds a spent refresh token again: `heal` it."""
         self._hearsay.followed(before, after)
         return self._lineage.heal(after) is not None
+
+    def replaced(self, spent: Account, newest: Account) -> None:
+        """Somebody put a spent refresh token back whose successor this process still has."""
+        self._lineage.rotated(spent, newest)
 
     def removed(self, key: AccountKey) -> None:
         """The account is gone: what comes under its name next is another one."""

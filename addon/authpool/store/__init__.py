@@ -7,7 +7,7 @@ this interface, so that a lock may be a file's or a database row's.
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from authpool.account import Account, AccountKey, BrokenAccount
 from authpool.client_record import ClientRecord
@@ -83,6 +83,14 @@ class Store(Protocol):
 
         Returns what is stored afterwards.
         """
+
+
+@runtime_checkable
+class ListsPools(Protocol):
+    """A store that can tell which pools it has accounts of, configured or not."""
+
+    async def pools(self) -> Collection[str]:
+        """Every pool that there may be accounts of. Raises StoreUnavailableError."""
 
 
 type StoreFactory = Callable[[Path, ConfigTable], Store]

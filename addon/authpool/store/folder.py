@@ -25,7 +25,7 @@ from authpool.client_record import ClientRecord
 from authpool.config.config_table import ConfigTable
 from authpool.errors import StoreUnavailableError, UnknownAccountError
 from authpool.store import Change, ClientChange, Record, StoreFactory
-from authpool.store.account_name import ENCODED_BYTES, encode_name
+from authpool.store.account_name import ENCODED_BYTES, decode_name, encode_name
 from authpool.store.atomic_file import FileOperations, unavailable
 from authpool.store.client_folder import ClientFolder
 from authpool.store.compare_and_set import change_account
@@ -226,6 +226,24 @@ class FolderStore:
         work = partial(self._clients.update, client, change)
         stored: ClientRecord = await self._in_turn(self._clients.path.name, self._clients.path, work)
         return stored
+
+    async def pools(self) -> Collection[str]:
+        pools: list[str] = await self._run(self._listed)
+        return pools
+
+    def _listed(self) -> list[str]:
+        try:
+            with unavailable(self._folder), os.scandir(self._folder) as entries:
+                names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+        except StoreUnavailableError:
+            if not self._folder.exists():
+                return []
+            raise
+        pools = []
+        for name in names:
+            with suppress(ValueError):  # no pool's folder
+                pools.append(decode_name(name))
+        return pools
 
     def path_of(self, key: AccountKey) -> Path | None:
         """Tell which file holds the account, for messages. Raises StoreUnavailableError."""

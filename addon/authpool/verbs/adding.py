@@ -3,12 +3,11 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 from authpool.account import Account, AccountKey, OAuthClient, Token, clip_reason, fingerprint
 from authpool.config import PoolConfig
-from authpool.config.discovery import Endpoints
 from authpool.errors import (
     AuthpoolError,
     BrokenAccountError,
@@ -19,12 +18,15 @@ from authpool.errors import (
 )
 from authpool.events import AccountEvent
 from authpool.refresh.succession import token_from_grant
+from authpool.refresh.verdict import Granted
 from authpool.report import timestamp
 from authpool.service import Service
 from authpool.store.account_name import check_name
 from authpool.token_source import TokenSource
 from authpool.verbs.holdings import Holdings
-from authpool.verbs.identity import provider_name
+from authpool.verbs.identity import provider_identity
+from authpool.verbs.known_credentials import KnownCredentials
+from authpool.verbs.naming import Naming
 from authpool.verbs.proof import Proof, Prover, how_to_go_on, note_cut_off
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sources import Credential
@@ -44,6 +46,7 @@ class Adding:
         self._holdings = holdings
         self._reviving = reviving
         self._unclaimed = unclaimed
+        self._known = KnownCredentials(service, holdings)
         self._prover = Prover(
             refresher=service.refresher, clock=service.clock, keep=unclaimed.save, drop=unclaimed.discard
         )
@@ -54,15 +57,17 @@ class Adding:
         Raises RefusedError, StoreError, ConfigurationError, DiscoveryError.
         """
         pool = self._holdings.pool(pool_name)
-        expected = _expected_name(credential, name)
+        naming = Naming(self._service.store, pool.name)
+        expected = await naming.expected(credential, name)
         if pool.type == "static":
             return await self._add_static(pool, credential, expected)
+        self._holdings.require_secret(pool)
         if pool.type == "client_credentials":
             return await self._add_client(pool, credential, expected)
         if (source := self._service.snapshot.sources.get(pool.name)) is not None:
             return await self._add_sourced(pool, source, credential, expected)
         async with self._holdings.patiently(self._unclaimed.alone(), "another `add` is under way in a process"):
-            return await self._add_grant(pool, credential, expected)
+            return await self._add_grant(pool, credential, name, naming)
 
     # --- the types --------------------------------------------------------------------------------------------
 
@@ -109,13 +114,14 @@ class Adding:
             async with self._safely(pool, proof, credential):
                 return await self._write(pool, replace(account, token=replace(proof.token, refresh_token=None)))
 
-    async def _add_grant(self, pool: PoolConfig, credential: Credential, expected: str | None) -> str:
+    async def _add_grant(self, pool: PoolConfig, credential: Credential, name: str | None, naming: Naming) -> str:
         refresh_token = credential.refresh_token or credential.secret
         if refresh_token is None:
             raise RefusedError("the source holds no refresh token; sign in so that the provider issues one")
-        twin = await self._twin(pool, refresh_token)
+        expected = name or credential.name
+        twin = await self._known.account_of(pool, refresh_token)
         if twin is not None:
-            return await self._add_again(twin, credential, expected)
+            return await self._add_again(pool, twin, credential, name)
         endpoints = await self._service.resolver.resolve(pool)
         # Any name will do until the provider tells the true one.
         account = self._provisional(pool, credential, expected or "unnamed", Token(refresh_token=refresh_token))
@@ -125,33 +131,25 @@ class Adding:
                 await self._refuse_twin(account)
             proof = await self._prover.prove(pool, endpoints, account, credential)
             async with self._safely(pool, proof, credential):
-                name = await self._learn_name(endpoints, proof, expected)
+                identity = await provider_identity(self._service.endpoint, endpoints.userinfo_url, proof.granted)
+                name = await naming.settled(identity, credential, name)
                 if expected is None:
                     await held.enter_async_context(self._holdings.held(AccountKey.of(pool.name, name)))
-                origin = {ADDED_FROM: fingerprint(refresh_token)} if proof.rotated else {}
-                named = replace(account, name=name, token=proof.token, extra={**account.extra, **origin})
-                return await self._write(pool, named)
+                spent = fingerprint(refresh_token) if proof.rotated else None
+                named = replace(
+                    account,
+                    name=name,
+                    subject=identity.subject,
+                    token=proof.token,
+                    extra={**account.extra, **({ADDED_FROM: spent} if spent is not None else {})},
+                )
+                return await self._write(pool, named, replaced=spent)
 
     # --- a refresh token that is here already -----------------------------------------------------------------
 
-    async def _twin(self, pool: PoolConfig, refresh_token: str) -> Account | None:
-        """Find the account that holds this refresh token, or that lives on what it was exchanged for.
-
-        To present it beside that account's own refreshes would be a reuse, which ends the grant for good.
-        """
-        await self._holdings.follow()
-        origin = fingerprint(refresh_token)
-        for member in await self._holdings.members([pool.name]):
-            record = member.record
-            if isinstance(record, Account) and (
-                record.token.refresh_token == refresh_token
-                or (not record.disabled and record.extra.get(ADDED_FROM) == origin)
-            ):
-                return record
-        return None
-
-    async def _add_again(self, twin: Account, credential: Credential, expected: str | None) -> str:
+    async def _add_again(self, pool: PoolConfig, twin: Account, credential: Credential, name: str | None) -> str:
         """The same credential once more: a refresh of the account it belongs to decides, under its own lock."""
+        expected = name or (credential.name if twin.subject is None else None)
         if expected is not None and AccountKey.of(twin.pool, expected) != twin.key:
             raise RefusedError(f"that refresh token is the one of {twin.address}, not of {expected}")
         if twin.disabled:
@@ -161,7 +159,25 @@ class Adding:
             stored = (await self._reviving.refresh(twin)).account
             verdict = "has this credential already, and it works"
         await self._unclaimed.discard(credential.path)
+        if stored.subject is None:
+            await self._learn_subject(pool, stored)
         return f"{stored.address} {verdict}{paused_note(stored)}"
+
+    async def _learn_subject(self, pool: PoolConfig, account: Account) -> None:
+        """An account that was added before subjects were kept gets its own; no trouble where nobody tells it now."""
+        endpoints = await self._service.resolver.resolve(pool)
+        granted = Granted(access_token=account.token.access_token or "")
+        with suppress(RefusedError):
+            identity = await provider_identity(self._service.endpoint, endpoints.userinfo_url, granted)
+            if identity.subject is None or (identity.name or "").casefold() != account.name.casefold():
+                return
+
+            def learn(current: Account | None) -> Account | None:
+                same = current is not None and current.token.refresh_token == account.token.refresh_token
+                known = current is None or current.subject is not None or not same
+                return current if known or current is None else replace(current, subject=identity.subject)
+
+            await self._holdings.update(account.address, learn)
 
     async def _refuse_twin(self, account: Account) -> None:
         """Under the lock: what was not there a moment ago must not be presented twice either."""
@@ -196,16 +212,6 @@ class Adding:
         for path in (proof.kept, credential.path):
             await self._unclaimed.discard(path)
 
-    async def _learn_name(self, endpoints: Endpoints, proof: Proof, expected: str | None) -> str:
-        told = await provider_name(self._service.endpoint, endpoints.userinfo_url, proof.granted)
-        if told is None and expected is None:
-            raise RefusedError("the provider tells no name for this credential; say it yourself, after SOURCE")
-        if told is not None and expected is not None and told.casefold() != expected.casefold():
-            raise RefusedError(f"the provider says that this credential is {told}'s, not {expected}'s")
-        name = told or expected or ""
-        check_name(name)
-        return name
-
     def _provisional(self, pool: PoolConfig, credential: Credential, name: str, token: Token) -> Account:
         """The account as it would be if it were new."""
         return Account(
@@ -221,7 +227,7 @@ class Adding:
             extra={LABEL: credential.label} if credential.label is not None else {},
         )
 
-    async def _write(self, pool: PoolConfig, fresh: Account) -> str:
+    async def _write(self, pool: PoolConfig, fresh: Account, replaced: str | None = None) -> str:
         """Write under the account's lock, which the caller holds."""
         change = TakeOver(pool, fresh)
         stored = await self._service.store.update(fresh.key, change, replace_broken=True)
@@ -230,19 +236,11 @@ class Adding:
         before = change.before
         if stored is before:
             return _unchanged(stored)
-        self._service.notify(AccountEvent(kind="added" if before is None else "readded", account=stored))
+        self._service.notify(
+            AccountEvent(kind="added" if before is None else "readded", account=stored, replaced=replaced)
+        )
         await self._holdings.follow()
         return _sentence(before, stored)
-
-
-def _expected_name(credential: Credential, name: str | None) -> str | None:
-    """The name that the provider must confirm: the operator's, and the source's own where it has one."""
-    if name is not None and credential.name is not None and name.casefold() != credential.name.casefold():
-        raise RefusedError(f"the source says that this credential is {credential.name}'s, not {name}'s")
-    expected = name or credential.name
-    if expected is not None:
-        check_name(expected)
-    return expected
 
 
 def _own_client(pool: PoolConfig, client: OAuthClient | None) -> OAuthClient | None:
@@ -250,8 +248,8 @@ def _own_client(pool: PoolConfig, client: OAuthClient | None) -> OAuthClient | N
     if client is None or pool.client is None:
         return client
     known = pool.client
-    same_secret = client.client_secret in {None, known.client_secret}
-    return None if client.client_id == known.client_id and same_secret else client
+    same = client.client_id == known.client_id and client.client_secret in {None, known.secret()}
+    return None if same else client
 
 
 def _unchanged(stored: Account) -> str:

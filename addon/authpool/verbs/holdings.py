@@ -40,25 +40,58 @@ class Holdings:
             )
         raise RefusedError(f"there is no such pool. {_near(name, pools)}")
 
-    def key(self, address: str) -> AccountKey:
-        """Read POOL/NAME of a configured pool. Raises RefusedError."""
-        try:
-            key = AccountKey.parse(address)
-        except ValueError:
-            raise RefusedError("write the account as POOL/NAME; `authpool accounts` lists them") from None
-        self.pool(key.pool)
+    async def key(self, address: str) -> AccountKey:
+        """Read POOL/NAME of a configured pool. Raises RefusedError, StoreUnavailableError."""
+        key = await self.any_key(address)
+        if key.pool not in self._service.snapshot.config.pools:
+            raise RefusedError(
+                f"the pool of {key} is not configured: describe it in authpool.toml, or move the account: "
+                f"authpool move {key} POOL"
+            )
+        return key
+
+    async def any_key(self, address: str) -> AccountKey:
+        """Read POOL/NAME of any pool that the store has accounts of. Raises RefusedError, StoreUnavailableError."""
+        key = _parsed(address)
+        pools = self._service.snapshot.config.pools
+        if key.pool not in pools and key.pool not in await self._service.unconfigured.pools(pools):
+            self.pool(key.pool)
         return key
 
     async def members(self, pools: Collection[str]) -> list[Member]:
         """Every account of these pools, with what this process knows of it."""
         if self.live:
             return [m for name, pool in self._service.snapshot.pools.items() if name in pools for m in pool]
-        records = await self._service.store.load(pools)
+        records = await self._service.ownership.shown(await self._service.store.load(pools))
         return [Member(record) for record in records.values()]
+
+    async def unconfigured(self) -> list[Member]:
+        """Every account of pools that the configuration does not describe any more."""
+        records = await self._service.unconfigured.look(self._service.snapshot.config.pools)
+        return [Member(record) for record in records.values()]
+
+    async def everyone(self) -> list[Account]:
+        """Every account that can be read, as it is stored, of every pool that there ever was."""
+        await self.follow()
+        service = self._service
+        configured = service.ownership.accounts()
+        if not self.live:
+            records = await service.store.load(service.snapshot.config.pools.keys())
+            configured = [record for record in records.values() if isinstance(record, Account)]
+        left = await service.unconfigured.look(service.snapshot.config.pools)
+        return [*configured, *(record for record in left.values() if isinstance(record, Account))]
+
+    def require_secret(self, pool: PoolConfig, account: Account | None = None) -> None:
+        """Before a token endpoint is asked: look the client's secret up. Raises ConfigurationError."""
+        if pool.client is not None and (account is None or account.client is None):
+            pool.client.secret()
 
     async def read(self, address: str) -> Account:
         """Read one account as it is stored. Raises RefusedError when there is none, BrokenAccountError."""
-        key = self.key(address)
+        return await self.read_key(await self.key(address))
+
+    async def read_key(self, key: AccountKey) -> Account:
+        """Read one account, of whatever pool. Raises RefusedError when there is none, BrokenAccountError."""
         try:
             return await self._service.store.read(key)
         except UnknownAccountError:
@@ -66,14 +99,17 @@ class Holdings:
 
     async def unknown(self, key: AccountKey) -> RefusedError:
         """What to raise when there is no such account: it names those that were likely meant."""
-        names = [member.record.name for member in await self.members([key.pool])]
+        if key.pool in self._service.snapshot.config.pools:
+            names = [member.record.name for member in await self.members([key.pool])]
+        else:
+            names = [member.record.name for member in await self.unconfigured() if member.key.pool == key.pool]
         if not names:
             return RefusedError(f"there is no account {key}: the pool has none yet")
         return RefusedError(f"there is no account {key}. {_near(key.name, names)}")
 
     async def update(self, address: str, change: Change) -> Account:
         """Change an account that is there. Raises RefusedError when there is none, StoreError."""
-        key = self.key(address)
+        key = await self.key(address)
         stored = await self._service.store.update(key, change)
         if stored is None:
             raise await self.unknown(key)
@@ -100,6 +136,13 @@ class Holdings:
             except TimeoutError:
                 raise RefusedError(f"{held} that does not move on; try again later") from None
             yield
+
+
+def _parsed(address: str) -> AccountKey:
+    try:
+        return AccountKey.parse(address)
+    except ValueError:
+        raise RefusedError("write the account as POOL/NAME; `authpool accounts` lists them") from None
 
 
 def _near(word: str, known: Collection[str]) -> str:

@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from authpool.errors import RefusedError
@@ -15,26 +16,42 @@ _SERVER_ERRORS = 500
 _JWT_PARTS = 3
 
 
-async def provider_name(endpoint: TokenEndpoint, userinfo_url: str | None, granted: Granted) -> str | None:
-    """The account's name: `email`, else `sub`; None when the provider tells none.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a provider tells of an account: `name` is its `email`, else its `sub`; `subject` its `sub` alone."""
+
+    name: str | None = None
+    subject: str | None = None
+
+
+async def provider_identity(endpoint: TokenEndpoint, userinfo_url: str | None, granted: Granted) -> Identity:
+    """Ask who an account is.
 
     Raises RefusedError when the provider can't be asked now, for its other answer might be another name.
     """
     told = id_token_claims(granted.id_token)
     claims = await _userinfo(endpoint, userinfo_url, granted.access_token) if userinfo_url is not None else {}
-    if _differ(claims.get("sub"), told.get("sub")):
+    subjects = {subject for subject in (_subject(claims), _subject(told)) if subject is not None}
+    if len(subjects) > 1:
         # OpenID Connect Core 1.0 §5.3.2: userinfo of another subject must not be used.
         raise RefusedError("the provider's userinfo speaks of another account than its id_token")
-    return name_in(claims) or name_in(told)
+    return Identity(name=name_in(claims) or name_in(told), subject=next(iter(subjects), None))
 
 
 def name_in(claims: Mapping[str, Any]) -> str | None:
     """The name that claims give an account (OpenID Connect Core 1.0 §5.1): `email`, else `sub`."""
-    for claim in ("email", "sub"):
-        value = claims.get(claim)
-        if isinstance(value, str) and value.strip():
-            return value.strip()
-    return None
+    return _text(claims, "email") or _text(claims, "sub")
+
+
+def _subject(claims: Mapping[str, Any]) -> str | None:
+    """OpenID Connect Core 1.0 §2 says that `sub` is a string; some write a number."""
+    value = claims.get("sub")
+    return str(value) if type(value) is int else _text(claims, "sub")
+
+
+def _text(claims: Mapping[str, Any], claim: str) -> str | None:
+    value = claims.get(claim)
+    return value.strip() or None if isinstance(value, str) else None
 
 
 def id_token_claims(id_token: str | None) -> Mapping[str, Any]:
@@ -68,7 +85,3 @@ async def _userinfo(endpoint: TokenEndpoint, url: str, access_token: str) -> Map
     except (ValueError, RecursionError):  # a signed one, §5.3.2, or no userinfo at all
         return {}
     return claims if isinstance(claims, dict) else {}
-
-
-def _differ(first: object, second: object) -> bool:
-    return isinstance(first, str) and isinstance(second, str) and first != second

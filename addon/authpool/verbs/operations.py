@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from authpool.account import Account
+from authpool.account import Account, fingerprint
 from authpool.errors import BrokenAccountError, RefusedError
 from authpool.events import AccountEvent
 from authpool.pool import Member, State
@@ -14,6 +14,7 @@ from authpool.report import timestamp
 from authpool.service import Service
 from authpool.verbs.adding import Adding, paused_note
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
+from authpool.verbs.moving import Moving
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sources import Credential
 from authpool.verbs.unclaimed import Unclaimed
@@ -51,6 +52,7 @@ class Operations:
         unclaimed = Unclaimed(service.home, run=service.run)
         self._reviving = Reviving(service, self._holdings, unclaimed)
         self._adding = Adding(service, self._holdings, self._reviving, unclaimed)
+        self._moving = Moving(service, self._holdings)
 
     async def add(self, pool: str, credential: Credential, name: str | None = None) -> str:
         """Add an account, or give the one of that name a new credential, once it was proved to work."""
@@ -60,13 +62,19 @@ class Operations:
         """The configured pools, by name."""
         return sorted(self._service.snapshot.config.pools)
 
+    def require_secrets(self) -> None:
+        """Look up every pool's client secret, as a gateway does at its start. Raises ConfigurationError."""
+        for pool in self._service.snapshot.config.pools.values():
+            self._holdings.require_secret(pool)
+
     async def accounts(self) -> list[AccountRow]:
-        """Every account, by pool and name."""
+        """Every account, by pool and name; those of pools that are not configured as well."""
         now = self._service.clock.time()
         members = await self._holdings.members(self._service.snapshot.config.pools.keys())
         await self._service.refresher.recall()
         refresher, live = self._service.refresher, self._holdings.live
-        return _sorted(_row(member, refresher, now, live=live) for member in members)
+        rows = [_row(member, refresher, now, live=live) for member in members]
+        return _sorted([*rows, *(_unconfigured_row(member, now) for member in await self._holdings.unconfigured())])
 
     async def pause(self, address: str) -> str:
         """Set `proxy_disabled`: the account serves nothing, and its token is kept alive."""
@@ -94,11 +102,14 @@ class Operations:
 
         return await self._switch(address, lambda one: take_back(one) if held_back(one) else one, paused=False)
 
-    async def enable(self, address: str) -> str:
-        """Clear `disabled` once a refresh has succeeded."""
+    async def enable(self, address: str, *, force: bool = False) -> str:
+        """Clear `disabled` once a refresh has succeeded; or (`force`) at once, for who knows better."""
         account = await self._holdings.read(address)
         if not account.disabled:
             raise RefusedError(f"{account.address} is not disabled{paused_note(account)}")
+        if force:
+            stored = await self._reviving.enable_by_force(account)
+            return f"Enabled {stored.address} without a refresh{_at_next_refresh(stored)}{paused_note(stored)}"
         return f"Enabled {account.address}: a refresh succeeded{paused_note(await self._reviving.revive(account))}"
 
     async def refresh(self, address: str) -> str:
@@ -119,19 +130,19 @@ class Operations:
 
     async def remove(self, address: str) -> str:
         """Remove the account and its credential from the store; at the provider nothing is revoked."""
-        key = self._holdings.key(address)
+        key = await self._holdings.any_key(address)
         account: Account | None
         try:
-            account = await self._holdings.read(address)
+            account = await self._holdings.read_key(key)
         except BrokenAccountError:
             account = None  # as good a reason as any to remove it
+        removed = account or Account(pool=key.pool, name=key.name)
+        reason = "" if account is not None else "it was broken"
         async with self._holdings.held(key):
             await self._service.store.update(key, lambda current: None, replace_broken=True)
-        removed = account or Account(pool=key.pool, name=key.name)
-        self._service.notify(
-            AccountEvent(kind="removed", account=removed, reason="" if account is not None else "it was broken")
-        )
+            self._service.notify(AccountEvent(kind="removed", account=removed, reason=reason))
         await self._holdings.follow()
+        await self._holdings.unconfigured()
         return f"Removed {removed.address}"
 
     async def _trust(self, name: str) -> str:
@@ -141,6 +152,13 @@ class Operations:
         if await self._service.refresher.end_storms(pool, accounts):
             return f"The client of pool {name} is trusted again: what is rejected from now on counts anew"
         return f"No storm of rejections stands against the client of pool {name}"
+
+    async def move(self, address: str, pool: str) -> str:
+        """Move an account with its credential, and all that its record says, to another pool."""
+        moved = await self._moving.move(address, pool)
+        await self._holdings.follow()
+        await self._holdings.unconfigured()
+        return f"Moved {address} to {moved.address}{_disabled_note(moved)}{paused_note(moved)}"
 
     async def _switch(self, address: str, switch: Callable[[Account], Account], *, paused: bool) -> str:
         before: Account | None = None
@@ -164,7 +182,9 @@ def live_rows(service: Service) -> list[AccountRow]:
     """The accounts that a running gateway serves, by pool and name."""
     now = service.clock.time()
     members = (member for pool in service.snapshot.pools.values() for member in pool)
-    return _sorted(_row(member, service.refresher, now, live=True) for member in members)
+    rows = [_row(member, service.refresher, now, live=True) for member in members]
+    left = (Member(record) for record in service.unconfigured.records.values())
+    return _sorted([*rows, *(_unconfigured_row(member, now) for member in left)])
 
 
 def _sorted(rows: Iterable[AccountRow]) -> list[AccountRow]:
@@ -187,6 +207,23 @@ def _row(member: Member, refresher: Refresher, now: float, *, live: bool) -> Acc
         until=_until(member, state, now),
         expires_at=account.token.expires_at if account is not None else None,
         served=member.served if live else None,
+    )
+
+
+def _unconfigured_row(member: Member, now: float) -> AccountRow:
+    """As the account's file says; what its pool would be like nobody knows."""
+    record, state = member.record, member.state(now)
+    reason, since = _standing(member, state, None, now)
+    left = f"the pool {record.pool} is not configured"
+    return AccountRow(
+        pool=record.pool,
+        name=record.name,
+        state=state,
+        reason=f"{left}; {reason}" if reason else left,
+        since=since,
+        until=_until(member, state, now),
+        expires_at=record.token.expires_at if isinstance(record, Account) else None,
+        served=None,
     )
 
 
@@ -213,6 +250,16 @@ def _standing(member: Member, state: State, fault: str | None, now: float) -> tu
             return member.cooling(now)[1], None
         case _:
             return "", None
+
+
+def _at_next_refresh(account: Account) -> str:
+    if account.token.refresh_token is None:
+        return ""
+    return (
+        f": its next refresh presents the refresh token that is stored (fingerprint "
+        f"{fingerprint(account.token.refresh_token)}). If the provider has replaced that one, this ends the grant, and "
+        "the account needs a new sign-in"
+    )
 
 
 def _disabled_note(account: Account) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 
 from authpool.account import Account
+from authpool.credential_rules import tells_of_a_copy
 from authpool.errors import RefusedError, StoreError, StoreUnavailableError
 from authpool.events import AccountEvent
 from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Rejected, Unavailable
@@ -23,9 +24,13 @@ class Reviving:
 
     async def refresh(self, account: Account) -> Ready:
         """Refresh an account, disabled or not. Raises RefusedError saying what stands against it, StoreError."""
+        pool = self._holdings.pool(account.pool)
+        self._holdings.require_secret(pool, account)
         outcome = await self._force(account)
         if isinstance(outcome, Unavailable) and outcome.account is not None:
             await self._make_sure(outcome.account)
+        if isinstance(outcome, Unavailable) and tells_of_a_copy(outcome.detail):
+            raise RefusedError(f"{account.address} is held back: {outcome.detail}")
         if not isinstance(outcome, Ready):
             raise RefusedError(f"{account.address}: {explain(outcome, was_disabled=account.disabled)}")
         await self._make_sure(outcome.account)
@@ -44,6 +49,19 @@ class Reviving:
         if stored.disabled:
             raise RefusedError(f"{account.address} was changed by somebody else meanwhile; try again")
         self._service.notify(AccountEvent(kind="enabled", account=stored))
+        return stored
+
+    async def enable_by_force(self, account: Account) -> Account:
+        """Clear `disabled` because a person knows better: nothing is asked. Raises RefusedError, StoreError."""
+        async with self._holdings.held(account.key):
+            stored = await self._service.store.update(
+                account.key, lambda current: current if current is None else current.with_enabled()
+            )
+            if stored is None:
+                raise await self._holdings.unknown(account.key)
+            # So written, the credential counts as the account's newest one, whatever was written before.
+            self._service.notify(AccountEvent(kind="enabled", account=stored, reason="by force, without a refresh"))
+        await self._holdings.follow()
         return stored
 
     async def _force(self, account: Account) -> Outcome:

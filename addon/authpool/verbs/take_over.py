@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from authpool.account import Account
+from authpool.account import Account, OAuthClient
 from authpool.config import PoolConfig
+from authpool.errors import RefusedError
 
 ADDED_FROM = "added_from"
 """Key in an account's file: the fingerprint of the refresh token that was exchanged when the account was added.
@@ -25,14 +26,35 @@ class TakeOver:
         fresh = self._fresh
         if current is None:
             return fresh
+        refuse_another_subject(current, fresh.subject)
         changed = _credential(self._pool, fresh) != _credential(self._pool, current)
         if self._pool.type == "static" and not changed:
             return current
         extra = {**fresh.extra, **current.extra, ADDED_FROM: fresh.extra.get(ADDED_FROM)}
         account = replace(
-            current, client=fresh.client, extra={key: value for key, value in extra.items() if value is not None}
+            current,
+            subject=fresh.subject or current.subject,
+            client=_with_their_keys(fresh.client, current.client),
+            extra={key: value for key, value in extra.items() if value is not None},
         ).with_token(replace(fresh.token, extra=current.token.extra))
         return account.with_enabled().with_token_accepted() if changed else account
+
+
+def refuse_another_subject(stored: Account, subject: str | None) -> None:
+    """Raise RefusedError when `subject` is somebody else than whose account is stored."""
+    if subject is None or stored.subject is None or stored.subject == subject:
+        return
+    raise RefusedError(
+        f"{stored.address} is the account of another subject at the provider (`sub`): two people share that name, and "
+        f"a NAME of its own tells this one apart: authpool add {stored.pool} SOURCE NAME"
+    )
+
+
+def _with_their_keys(client: OAuthClient | None, before: OAuthClient | None) -> OAuthClient | None:
+    """The new client, with what somebody wrote beside the one before, if it is the same."""
+    if client is None or before is None or client.client_id != before.client_id:
+        return client
+    return replace(client, extra={**before.extra, **client.extra})
 
 
 def _credential(pool: PoolConfig, account: Account) -> object:

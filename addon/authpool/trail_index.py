@@ -1,0 +1,117 @@
+"""What the audit trail says of credentials: which refresh tokens were exchanged for newer ones, and by which account.
+
+It is read once, and from then on only what was appended since: a look at each refresh costs a few `stat`.
+"""
+
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from authpool.account import AccountKey
+from authpool.audit import NAME, Entry, FileIdentity, parse_entries, read_from, trail_files
+
+REMEMBERED = 100_000
+"""So many credentials are known at most; those heard of longest ago are forgotten. The trail itself holds fewer."""
+MOVED_TO = "to "
+"""So begins the reason of the entry `moved`; the account's new address follows."""
+
+_NEW_CREDENTIAL = frozenset({"added", "re-added", "refreshed", "enabled"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of one credential. `exchanged_at` (Unix seconds): a newer one was given for it, to `account`."""
+
+    account: AccountKey
+    exchanged_at: int | None = None
+
+
+class CredentialTrail(Protocol):
+    """What is known of the credentials of a home, by fingerprint."""
+
+    def catch_up(self) -> None:
+        """Take in what was written since the last time. Blocks for a moment; raises nothing."""
+
+    def known(self, mark: str) -> Known | None:
+        """The account that had this credential last, and whether it was exchanged since; None: nobody wrote that down.
+
+        What an account spent stays spent when it is removed.
+        """
+
+
+class TrailIndex:
+    """`CredentialTrail` of the files ``audit.jsonl*`` in a home. May be used from several threads.
+
+    It only learns: what it knows stays known when the trail is taken away, or an older one is put in its place.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / NAME
+        self._known: dict[str, Known] = {}
+        self._marks: dict[AccountKey, set[str]] = {}
+        self._newest: dict[AccountKey, Entry] = {}
+        self._offsets: dict[FileIdentity, int] = {}
+        self._guard = threading.Lock()
+
+    def known(self, mark: str) -> Known | None:
+        return self._known.get(mark)
+
+    def catch_up(self) -> None:
+        with self._guard:
+            files = trail_files(self._path)
+            for file in files:  # older ones too: who has one open still appends to it
+                offset = self._offsets.get(file.identity, 0)
+                if file.size == offset:
+                    continue
+                if file.size < offset:  # it was written anew in place
+                    offset = 0
+                content = read_from(file, offset)
+                if content is not None:
+                    self._offsets[file.identity] = offset + len(content)
+                    for entry in parse_entries(content):
+                        self._take_in(entry)
+            there = {file.identity for file in files}
+            self._offsets = {identity: at for identity, at in self._offsets.items() if identity in there}
+
+    def _take_in(self, entry: Entry) -> None:
+        try:
+            key = AccountKey.parse(entry.account)
+            if entry.event == "moved":
+                self._move(key, AccountKey.parse(entry.reason.removeprefix(MOVED_TO)))
+        except ValueError:
+            return
+        if entry.event == "removed":
+            self._newest.pop(key, None)  # who comes under its name next is another one
+        elif entry.event in _NEW_CREDENTIAL and entry.fingerprint is not None:
+            spent = entry.replaced or self._implied(key, entry)
+            if spent is not None and spent != entry.fingerprint:
+                self._learn(spent, Known(account=key, exchanged_at=entry.time))
+            before = self._known.get(entry.fingerprint)
+            # An older trail that was put back must not make a spent token look good again.
+            if before is None or before.exchanged_at is None or entry.time >= before.exchanged_at:
+                self._learn(entry.fingerprint, Known(account=key))
+            self._newest[key] = entry
+
+    def _implied(self, key: AccountKey, entry: Entry) -> str | None:
+        """What a refresh spent, of which an older authpool wrote only what it gave: the credential right before."""
+        before = self._newest.get(key)
+        if entry.event != "refreshed" or before is None or before.generation + 1 != entry.generation:
+            return None
+        return before.fingerprint
+
+    def _learn(self, mark: str, known: Known) -> None:
+        before = self._known.pop(mark, None)
+        if before is not None:
+            self._marks.get(before.account, set()).discard(mark)
+        self._known[mark] = known
+        self._marks.setdefault(known.account, set()).add(mark)
+        if len(self._known) > REMEMBERED:
+            oldest = next(iter(self._known))
+            self._marks[self._known.pop(oldest).account].discard(oldest)
+
+    def _move(self, key: AccountKey, to: AccountKey) -> None:
+        for mark in self._marks.get(key, set()).copy():
+            self._learn(mark, replace(self._known[mark], account=to))
+        self._marks.pop(key, None)
+        self._newest.pop(key, None)

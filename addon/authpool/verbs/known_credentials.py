@@ -1,0 +1,60 @@
+"""Whose a refresh token is already: to present it beside its account's own refreshes would end the grant."""
+
+from authpool.account import Account, fingerprint
+from authpool.config import PoolConfig
+from authpool.errors import RefusedError
+from authpool.report import timestamp
+from authpool.service import Service
+from authpool.verbs.holdings import Holdings
+from authpool.verbs.take_over import ADDED_FROM
+
+
+class KnownCredentials:
+    """Looks through all accounts of a home, of every pool that it ever had."""
+
+    def __init__(self, service: Service, holdings: Holdings) -> None:
+        self._service = service
+        self._holdings = holdings
+
+    async def account_of(self, pool: PoolConfig, refresh_token: str) -> Account | None:
+        """The account of this pool that holds the token, or lives on what it was exchanged for.
+
+        Raises RefusedError, naming the account, when it is another pool's, or was spent.
+        """
+        accounts = await self._holdings.everyone()
+        mark = fingerprint(refresh_token)
+        same = [one for one in accounts if one.token.refresh_token == refresh_token and self._refreshed(one)]
+        origin = [one for one in accounts if not one.disabled and one.extra.get(ADDED_FROM) == mark]
+        found = sorted([*same, *origin], key=lambda one: (one.pool != pool.name, one not in same, str(one.key)))
+        if not found:
+            await self._refuse_spent(accounts, mark)
+            return None
+        if found[0].pool != pool.name:
+            raise RefusedError(_elsewhere(found[0], pool))
+        return found[0]
+
+    def _refreshed(self, account: Account) -> bool:
+        """Whether the account's refresh token is presented, or would be were its pool configured."""
+        pool = self._service.snapshot.config.pools.get(account.pool)
+        return pool is None or pool.type == "refresh_token"
+
+    async def _refuse_spent(self, accounts: list[Account], mark: str) -> None:
+        known = await self._service.ownership.known(mark)
+        if known is None or known.exchanged_at is None:
+            return
+        holder = next((one for one in accounts if one.key == known.account), None)
+        if holder is None:  # nothing lives on what became of it
+            return
+        state = f", and is disabled ({holder.disabled_reason or 'no reason given'})" if holder.disabled else ""
+        raise RefusedError(
+            f"that refresh token is spent: {holder.address} has exchanged it for a newer one, "
+            f"{timestamp(known.exchanged_at)}{state}. To present it again may end that grant: sign in again"
+        )
+
+
+def _elsewhere(account: Account, pool: PoolConfig) -> str:
+    return (
+        f"that refresh token is the one of {account.address}: one credential in two pools is spent by whichever "
+        f"refreshes first, and the other dies of it. Sign in again for one of its own, or move the account: "
+        f"authpool move {account.address} {pool.name}"
+    )

@@ -1,0 +1,62 @@
+"""What an account is called: as the provider says, or by the operator's NAME where two people share that name."""
+
+from authpool.account import Account, AccountKey
+from authpool.errors import BrokenAccountError, RefusedError, UnknownAccountError
+from authpool.store import Store
+from authpool.store.account_name import check_name
+from authpool.verbs.identity import Identity
+from authpool.verbs.sources import Credential
+
+
+class Naming:
+    """Names the accounts of one pool. Raises RefusedError for a NAME that is somebody else's."""
+
+    def __init__(self, store: Store, pool: str) -> None:
+        self._store = store
+        self._pool = pool
+
+    async def expected(self, credential: Credential, name: str | None) -> str | None:
+        """The name to expect before the provider was asked: the operator's, else the source's own."""
+        claimed = credential.name
+        expected = name or claimed
+        if expected is not None:
+            check_name(expected)
+        differ = name is not None and claimed is not None and name.casefold() != claimed.casefold()
+        if differ and not any([await self._subject(one) for one in (claimed, name) if one is not None]):
+            raise RefusedError(f"the source says that this credential is {claimed}'s, not {name}'s")
+        return expected
+
+    async def settled(self, identity: Identity, credential: Credential, name: str | None) -> str:
+        """The name, now that the provider has told whose credential it is."""
+        told, claimed = identity.name, credential.name
+        if told is None:
+            chosen = name or claimed
+            if chosen is None:
+                raise RefusedError("the provider tells no name for this credential; say it yourself, after SOURCE")
+        else:
+            if claimed is not None and claimed.casefold() != told.casefold():
+                raise RefusedError(f"the provider says that this credential is {told}'s, not {claimed}'s")
+            chosen = told if name is None or name.casefold() == told.casefold() else name
+            if chosen != told and not await self._tells_apart(chosen, told, identity.subject):
+                raise RefusedError(f"the provider says that this credential is {told}'s, not {chosen}'s")
+        check_name(chosen)
+        return chosen
+
+    async def _tells_apart(self, name: str, told: str, subject: str | None) -> bool:
+        """Whether `name` is the subject's own already, or is free while another subject has the name it is told by."""
+        if subject is None:
+            return False
+        stored = await self._stored(name)
+        if stored is not None:
+            return stored.subject == subject
+        return await self._subject(told) not in {None, subject}
+
+    async def _subject(self, name: str) -> str | None:
+        stored = await self._stored(name)
+        return None if stored is None else stored.subject
+
+    async def _stored(self, name: str) -> Account | None:
+        try:
+            return await self._store.read(AccountKey.of(self._pool, name))
+        except (UnknownAccountError, BrokenAccountError):
+            return None
