@@ -80,9 +80,11 @@ def test_every_command_block_is_marked_as_one(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_configurations_are_accepted(document: Path, tmp_path: Path) -> None:
+def test_configurations_are_accepted(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each TOML block is a configuration as it stands."""
-    plugins = load_plugins(tmp_path, {})
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    plugins = load_plugins(tmp_path, SECRETS)
     for block in blocks(document, "toml"):
         if block.skipped:
             continue

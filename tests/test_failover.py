@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import httpx
@@ -58,7 +59,8 @@ async def test_the_comment_tells_account_rotation_attempts_and_outcome(rig: Rig)
         messages = gateway.messages
 
     met_alice = next(comment for comment in comments if "p/alice: invalid_grant" in comment)
-    assert met_alice.startswith("p/bob attempts=2 outcome=200 rotation=round_robin client=127.0.0.1 (")
+    # Bob's token may have been replaced for the request before, or has yet to be for this one.
+    assert re.match(r"p/bob attempts=[23] outcome=200 rotation=round_robin client=127\.0\.0\.1 \(", met_alice)
     assert "Token refresh failed (p/alice): invalid_grant, trying next account" in messages
 
 

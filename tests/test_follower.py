@@ -65,6 +65,10 @@ class Slow:
         self.asked.append(asyncio.get_running_loop().create_future())
         return await self.asked[-1]
 
+    async def wait_until_asked(self, times: int) -> None:
+        while len(self.asked) < times:
+            await asyncio.sleep(0)
+
 
 async def test_one_catch_up_at_a_time(tmp_path: Path, clock: FakeClock) -> None:
     """Who comes during one waits for one that began after them, and all of those share it."""
@@ -73,14 +77,14 @@ async def test_one_catch_up_at_a_time(tmp_path: Path, clock: FakeClock) -> None:
     async with idle_gateway(home, clock, Transport(provider)) as gateway:
         store = Slow(gateway)
         first = asyncio.ensure_future(gateway._follower.catch_up())
-        await asyncio.sleep(0)
+        await store.wait_until_asked(1)
         later = [asyncio.ensure_future(gateway._follower.catch_up()) for _ in range(3)]
-        await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
         assert len(store.asked) == 1
         store.asked[0].set_result({})
         await first
-        await asyncio.sleep(0)
-        assert len(store.asked) == 2
+        await store.wait_until_asked(2)
         assert not any(one.done() for one in later)
         store.asked[1].set_result({})
         await asyncio.gather(*later)
@@ -94,17 +98,16 @@ async def test_who_waited_for_one_that_failed_asks_again(tmp_path: Path, clock: 
     async with idle_gateway(home, clock, Transport(provider)) as gateway:
         store = Slow(gateway)
         tasks = [asyncio.ensure_future(gateway._follower.catch_up()) for _ in range(4)]
-        await asyncio.sleep(0)
+        await store.wait_until_asked(1)
         store.asked[0].set_exception(StoreUnavailableError("away"))
         with pytest.raises(StoreUnavailableError):
             await tasks[0]
-        await asyncio.sleep(0)
+        await store.wait_until_asked(2)
         tasks[1].cancel()
         await asyncio.wait([tasks[1]])
-        await asyncio.sleep(0)
-        store.asked[2].set_result({})
+        store.asked[1].set_result({})
         await asyncio.gather(*tasks[2:])
-        assert len(store.asked) == 3
+        assert len(store.asked) == 2  # what was asked for by who left is everybody's all the same
 
 
 @pytest.mark.parametrize("count", (300,))

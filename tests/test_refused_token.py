@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from authpool import health
 from authpool.account import TOKEN_REFUSED, AccountKey
 from authpool.events import AccountEvent
 from authpool.lane import LONGEST_SECONDS
@@ -392,10 +391,9 @@ async def test_in_a_total_outage_nobody_is_ready(rig: Rig, start: Any, turned: F
     for _ in range(6):
         assert await ask(service, lambda token, _path: 200 if token in rig.provider else 401) in {502, 503}
     found = Counter(states(service).values())
-    counts = {name: pool.counts() for name, pool in service.snapshot.pools.items()}
     assert found["ready"] == 0
     assert found["cooling"] >= 1
-    assert health.health(counts, service.dry_pools()).status == 503
+    assert not service.readiness.of(service.snapshot.config.pools["p"]).can_serve
     assert not pool_of(service).serves()
     assert all(row.reason for row in live_rows(service))
 

@@ -94,9 +94,9 @@ async def test_a_keeper_and_a_follower_that_die_go_on_where_they_were(
 
         start, marks = gateway._keeper._start, gateway._current_marks
 
-        async def failing_start(key: AccountKey) -> None:
+        def failing_start(key: AccountKey) -> None:
             fail("keeper")
-            await start(key)
+            start(key)
 
         monkeypatch.setattr(gateway._keeper, "_start", failing_start)
         monkeypatch.setattr(gateway, "_current_marks", lambda: (fail("follower"), marks())[1])

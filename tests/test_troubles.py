@@ -16,7 +16,6 @@ from authpool.service import Service
 from authpool.troubles import Troubles
 from authpool_webhook import OF_POOLS, Target, Webhook
 from support.clock import FakeClock
-from support.home import make_home
 from support.idle_gateway import TOKEN_URL, idle_gateway, idle_home, turn
 from support.rotating_provider import RotatingProvider
 from support.transport import Transport, reply
@@ -217,50 +216,6 @@ async def test_a_pool_whose_endpoint_is_down_serves_while_a_token_lives(tmp_path
         assert (health.endpoint_down, health.can_serve) == (False, True)
 
 
-async def test_a_refused_token_counts_until_it_is_replaced_or_served(tmp_path: Path, clock: FakeClock) -> None:
-    """It can be refreshed, so the pool can serve; when the client is rejected it can't, and then it can again."""
-    transport = Transport(RotatingProvider(monotonic=clock.monotonic))
-    home = idle_home(tmp_path, clock, transport.provider, "alice")
-    async with idle_gateway(home, clock, transport) as gateway:
-        pool, key = gateway.snapshot.config.pools["p"], AccountKey.of("p", "alice")
-        member = gateway.snapshot.pools["p"].get(key)
-        assert member is not None
-
-        def refuse() -> None:
-            gateway.readiness.refused(key, member.account.token.access_token or "")
-
-        refuse()
-        assert gateway.readiness.of(pool).can_serve  # a refresh is all it needs
-        transport.script.append(REJECTED)
-        await refresh(gateway, "alice")
-        assert not gateway.readiness.of(pool).can_serve
-        gateway.readiness.served(key)
-        await turn(clock, 2)
-        assert gateway.readiness.of(pool).can_serve
-        refuse()
-        assert not gateway.readiness.of(pool).can_serve
-        await refresh(gateway, "alice")
-        await turn(clock, 2)
-        assert gateway.readiness.of(pool).can_serve
-
-
-async def test_a_static_secret_that_was_refused_may_be_tried_again_later(tmp_path: Path, clock: FakeClock) -> None:
-    """Nothing replaces it: were it to count for ever, no probe would ever let a request find out."""
-    transport = Transport(RotatingProvider(monotonic=clock.monotonic))
-    home = make_home(
-        tmp_path,
-        pools={"p": {"type": "static", "hosts": ["api.test"]}},
-        accounts={"p/key": {"token": {"access_token": "secret"}}},
-    )
-    async with idle_gateway(home, clock, transport) as gateway:
-        pool = gateway.snapshot.config.pools["p"]
-        assert gateway.readiness.of(pool).can_serve
-        gateway.readiness.refused(AccountKey.of("p", "key"), "secret")
-        assert not gateway.readiness.of(pool).can_serve
-        await turn(clock, 65)
-        assert gateway.readiness.of(pool).can_serve
-
-
 async def test_a_probe_looks_at_no_more_accounts_than_it_must(tmp_path: Path, clock: FakeClock) -> None:
     """At one while it can serve; at all of them once in a while when nobody can."""
     names = [f"user{number}" for number in range(50)]
@@ -278,7 +233,9 @@ async def test_a_probe_looks_at_no_more_accounts_than_it_must(tmp_path: Path, cl
             transport.script.append(REJECTED)
             await refresh(gateway, "user0")
             for member in pool:
-                gateway.readiness.refused(member.key, member.account.token.access_token or "")
+                member.failures = 1
+                member.refused_token = member.account.token.access_token
+                pool.put(member.account)
             looked.clear()
             for _ in range(10):
                 assert not gateway.readiness.of(pool.config).can_serve

@@ -97,8 +97,9 @@ class Follower:
         self._healer.compare(former, record)
         member = pool.put(record)
         self._keeper.plan(member)
+        ours = self._refresher.refreshing(key)  # who passes the verdict just now tells of it
         match member.state(self._clock.time()):
-            case State.DISABLED if not (isinstance(former, Account) and former.disabled):
+            case State.DISABLED if not (isinstance(former, Account) and former.disabled) and not ours:
                 logger.warning(disabled_line(member.account))
             case State.BROKEN:
                 logger.error("Skipping broken account %s: %s", record.address, broken_reason(record))

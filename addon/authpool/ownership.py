@@ -26,6 +26,7 @@ from authpool.errors import AuthpoolError, BrokenAccountError, StoreError, Unkno
 from authpool.events import AccountEvent, Notify
 from authpool.refresh.outcome import Dead, Outcome, Unavailable
 from authpool.store import Record, Store
+from authpool.store.kernel_lock import Run
 from authpool.trail_index import CredentialTrail, Known
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Ownership:
         trail: CredentialTrail,
         pools: Callable[[], Mapping[str, PoolConfig]],
         clock: Clock,
+        run: Run,
         notify: Notify = lambda event: None,
         unwritten: Callable[[AccountKey], Account | None] = lambda key: None,
         learn: Callable[[Account, Account], None] = lambda spent, newest: None,
@@ -56,6 +58,7 @@ class Ownership:
         self._trail = trail
         self._pools = pools
         self._clock = clock
+        self._run = run
         self._notify = notify
         self._rules = CredentialRules(trail, unwritten)
         self._learn = learn
@@ -78,7 +81,7 @@ class Ownership:
         known: Mapping[AccountKey, Record],
     ) -> dict[AccountKey, Record]:
         """Judge all records of a gateway's `pools`, as they were loaded; `known` are those it has so far."""
-        await asyncio.to_thread(self._trail.catch_up)
+        await self._run(self._trail.catch_up)
         self._meanwhile = {}
         accounts = await Holders.of(records.values())
         for key, record in self._meanwhile.items():
@@ -95,7 +98,7 @@ class Ownership:
         self, changes: Mapping[AccountKey, Record | None], known: Callable[[AccountKey], Record | None]
     ) -> dict[AccountKey, Record | None]:
         """Judge what changed in the store; the answer tells as well which others stand differently for it."""
-        self._trail.catch_up()
+        await self._run(self._trail.catch_up)
         affected = self._held.copy()
         for key, record in changes.items():
             affected |= self._accounts.put(key, record)
@@ -113,7 +116,7 @@ class Ownership:
 
     async def shown(self, records: Mapping[AccountKey, Record]) -> dict[AccountKey, Record]:
         """Judge records for somebody who only looks; nothing is written."""
-        await asyncio.to_thread(self._trail.catch_up)
+        await self._run(self._trail.catch_up)
         accounts, pools = await Holders.of(records.values()), self._pools()
         shown: dict[AccountKey, Record] = {}
         for key, record in records.items():
@@ -148,7 +151,7 @@ class Ownership:
 
     async def known(self, mark: str) -> Known | None:
         """What the trail knows of a credential, by its fingerprint."""
-        await asyncio.to_thread(self._trail.catch_up)
+        await self._run(self._trail.catch_up)
         return self._trail.known(mark)
 
     def accounts(self) -> list[Account]:
@@ -159,7 +162,7 @@ class Ownership:
         pools = self._pools()
         if not concerned(account, pools) and MOVED_FROM not in account.extra:
             return None
-        await asyncio.to_thread(self._trail.catch_up)
+        await self._run(self._trail.catch_up)
         accounts = self._accounts if self._following else await self._look(pools)
         accounts.put(account.key, account)
         await self._read_again(account, accounts, pools)
@@ -183,7 +186,7 @@ class Ownership:
             except BrokenAccountError:
                 pass  # half-way through an editor's saving, most often: what was known of it counts
         if others - {account.key}:  # one that just exchanged it has written that down by now
-            await asyncio.to_thread(self._trail.catch_up)
+            await self._run(self._trail.catch_up)
 
     # --- judging ----------------------------------------------------------------------------------------------
 

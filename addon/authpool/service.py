@@ -103,12 +103,15 @@ class Service:
         self._own_client = TokenClient() if endpoint is None else None
         self.endpoint: TokenEndpoint = endpoint or self._own_client  # type: ignore[assignment]
         self.resolver = EndpointResolver(fetcher(self.endpoint), self.clock)
+        self.run = BlockingCalls(str(home))
+        """Runs what blocks, but for the store's own work: see `authpool.blocking`."""
         self.unconfigured = UnconfiguredAccounts(self.store, lambda: self.plugins.store(config.gateway, home))
         self.ownership = Ownership(
             store=self.store,
             trail=TrailIndex(home),
             pools=self._configured_pools,
             clock=self.clock,
+            run=self.run,
             notify=self.notify,
             unwritten=lambda key: self.refresher.unwritten(key),  # noqa: PLW0108 - the refresher comes next
             learn=lambda spent, newest: self.refresher.replaced(spent, newest),  # noqa: PLW0108 - likewise
@@ -141,8 +144,6 @@ class Service:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
-        self.run = BlockingCalls(str(home))
-        """Runs what blocks, but for the store's own work: see `authpool.blocking`."""
         self._store_trouble = ""
 
     @property

@@ -17,13 +17,14 @@ from authpool.config.pool_config import PoolConfig
 from authpool.errors import StoreError
 from authpool.follower import Follower
 from authpool.keeper import Keeper
+from authpool.ownership import Ownership
 from authpool.pool import Pool
 from authpool.refresh.healer import Healer
 from authpool.refresh.outcome import Outcome, Ready
 from authpool.refresh.refresher import Refresher
 from authpool.refresh.token_client import ANSWER_SECONDS, CONNECT_SECONDS
 from authpool.refresh.verdict import Answer, ReplyLost
-from authpool.service import EDITOR_SECONDS
+from authpool.store import Record
 from authpool.store.atomic_file import StrPath
 from authpool.store.folder import FolderStore
 from authpool_round_robin import RoundRobin
@@ -105,6 +106,18 @@ class Flying:
         return self.form["refresh_token"]
 
 
+class Anybody(Ownership):
+    """Whoever holds a credential may present it: copies into other pools are not of this world."""
+
+    def __init__(self) -> None:
+        """Nothing is judged, so nothing is needed."""
+
+    async def follow(
+        self, changes: Mapping[AccountKey, Record | None], known: Callable[[AccountKey], Record | None]
+    ) -> dict[AccountKey, Record | None]:
+        return dict(changes)
+
+
 class CrashingProcess:
     """One Refresher on one FolderStore of its own. `posted` hears of each POST and decides when it is answered."""
 
@@ -142,7 +155,9 @@ class CrashingProcess:
         self._served = {name: Pool(config, RoundRobin, clock) for name, config in pools.items()}
         self._healer = Healer(self.refresher)
         self._keeper = Keeper(lambda: self._served, self.refresher, clock, Random(0))
-        self._follower = Follower(lambda: self._served, self.store, self.refresher, self._healer, self._keeper, clock)
+        self._follower = Follower(
+            lambda: self._served, self.store, self.refresher, self._healer, self._keeper, clock, Anybody()
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -185,7 +200,7 @@ class CrashingProcess:
 
     async def follow(self) -> None:
         if self.gateway:
-            await self._follower.catch_up(EDITOR_SECONDS)
+            await self._follower.catch_up()
             self._see()
         else:
             self._take_in(await self.store.changes())

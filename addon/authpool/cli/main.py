@@ -163,7 +163,7 @@ def enable(session: Session, account: str, force: bool, as_json: bool) -> None: 
 
 @cli.command()
 @_account_argument
-@click.argument("pool", metavar="POOL")
+@click.argument("pool", metavar="POOL", callback=as_text)
 @_json_option
 @click.pass_obj
 def move(session: Session, account: str, pool: str, as_json: bool) -> None:  # noqa: FBT001
@@ -181,7 +181,7 @@ def _verb(
     """Add a verb that takes an account and answers a sentence."""
 
     @cli.command(name, help=text)
-    @click.argument("account", metavar=metavar)
+    @click.argument("account", metavar=metavar, callback=as_text)
     @_json_option
     @click.pass_obj
     def verb(session: Session, account: str, as_json: bool) -> None:  # noqa: FBT001
