@@ -9,7 +9,7 @@ FOLDER = Path(__file__).resolve().parent
 sys.path.append(str(FOLDER))  # the package is found here when it is not installed
 
 try:
-    import authpool.store.folder  # noqa: F401 - found by name later, where what it lacks would be harder to tell
+    import authpool.store.folder.store  # noqa: F401 - found by name later, where what it lacks would be harder to tell
     from authpool.proxy.addon import Gateway
     from authpool.proxy.commands import Commands
 except ModuleNotFoundError as error:

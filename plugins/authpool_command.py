@@ -19,12 +19,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from authpool import hookimpl
-from authpool.account import Account, clip_reason
-from authpool.config import PoolConfig
-from authpool.config.config_table import ConfigTable, mistake
-from authpool.errors import CredentialMisconfiguredError, CredentialUnavailableError
-from authpool.token_source import Fetched, TokenSource, TokenSourceFactory, source_options
+from authpool.plugins.api import (
+    Account,
+    ConfigTable,
+    CredentialMisconfiguredError,
+    CredentialUnavailableError,
+    Fetched,
+    PoolConfig,
+    TokenSource,
+    TokenSourceFactory,
+    clip_reason,
+    hookimpl,
+    mistake,
+    source_options,
+)
 
 OUTPUT_BYTES = 64 * 1024
 _KEYS = ("argv", "format", "seconds", "lifetime_seconds", "env")

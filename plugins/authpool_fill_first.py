@@ -11,12 +11,17 @@ Cost: O(log n) when an account comes or goes, one look to choose.
 
 from collections.abc import Collection, Sequence
 
-from authpool import hookimpl
-from authpool.account import AccountKey
-from authpool.config import PoolConfig
-from authpool.config.config_table import mistake
-from authpool.ranking import Ranking
-from authpool.rotation import Rotation, RotationFactory, RotationRequest, rotation_options
+from authpool.plugins.api import (
+    AccountKey,
+    PoolConfig,
+    Ranking,
+    Rotation,
+    RotationFactory,
+    RotationRequest,
+    hookimpl,
+    mistake,
+    rotation_options,
+)
 
 
 class FillFirst(Rotation):

@@ -19,13 +19,19 @@ from collections import defaultdict
 from collections.abc import Collection
 from math import inf
 
-from authpool import hookimpl
-from authpool.account import AccountKey
-from authpool.clock import Clock, SystemClock
-from authpool.config import PoolConfig
-from authpool.quota import Quota
-from authpool.ranking import Ranking
-from authpool.rotation import Rotation, RotationFactory, RotationRequest, rotation_options
+from authpool.plugins.api import (
+    AccountKey,
+    Clock,
+    PoolConfig,
+    Quota,
+    Ranking,
+    Rotation,
+    RotationFactory,
+    RotationRequest,
+    SystemClock,
+    hookimpl,
+    rotation_options,
+)
 
 _UNKNOWN_LIMIT = 100
 _FORGET_SECONDS = 60

@@ -12,10 +12,15 @@ from bisect import insort
 from collections import OrderedDict
 from collections.abc import Collection
 
-from authpool import hookimpl
-from authpool.account import AccountKey
-from authpool.config import PoolConfig
-from authpool.rotation import Rotation, RotationFactory, RotationRequest, rotation_options
+from authpool.plugins.api import (
+    AccountKey,
+    PoolConfig,
+    Rotation,
+    RotationFactory,
+    RotationRequest,
+    hookimpl,
+    rotation_options,
+)
 
 
 class LeastInFlight(Rotation):

@@ -11,11 +11,16 @@ Cost: O(log n), a heap.
 
 from collections.abc import Collection
 
-from authpool import hookimpl
-from authpool.account import AccountKey
-from authpool.config import PoolConfig
-from authpool.ranking import Ranking
-from authpool.rotation import Rotation, RotationFactory, RotationRequest, rotation_options
+from authpool.plugins.api import (
+    AccountKey,
+    PoolConfig,
+    Ranking,
+    Rotation,
+    RotationFactory,
+    RotationRequest,
+    hookimpl,
+    rotation_options,
+)
 
 
 class LeastRecentlyUsed(Rotation):

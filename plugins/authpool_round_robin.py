@@ -7,10 +7,15 @@ Cost: the same for 10 and for 10,000 accounts.
 from collections import OrderedDict
 from collections.abc import Collection
 
-from authpool import hookimpl
-from authpool.account import AccountKey
-from authpool.config import PoolConfig
-from authpool.rotation import Rotation, RotationFactory, RotationRequest, rotation_options
+from authpool.plugins.api import (
+    AccountKey,
+    PoolConfig,
+    Rotation,
+    RotationFactory,
+    RotationRequest,
+    hookimpl,
+    rotation_options,
+)
 
 
 class RoundRobin(Rotation):

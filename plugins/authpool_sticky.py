@@ -17,13 +17,19 @@ Cost: O(log n) by consistent hashing.
 
 from collections.abc import Collection
 
-from authpool import hookimpl
-from authpool.account import AccountKey
-from authpool.config import PoolConfig
-from authpool.config.selector import Selector, parse_selector
-from authpool.hash_ring import HashRing
-from authpool.rotation import Rotation, RotationFactory, RotationRequest, rotation_options
-from authpool.selection import selected
+from authpool.plugins.api import (
+    AccountKey,
+    HashRing,
+    PoolConfig,
+    Rotation,
+    RotationFactory,
+    RotationRequest,
+    Selector,
+    hookimpl,
+    parse_selector,
+    rotation_options,
+    selected,
+)
 
 
 class Sticky(Rotation):

@@ -29,13 +29,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from authpool import hookimpl
-from authpool.config.client_secret import is_literal, resolve_secret
-from authpool.config.config_table import ConfigTable, did_you_mean, mistake
-from authpool.config.endpoint_url import check_endpoint
-from authpool.courier import Courier
-from authpool.events import AccountEvent, PoolEvent, PoolEventKind, PoolExhausted
-from authpool.refresh.verdict import retry_after_seconds
+from authpool.plugins.api import (
+    AccountEvent,
+    ConfigTable,
+    EventThread,
+    PoolEvent,
+    PoolEventKind,
+    PoolExhausted,
+    check_endpoint,
+    did_you_mean,
+    hookimpl,
+    is_literal,
+    mistake,
+    resolve_secret,
+    retry_after_seconds,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +81,7 @@ class Webhook:
     def __init__(self, *, pauses_seconds: tuple[float, ...] = PAUSES_SECONDS) -> None:
         self.target: Target | None = None
         self._pauses = pauses_seconds
-        self._courier = Courier("authpool webhook")
+        self._event_thread = EventThread("authpool webhook")
         self._stopping = threading.Event()
 
     def tell(self, kind: str, **message: Any) -> None:
@@ -81,19 +89,19 @@ class Webhook:
         if self.target is not None and kind in self.target.types:
             body = json.dumps({"type": kind, **message}).encode()
             identifier = f"msg_{uuid.uuid4().hex}"
-            self._courier.post(lambda: self._send(identifier, body), "webhook messages")
+            self._event_thread.post(lambda: self._send(identifier, body), "webhook messages")
 
     def close(self, patience_seconds: float = STOP_SECONDS) -> None:
         """Send what waits, without pauses, for so long and no longer. Blocks."""
         self._stopping.set()
-        self._courier.close(patience_seconds)
+        self._event_thread.close(patience_seconds)
 
     def _send(self, identifier: str, body: bytes) -> None:
         for attempt in range(len(self._pauses) + 1):
             target = self.target
             if target is None:
                 return
-            self._courier.busy_with(f"the webhook at {target.host}")
+            self._event_thread.busy_with(f"the webhook at {target.host}")
             status, retry_after, problem = _post(target, identifier, body)
             if status is not None and 200 <= status < 300:
                 return

@@ -15,12 +15,18 @@ Cost: O(log n), by stride scheduling (Waldspurger and Weihl, 1995) on a heap.
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-from authpool import hookimpl
-from authpool.account import AccountKey
-from authpool.config import PoolConfig
-from authpool.config.config_table import ConfigTable, mistake
-from authpool.ranking import Ranking
-from authpool.rotation import Rotation, RotationFactory, RotationRequest, rotation_options
+from authpool.plugins.api import (
+    AccountKey,
+    ConfigTable,
+    PoolConfig,
+    Ranking,
+    Rotation,
+    RotationFactory,
+    RotationRequest,
+    hookimpl,
+    mistake,
+    rotation_options,
+)
 
 _LOWEST, _HIGHEST = 0.001, 1000.0
 _STRIDE = 2**64

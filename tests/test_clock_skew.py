@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import fingerprint
-from authpool.broker import Lease
-from authpool.pool import State
-from authpool.rotation import RotationRequest
-from authpool.service import Service
+from authpool.accounts.account import fingerprint
+from authpool.gateway.service import Service
+from authpool.pool.pool import State
+from authpool.requests.account_picker import PooledRequest
+from authpool.rotation.rotation import RotationRequest
 from support.clock import FakeClock
 from support.home import read_account, write_account
 from support.idle_gateway import STEP_SECONDS, idle_gateway, idle_home, sign_in, state, turn
@@ -22,10 +22,10 @@ HOUR = 3600
 async def ask(gateway: Service) -> str:
     """Send a request's worth; answers the access token it goes out with."""
     request = RotationRequest(method="GET", host="api.test", path="/")
-    lease = Lease(pool="p", rotation="round_robin", request=request, max_accounts=3)
-    await gateway.broker.acquire(lease)
-    assert lease.refusal is None
-    return lease.access_token
+    pooled = PooledRequest(pool="p", rotation="round_robin", request=request, max_accounts=3)
+    await gateway.picker.acquire(pooled)
+    assert pooled.refusal is None
+    return pooled.access_token
 
 
 @pytest.mark.parametrize("skew", (-HOUR, HOUR))

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.refresh.outcome import Ready
 from support.clock import FakeClock
 from support.exchange import Answer

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from authpool.config import load_config
-from authpool.plugins import load_plugins
+from authpool.plugins.manager import load_plugins
 from support.operator import Desk, open_desk
 
 ROOT = Path(__file__).parent.parent

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from authpool.account import AccountKey, fingerprint
+from authpool.accounts.account import AccountKey, fingerprint
+from authpool.gateway.service import Service
 from authpool.refresh.outcome import Outcome, Ready
-from authpool.service import Service
 from support.django_provider import DjangoProvider
 from support.home import make_home, read_account, token_table
 from support.tcp_shim import LOSSY, Fate, TcpShim

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from authpool.config import HostPattern, PoolConfig
-from authpool.quota import Quota
+from authpool.rotation.quota import Quota
 from bench.simulation.figures import Tally, figures, jain
 from bench.simulation.plan import Plan, Upstream
 from bench.simulation.plot import svg

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from authpool.account import fingerprint
+from authpool.accounts.account import fingerprint
 from support.rotating_provider import RotatingProvider
 from support.tcp_shim import LOSSY, Fate, TcpShim
 from support.token_endpoint import ScriptedTokenEndpoint

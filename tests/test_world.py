@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from support.crashing_process import CrashingProcess
 from support.fates import Fate
 from support.file_operations import STEPS

@@ -7,6 +7,6 @@ import pluggy
 __version__ = "0.1.0"
 
 hookimpl: Final = pluggy.HookimplMarker("authpool")
-"""Marks a function of a plugin as an implementation of one of the hooks in `authpool.hookspecs`."""
+"""Marks a function of a plugin as an implementation of one of the hooks in `authpool.plugins.hookspecs`."""
 
 __all__ = ["__version__", "hookimpl"]

@@ -1,27 +1,29 @@
 """Every exception authpool raises on purpose.
 
     AuthpoolError
-    ├── DiscoveryError            an issuer's metadata can't be had (`authpool.config.discovery`)
+    ├── DiscoveryError            an issuer's metadata can't be had (`authpool.oauth.discovery`)
     ├── ConfigurationError        authpool.toml (or the provider's client set-up) is wrong: an operator edits it
     ├── StoreError                an account could not be read or written
     │   ├── UnknownAccountError   there is no such account
     │   ├── BrokenAccountError    its record can't be read as an account; only this account is affected
     │   └── StoreUnavailableError the disk is full, the folder is read-only or gone: try again
-    ├── TokenSourceError          a plugin's token source has no access token (`authpool.token_source`)
+    ├── TokenSourceError          a plugin's token source has no access token (`authpool.refresh.token_source`)
     │   ├── CredentialDeadError          the account is to be disabled: a person must act
     │   ├── CredentialUnavailableError   not now: try again
     │   └── CredentialMisconfiguredError the pool is at fault, no account is
     └── RefusedError              a command was understood and refused; the message says why and what to do
 
-What a token endpoint answers is data, not an exception: see `authpool.refresh.verdict`.
+What a token endpoint answers is data, not an exception: see `authpool.oauth.verdict`.
 No message ever holds a token, a body or a header value.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import extract_tb
 
 _FILE = "authpool.toml"
+_OURS = f"{Path(__file__).parent}/"
 
 
 class AuthpoolError(Exception):
@@ -97,3 +99,13 @@ class CredentialMisconfiguredError(TokenSourceError):
 
 class RefusedError(AuthpoolError):
     """A command that was understood and is refused; the message is for the operator."""
+
+
+def raised_at(error: BaseException) -> str:
+    """`` in FILE, line N``: the last line of the plugin's own file, rather than of a library that it calls."""
+    frames = extract_tb(error.__traceback__, limit=None)
+    theirs = [frame for frame in frames if not frame.filename.startswith(_OURS)] or list(frames)
+    if not theirs:
+        return ""
+    where = [frame for frame in theirs if frame.filename == theirs[0].filename][-1]
+    return f" in {where.filename}, line {where.lineno}"

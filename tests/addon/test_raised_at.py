@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from authpool.courier import Courier
-from authpool.raised_at import raised_at
+from authpool.errors import raised_at
+from authpool.plugins.event_thread import EventThread
 
 
 def _raises() -> None:
@@ -35,12 +35,12 @@ def test_an_error_that_was_never_raised_has_no_place() -> None:
 def test_the_event_thread_names_the_place_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     """A job that raises is one line without its text; the next one is done."""
     done = threading.Event()
-    courier = Courier("authpool events")
+    event_thread = EventThread("authpool events")
     with caplog.at_level(logging.ERROR):
-        courier.post(_raises, "events")
-        courier.post(done.set, "events")
+        event_thread.post(_raises, "events")
+        event_thread.post(done.set, "events")
         assert done.wait(10)
-        assert courier.close(10)
+        assert event_thread.close(10)
     (line,) = caplog.messages
     assert line.startswith(f"authpool events failed: ValueError in {__file__}, line ")
     assert "access-of-alice" not in caplog.text

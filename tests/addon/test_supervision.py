@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import AccountKey
-from authpool.pool import Member
+from authpool.accounts.account import AccountKey
+from authpool.pool.pool import Member
 from authpool.store import Record
 from authpool.supervision import PAUSE_SECONDS, STEADY_SECONDS, supervised, tell_if_it_dies
 from support.clock import FakeClock
@@ -24,10 +24,10 @@ async def test_what_dies_is_told_and_started_again(clock: FakeClock, caplog: pyt
         starts += 1
         raise ValueError("s3cret")
 
-    running = asyncio.ensure_future(supervised("keeper", work, clock))
+    running = asyncio.ensure_future(supervised("refresh schedule", work, clock))
     await clock.settle()
     (line,) = caplog.messages
-    assert line.startswith("The keeper stopped: ValueError at ")
+    assert line.startswith("The schedule stopped: ValueError at ")
     assert f"{__file__}:" in line
     assert "It is started again in 0.5 s" in line
     assert "s3cret" not in caplog.text
@@ -85,20 +85,20 @@ async def test_a_keeper_and_a_follower_that_die_go_on_where_they_were(
     home = idle_home(tmp_path, clock, provider, "alice")
     transport = Transport(provider)
     async with idle_gateway(home, clock, transport) as gateway:
-        failing = ["keeper", "follower"]
+        failing = ["refresh schedule", "follower"]
 
         def fail(name: str) -> None:
             if name in failing:
                 failing.remove(name)
                 raise RuntimeError("s3cret")
 
-        start, marks = gateway._keeper._start, gateway._current_marks
+        start, marks = gateway._schedule._start, gateway._current_marks
 
         def failing_start(key: AccountKey) -> None:
-            fail("keeper")
+            fail("refresh schedule")
             start(key)
 
-        monkeypatch.setattr(gateway._keeper, "_start", failing_start)
+        monkeypatch.setattr(gateway._schedule, "_start", failing_start)
         monkeypatch.setattr(gateway, "_current_marks", lambda: (fail("follower"), marks())[1])
         await turn(clock, 120, until=lambda: transport.posts)
         assert len(transport.posts) == 1
@@ -111,7 +111,7 @@ async def test_a_keeper_and_a_follower_that_die_go_on_where_they_were(
                 await clock.advance(0.1)
                 await asyncio.sleep(0.01)
     stopped = sorted(message.partition(":")[0] for message in caplog.messages if "is started again" in message)
-    assert stopped == ["The follower stopped", "The keeper stopped"]
+    assert stopped == ["The follower stopped", "The schedule stopped"]
     assert "s3cret" not in caplog.text
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from itertools import cycle
 from time import process_time
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import PoolConfig
-from authpool.plugins import Plugins
-from authpool.quota import Quota
-from authpool.rotation import Rotation, RotationRequest
+from authpool.plugins.manager import Plugins
+from authpool.rotation.quota import Quota
+from authpool.rotation.rotation import Rotation, RotationRequest
 
 ROTATIONS = {
     "round_robin": {},

@@ -1,7 +1,6 @@
 """newest: the account that came last, until it can't serve."""
 
-from authpool import hookimpl
-from authpool.rotation import Rotation, rotation_options
+from authpool.plugins.api import Rotation, hookimpl, rotation_options
 
 
 class Newest(Rotation):

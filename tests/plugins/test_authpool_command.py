@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from authpool.account import Account
+from authpool.accounts.account import Account
 from authpool.config import HostPattern, PoolConfig
 from authpool.errors import ConfigurationError, CredentialMisconfiguredError, CredentialUnavailableError
-from authpool.plugins import Plugins
+from authpool.plugins.manager import Plugins
+from authpool.refresh.token_source import TokenSource
 from authpool.testing.token_sources import TokenSourceConformance
-from authpool.token_source import TokenSource
 from support.home import make_home, read_account
 from support.pool_rig import client, gateway_master
 from support.upstream import Upstream

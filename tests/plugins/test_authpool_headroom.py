@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authpool.errors import ConfigurationError
-from authpool.quota import Quota
+from authpool.rotation.quota import Quota
 from authpool_headroom import Headroom
 from support.clock import FakeClock
 from support.rotations import REQUEST, key, made, serve

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.errors import ConfigurationError
 from authpool_least_recently_used import LeastRecentlyUsed
 from support.rotations import REQUEST, key, made, serve

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from authpool.account import AccountKey
-from authpool.rotation import RotationRequest
+from authpool.accounts.account import AccountKey
+from authpool.rotation.rotation import RotationRequest
 from authpool_round_robin import RoundRobin
 
 REQUEST = RotationRequest(method="GET", host="api.example.com", path="/")

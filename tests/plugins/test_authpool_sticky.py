@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.errors import ConfigurationError
-from authpool.rotation import Rotation, RotationRequest
+from authpool.rotation.rotation import Rotation, RotationRequest
 from support.rotations import key, made, request
 
 CLIENTS = [f"10.0.{number // 200}.{number % 200}" for number in range(600)]

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 import authpool_webhook
-from authpool.account import Account, Token
+from authpool.accounts.account import Account, Token
+from authpool.accounts.events import AccountEvent, PoolExhausted
 from authpool.config.config_table import ConfigTable
 from authpool.errors import ConfigurationError
-from authpool.events import AccountEvent, PoolExhausted
-from authpool.lease import Lease
-from authpool.rotation import RotationRequest
-from authpool.service import Service
+from authpool.gateway.service import Service
+from authpool.requests.pooled_request import PooledRequest
+from authpool.rotation.rotation import RotationRequest
 from authpool.verbs.operations import Operations
 from authpool_webhook import Target, Webhook
 from support.answers import JSON
@@ -255,9 +255,9 @@ async def test_a_gateway_tells_of_a_dead_account_and_of_an_empty_pool(
         with pytest.raises(Exception, match="it is disabled now"):
             await Operations(service).refresh("p/alice")
         for _ in range(3):  # told once, however many requests find nobody
-            lease = Lease(pool="p", rotation="round_robin", request=REQUEST, max_accounts=3)
-            await service.broker.acquire(lease)
-            assert lease.refusal is not None
+            pooled = PooledRequest(pool="p", rotation="round_robin", request=REQUEST, max_accounts=3)
+            await service.picker.acquire(pooled)
+            assert pooled.refusal is not None
         await receiver.wait_for(2)
     finally:
         await service.stop()

@@ -3,41 +3,43 @@
 from collections.abc import Callable
 from typing import Any
 
-from authpool.failover import Decision
-from authpool.lease import Lease
-from authpool.quota import Header
-from authpool.rotation import RotationRequest
-from authpool.service import Service
-from authpool.upstream_answer import UpstreamAnswer, usual_meaning
+from authpool.gateway.service import Service
+from authpool.requests.failover import Decision
+from authpool.requests.pooled_request import PooledRequest
+from authpool.requests.upstream_answer import UpstreamAnswer, usual_meaning
+from authpool.rotation.quota import Header
+from authpool.rotation.rotation import RotationRequest
 
 type Upstream = Callable[[str, str], int]
 """What status an upstream answers to an access token and a path."""
 
 
-def lease(path: str = "/x", **more: Any) -> Lease:
-    """Give the lease of a request of pool `p`."""
+def pooled(path: str = "/x", **more: Any) -> PooledRequest:
+    """Give the pooled request of a request of pool `p`."""
     asked = RotationRequest(method="GET", host="api.example.com", path=path)
     settings: dict[str, Any] = {"pool": "p", "rotation": "round_robin", "request": asked, "max_accounts": 3}
-    return Lease(**settings | more)
+    return PooledRequest(**settings | more)
 
 
-async def sent(service: Service, path: str = "/x", **more: Any) -> Lease:
+async def sent(service: Service, path: str = "/x", **more: Any) -> PooledRequest:
     """Bring a request to the wire; it may have been refused instead."""
-    taken = lease(path, **more)
-    await service.broker.acquire(taken)
+    taken = pooled(path, **more)
+    await service.picker.acquire(taken)
     if taken.refusal is None:
         _send(service, taken)
     return taken
 
 
-def _send(service: Service, taken: Lease) -> None:
-    if service.broker.current(taken) is None:
-        service.broker.refuse(taken)
+def _send(service: Service, taken: PooledRequest) -> None:
+    if service.picker.current(taken) is None:
+        service.picker.refuse(taken)
     else:
-        service.broker.sent(taken)
+        service.picker.sent(taken)
 
 
-async def answered(service: Service, taken: Lease, upstream: Upstream, header: Header = lambda name: None) -> int:
+async def answered(
+    service: Service, taken: PooledRequest, upstream: Upstream, header: Header = lambda name: None
+) -> int:
     """Answer a request until it is over; what its client sees."""
     while taken.refusal is None:
         status = upstream(taken.access_token, taken.request.path)
@@ -45,11 +47,11 @@ async def answered(service: Service, taken: Lease, upstream: Upstream, header: H
         meaning = usual_meaning(answer)
         service.failover.heard(taken, answer, meaning)
         if await service.failover.decide(taken, meaning, resend=True) is Decision.PASS_ON and taken.refusal is None:
-            service.broker.release(taken)
+            service.picker.release(taken)
             return status
         if taken.refusal is None:
             _send(service, taken)
-    service.broker.release(taken)
+    service.picker.release(taken)
     assert taken.refusal is not None
     return taken.refusal.status
 

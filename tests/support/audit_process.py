@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from authpool.account import Account
-from authpool.audit import NAME, AuditTrail
+from authpool.accounts.account import Account
+from authpool.accounts.events import AccountEvent
 from authpool.clock import SystemClock
-from authpool.events import AccountEvent
+from authpool.store.audit import NAME, AuditTrail
 
 
 def start(verb: str, home: Path, name: str, times: int, rotate_bytes: int) -> subprocess.Popen[str]:

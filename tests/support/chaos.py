@@ -13,10 +13,10 @@ from typing import Any, Self
 
 import httpx
 
-from authpool.account import fingerprint
-from authpool.audit import read_trail
+from authpool.accounts.account import fingerprint
 from authpool.errors import RefusedError
-from authpool.service import Service
+from authpool.gateway.service import Service
+from authpool.store.audit import read_trail
 from authpool.verbs.operations import Operations
 from support.chaos_record import AFTERWARDS_SECONDS, Call, Loss, Outage, Record, RefusedVerb
 from support.home import Document, make_home, read_account, token_table

@@ -10,23 +10,23 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from authpool.account import Account, AccountKey
+from authpool.accounts.account import Account, AccountKey
 from authpool.clock import Clock
-from authpool.config.discovery import EndpointResolver
 from authpool.config.pool_config import PoolConfig
 from authpool.errors import StoreError
-from authpool.follower import Follower
-from authpool.keeper import Keeper
-from authpool.ownership import Ownership
-from authpool.pool import Pool
-from authpool.refresh.healer import Healer
+from authpool.files.atomic_file import StrPath
+from authpool.gateway.follower import Follower
+from authpool.oauth.discovery import EndpointResolver
+from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS
+from authpool.oauth.verdict import Answer, ReplyLost
+from authpool.pool.pool import Pool
+from authpool.refresh.credential_ownership import Ownership
 from authpool.refresh.outcome import Outcome, Ready
 from authpool.refresh.refresher import Refresher
-from authpool.refresh.token_client import ANSWER_SECONDS, CONNECT_SECONDS
-from authpool.refresh.verdict import Answer, ReplyLost
+from authpool.refresh.schedule import RefreshSchedule
+from authpool.refresh.token_restorer import TokenRestorer
 from authpool.store import Record
-from authpool.store.atomic_file import StrPath
-from authpool.store.folder import FolderStore
+from authpool.store.folder.store import FolderStore
 from authpool_round_robin import RoundRobin
 from support.file_operations import InterruptedFiles
 
@@ -153,10 +153,10 @@ class CrashingProcess:
         self._clock = clock
         self._configs = pools
         self._served = {name: Pool(config, RoundRobin, clock) for name, config in pools.items()}
-        self._healer = Healer(self.refresher)
-        self._keeper = Keeper(lambda: self._served, self.refresher, clock, Random(0))
+        self._restorer = TokenRestorer(self.refresher)
+        self._schedule = RefreshSchedule(lambda: self._served, self.refresher, clock, Random(0))
         self._follower = Follower(
-            lambda: self._served, self.store, self.refresher, self._healer, self._keeper, clock, Anybody()
+            lambda: self._served, self.store, self.refresher, self._restorer, self._schedule, clock, Anybody()
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -191,12 +191,12 @@ class CrashingProcess:
         for key, record in records.items():
             served = self._served[key.pool]
             member = served.get(key)
-            ahead = self._healer.ahead(record)
-            self._healer.compare(None if member is None else member.record, ahead)
-            self._keeper.plan(served.put(ahead))
+            ahead = self._restorer.ahead(record)
+            self._restorer.compare(None if member is None else member.record, ahead)
+            self._schedule.plan(served.put(ahead))
         self._see()
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._keeper.run()), asyncio.create_task(self._follow_on())]
+            self._tasks = [asyncio.create_task(self._schedule.run()), asyncio.create_task(self._follow_on())]
 
     async def follow(self) -> None:
         if self.gateway:
@@ -226,7 +226,7 @@ class CrashingProcess:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._healer.aclose()
+        await self._restorer.aclose()
         await self.refresher.aclose()
 
     def request(self, account: Account, **how: Any) -> asyncio.Task[Outcome]:
@@ -237,29 +237,29 @@ class CrashingProcess:
         return caller
 
     def unwritten(self, key: AccountKey) -> Account | None:
-        return self.refresher._late.get(key)
+        return self.refresher._pending_writes.get(key)
 
     @property
     def busy(self) -> bool:
         under_way = any(not caller.done() for caller in self._callers)
-        return bool(under_way or self.refresher._flights or self.refresher._late._unwritten)
+        return bool(under_way or self.refresher._flights or self.refresher._pending_writes._unwritten)
 
     @property
     def unwritten_keys(self) -> list[AccountKey]:
-        return list(self.refresher._late._unwritten)
+        return list(self.refresher._pending_writes._unwritten)
 
     def crash(self) -> None:
         """End as by SIGKILL: no handler tidies up, and the kernel lets go of the locks."""
         self.files.dead = True
-        ours = [*self._callers, *self.refresher._flights.values(), *self.refresher._late._tasks]
-        for task in [*ours, *self._tasks, *self._keeper._flights, *self._healer._tasks]:
+        ours = [*self._callers, *self.refresher._flights.values(), *self.refresher._pending_writes._tasks]
+        for task in [*ours, *self._tasks, *self._schedule._flights, *self._restorer._tasks]:
             if task is not asyncio.current_task():
                 task.cancel()
         raise Crash
 
     def _settled(self, key: AccountKey, outcome: Outcome) -> None:
         if self.gateway:
-            self._keeper.settle(key, outcome)
+            self._schedule.settle(key, outcome)
         if isinstance(outcome, Ready):
             self._leave_behind(outcome.account)
             self.seen[key] = outcome.account

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Literal
 
-from authpool.refresh.verdict import Answer, NotSent, Reply, ReplyLost
+from authpool.oauth.verdict import Answer, NotSent, Reply, ReplyLost
 
 type Fate = Literal[
     "answer", "not_sent", "redirect", "client_rejected",

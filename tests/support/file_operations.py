@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from authpool.store.atomic_file import FileOperations, StrPath
+from authpool.files.atomic_file import FileOperations, StrPath
 
 STEPS = ("create", "write", "half a write", "fsync", "rename", "after rename", "fsync_folder")
 """The steps of one durable write, in order. Only what fails after the rename leaves the new content."""

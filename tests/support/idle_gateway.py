@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from authpool.account import AccountKey
-from authpool.health import Answer, readiness
-from authpool.pool import State
-from authpool.refresh.token_client import TokenEndpoint
-from authpool.service import Service
-from authpool.store.atomic_file import FileOperations
-from authpool.store.folder import FolderStore
+from authpool.accounts.account import AccountKey
+from authpool.files.atomic_file import FileOperations
+from authpool.gateway.service import Service
+from authpool.oauth.token_client import TokenEndpoint
+from authpool.pool.pool import State
+from authpool.requests.health import Answer, readiness
+from authpool.store.folder.store import FolderStore
 from support.clock import FakeClock
 from support.crashing_process import inline
 from support.home import make_home, token_table, write_account

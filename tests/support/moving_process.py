@@ -9,9 +9,9 @@ import signal
 import sys
 from pathlib import Path
 
-from authpool.service import Service
-from authpool.store.atomic_file import FileOperations
-from authpool.store.folder import FolderStore
+from authpool.files.atomic_file import FileOperations
+from authpool.gateway.service import Service
+from authpool.store.folder.store import FolderStore
 from authpool.verbs.operations import Operations
 
 STEPS = 3

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from authpool.service import Service
-from authpool.store.atomic_file import FileOperations
-from authpool.store.folder import FolderStore
+from authpool.files.atomic_file import FileOperations
+from authpool.gateway.service import Service
+from authpool.store.folder.store import FolderStore
 from authpool.verbs.operations import Operations
 from authpool.verbs.sources import Credential, parse_credential
 from support.answers import JSON

@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
-from authpool.account import Account, AccountKey, Token
-from authpool.answers import Refusal
-from authpool.broker import Broker
-from authpool.client_record import ClientRecord
-from authpool.config.discovery import EndpointResolver
+from authpool.accounts.account import Account, AccountKey, Token
 from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import ClientConfig, PoolConfig
 from authpool.errors import UnknownAccountError
-from authpool.keeper import Keeper
-from authpool.lease import Lease
-from authpool.pool import Pool
+from authpool.oauth.discovery import EndpointResolver
+from authpool.oauth.verdict import Answer, NotSent, Reply, ReplyLost
+from authpool.pool.pool import Pool
 from authpool.refresh.refresher import Refresher
-from authpool.refresh.verdict import Answer, NotSent, Reply, ReplyLost
-from authpool.rotation import RotationRequest
+from authpool.refresh.schedule import RefreshSchedule
+from authpool.requests.account_picker import AccountPicker
+from authpool.requests.pooled_request import PooledRequest
+from authpool.requests.refusals import Refusal
+from authpool.rotation.rotation import RotationRequest
 from authpool.store import Change, ClientChange, Record
+from authpool.store.client_record import ClientRecord
 from authpool_round_robin import RoundRobin
 from support.virtual_time import VirtualClock, VirtualTimeLoop
 
@@ -183,16 +183,16 @@ class Outage:
             resolver=EndpointResolver(_no_discovery),
             pools=lambda: configs,
             clock=self._clock,
-            settled=lambda key, outcome: keeper.settle(key, outcome),  # noqa: PLW0108 - it is made below
+            settled=lambda key, outcome: schedule.settle(key, outcome),  # noqa: PLW0108 - it is made below
             rng=rng,
         )
-        keeper = Keeper(lambda: self._pools, refresher, self._clock, rng)
+        schedule = RefreshSchedule(lambda: self._pools, refresher, self._clock, rng)
         for pool in self._pools.values():
             for member in pool:
-                keeper.plan(member)
-        broker = Broker(lambda: self._pools, refresher, self._clock)
-        tasks = [asyncio.create_task(keeper.run()), asyncio.create_task(self._watch())]
-        requests = await self._come(broker)
+                schedule.plan(member)
+        picker = AccountPicker(lambda: self._pools, refresher, self._clock)
+        tasks = [asyncio.create_task(schedule.run()), asyncio.create_task(self._watch())]
+        requests = await self._come(picker)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -211,23 +211,23 @@ class Outage:
         )
         return Account(pool="early" if early else "late", name=f"account-{number}", token=token)
 
-    async def _come(self, broker: Broker) -> "list[asyncio.Task[None]]":
+    async def _come(self, picker: AccountPicker) -> "list[asyncio.Task[None]]":
         requests = []
         number = 0
         while self._loop.time() < STOP_SECONDS:
             pool = ("early", "late")[number % 2]
-            requests.append(asyncio.create_task(self._request(broker, pool)))
+            requests.append(asyncio.create_task(self._request(picker, pool)))
             number += 1
             await asyncio.sleep(1 / self.requests_per_second)
         return requests
 
-    async def _request(self, broker: Broker, pool: str) -> None:
+    async def _request(self, picker: AccountPicker, pool: str) -> None:
         request = RotationRequest(method="GET", host="api.example.com", path="/")
-        lease = Lease(pool=pool, rotation="round_robin", request=request, max_accounts=3)
+        pooled = PooledRequest(pool=pool, rotation="round_robin", request=request, max_accounts=3)
         came, live = self._loop.time(), self._live(pool)
-        await broker.acquire(lease)
+        await picker.acquire(pooled)
         waited = self._loop.time() - came
-        served = Served(pool=pool, at=came, waited=waited, refusal=lease.refusal, live=bool(live & self._live(pool)))
+        served = Served(pool=pool, at=came, waited=waited, refusal=pooled.refusal, live=bool(live & self._live(pool)))
         self.served.append(served)
 
     def _live(self, pool: str) -> set[AccountKey]:

@@ -9,13 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.clock import SystemClock
-from authpool.config.discovery import EndpointResolver
+from authpool.oauth.discovery import EndpointResolver
+from authpool.oauth.token_client import TokenClient, fetcher
 from authpool.refresh.outcome import Ready
 from authpool.refresh.refresher import Refresher
-from authpool.refresh.token_client import TokenClient, fetcher
-from authpool.store.folder import FolderStore
+from authpool.store.folder.store import FolderStore
 from support.world import pool_config
 
 

@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.config import HostPattern, PoolConfig
-from authpool.plugins import Plugins
-from authpool.rotation import Rotation, RotationRequest
+from authpool.plugins.manager import Plugins
+from authpool.rotation.rotation import Rotation, RotationRequest
 
 
 def key(name: object) -> AccountKey:

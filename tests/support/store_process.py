@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from authpool.account import Account, AccountKey, Token
+from authpool.accounts.account import Account, AccountKey, Token
 from authpool.errors import StoreUnavailableError
-from authpool.store.folder import FolderStore
-from authpool.store.kernel_lock import hold_now
+from authpool.files.kernel_lock import hold_now
+from authpool.store.folder.store import FolderStore
 from support.file_operations import InterruptedFiles
 
 ALICE = AccountKey.of("google", "alice")

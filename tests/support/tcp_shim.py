@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Self
 from urllib.parse import parse_qs
 
-from authpool.account import fingerprint
+from authpool.accounts.account import fingerprint
 
 _CHUNK = 65536
 _LONGEST_SECONDS = 30.0

@@ -10,15 +10,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from authpool.account import Account, AccountKey, Token
-from authpool.config.discovery import EndpointResolver
+from authpool.accounts.account import Account, AccountKey, Token
+from authpool.accounts.events import AccountEvent
 from authpool.config.pool_config import PoolConfig
-from authpool.events import AccountEvent
+from authpool.oauth.discovery import EndpointResolver
+from authpool.oauth.verdict import Answer, Reply, ReplyLost
 from authpool.refresh.outcome import Outcome
 from authpool.refresh.refresher import Refresher
-from authpool.refresh.verdict import Answer, Reply, ReplyLost
-from authpool.store.account_file import parse_account
-from authpool.store.folder import FolderStore
+from authpool.store.folder.account_file import parse_account
+from authpool.store.folder.store import FolderStore
 from support.answers import JSON
 from support.clock import FakeClock
 from support.crashing_process import inline, no_discovery

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from authpool.account import Account, AccountKey, Token, fingerprint
-from authpool.client_record import ACCOUNTS
+from authpool.accounts.account import Account, AccountKey, Token, fingerprint
 from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import ClientConfig, PoolConfig
+from authpool.oauth.verdict import Answer, Reply
 from authpool.refresh.outcome import Outcome, Ready
-from authpool.refresh.verdict import Answer, Reply
-from authpool.store.account_file import parse_account
-from authpool.store.folder import FolderStore
+from authpool.store.client_record import ACCOUNTS
+from authpool.store.folder.account_file import parse_account
+from authpool.store.folder.store import FolderStore
 from support.answers import JSON
 from support.crashing_process import Crash, CrashingProcess, Disk, Flying, inline
 from support.fates import ARRIVES, CLEAR, Fate, reaches_the_provider, what_arrives
@@ -65,7 +65,7 @@ class World:
         """How often a process heard `invalid_grant` of a refresh token."""
         self._died: dict[str, set[AccountKey]] = {}
         """By client: who was disabled since it was accepted last."""
-        self._late: set[AccountKey] = set()
+        self._pending_writes: set[AccountKey] = set()
         """Whose verdict is of before that, and not written yet."""
         self._operator = FolderStore(self.home, run=inline)
         self._numbers = iter(range(1_000_000))
@@ -177,7 +177,9 @@ class World:
 
     def _accepted(self, client: str) -> None:
         self._died.pop(client, None)
-        self._late |= {key for process in self.processes if not process.dead for key in process.unwritten_keys}
+        self._pending_writes |= {
+            key for process in self.processes if not process.dead for key in process.unwritten_keys
+        }
 
     # --- the operator -----------------------------------------------------------------------------------------
 
@@ -316,8 +318,8 @@ class World:
 
     def _check_storm(self, key: AccountKey) -> None:
         """So many accounts of one client may die between two of its successes, whoever judges them."""
-        if key in self._late:
-            self._late.discard(key)
+        if key in self._pending_writes:
+            self._pending_writes.discard(key)
             return
         died = self._died.setdefault(self._client_of(key.pool), set())
         died.add(key)

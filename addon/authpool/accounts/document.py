@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from authpool.account import Account, Cooldown, OAuthClient, PendingRefresh, Token
+from authpool.accounts.account import Account, Cooldown, OAuthClient, PendingRefresh, Token
 from authpool.errors import BrokenAccountError
 
 VERSION = 1

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from authpool.account import Account
+from authpool.accounts.account import Account
 
 type EventKind = Literal[
     "added",
@@ -38,7 +38,7 @@ class AccountEvent:
 class PoolExhausted:
     """No account of a pool could serve a request.
 
-    `counts`: how many accounts are in which state (in the words of `authpool.pool.State`). `retry_at`: when the next
+    `counts`: how many accounts are in which state (ready, cooling, paused, disabled, broken). `retry_at`: when the next
     cooldown ends (Unix seconds), None when none does. `at`: when it was noticed.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from authpool.errors import RefusedError
-from authpool.refresh.token_client import ANSWER_SECONDS, CONNECT_SECONDS
+from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS
 from authpool.verbs.holdings import PATIENCE_SECONDS
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from authpool.cli.session import Session, failures_told, table, tell
 from authpool.cli.streams import answer, as_text, asks_a_person, prepare, read_secret
 from authpool.cli.tools import TOOLS, tool_command
 from authpool.errors import RefusedError
-from authpool.pool import State
-from authpool.report import reload_line
+from authpool.pool.pool import State
+from authpool.pool.report import reload_line
 from authpool.verbs.account_table import HEADER, account_cells
 from authpool.verbs.history import HEADER as HISTORY_HEADER
 from authpool.verbs.history import history as read_history

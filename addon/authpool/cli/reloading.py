@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from authpool.presence import Neighbour, ask_for_reload, neighbours
+from authpool.gateway.presence import Neighbour, ask_for_reload, neighbours
 
 ANSWER_SECONDS = 15.0
 """So long a gateway has: it notices within a second, and reads its accounts."""

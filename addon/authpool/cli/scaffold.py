@@ -6,8 +6,8 @@ from pathlib import Path
 
 from authpool.config import CONFIG_NAME
 from authpool.errors import RefusedError
-from authpool.home import secure_folder
-from authpool.store.atomic_file import FileOperations, replace_file
+from authpool.files.atomic_file import FileOperations, replace_file
+from authpool.files.home import secure_folder
 
 LOADER_NAME = "addon"
 LOADER = Path(__file__).parents[1] / "proxy" / "script" / "gateway.py"

@@ -12,9 +12,9 @@ import click
 
 from authpool.cli.interrupts import carry_out
 from authpool.errors import AuthpoolError
-from authpool.home import home_folder, secure_folder
-from authpool.plugins import Plugins, load_plugins
-from authpool.service import Service
+from authpool.files.home import home_folder, secure_folder
+from authpool.gateway.service import Service
+from authpool.plugins.manager import Plugins, load_plugins
 from authpool.verbs.operations import Operations
 
 

@@ -8,7 +8,7 @@ import sys
 import click
 
 from authpool.errors import RefusedError
-from authpool.store.atomic_file import MAX_BYTES
+from authpool.files.atomic_file import MAX_BYTES
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from authpool.config.config_table import KeyPath, mistake
 from authpool.errors import RefusedError
-from authpool.home import read_secret_file
+from authpool.files.home import read_secret_file
 
 _ENV = "env:"
 _FILE = "file:"

@@ -9,6 +9,7 @@ from authpool.config.answer_rule import read_answer_rules
 from authpool.config.client_secret import SecretSource
 from authpool.config.config_table import ConfigTable, KeyPath, did_you_mean, mistake
 from authpool.config.endpoint_url import check_endpoint, check_issuer
+from authpool.config.error_codes import CLIENT_CODES, SIGN_IN_CODES, TRANSIENT_CODES
 from authpool.config.extensions import BUILT_IN, Extensions
 from authpool.config.host_pattern import HostPattern
 from authpool.config.injection import read_injection
@@ -19,7 +20,6 @@ from authpool.config.pool_config import ClientAuth, ClientConfig, PoolConfig, Qu
 from authpool.config.pool_type import OAUTH_TYPES, read_type
 from authpool.config.presets import PRESETS, Preset
 from authpool.config.selector import Selector, parse_selector
-from authpool.refresh.verdict import CLIENT_CODES, SIGN_IN_CODES, TRANSIENT_CODES
 
 STANDARD_CODES = frozenset({"invalid_grant"}) | CLIENT_CODES | SIGN_IN_CODES | TRANSIENT_CODES
 """What an error code may be mapped to: the codes of a token endpoint that authpool acts on."""

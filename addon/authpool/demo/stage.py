@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from authpool.accounts.name import encode_name
 from authpool.config import CONFIG_NAME
 from authpool.demo.api import Api, running_api
 from authpool.demo.child import CommandLine, child_environment
 from authpool.demo.gateway import Gateway, running_gateway
 from authpool.demo.provider import CLIENT_ID, SCOPES, Provider, running_provider
 from authpool.demo.stop_request import StopRequest
-from authpool.store.account_name import encode_name
 
 POOL = "demo"
 FOLDER_PREFIX = "authpool-demo-"

@@ -13,7 +13,7 @@ from authpool.demo.failure import expect
 from authpool.demo.narrator import Narrator
 from authpool.demo.plain_http import fetch
 from authpool.demo.stage import POOL, Stage
-from authpool.report import timestamp
+from authpool.pool.report import timestamp
 
 ALICE = "alice@example.com"
 BOB = "bob@example.com"

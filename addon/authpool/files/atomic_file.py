@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from authpool.errors import RefusedError, StoreUnavailableError
-from authpool.store.ownership import give_to_owner
+from authpool.files.file_owner import give_to_owner
 
 MAX_BYTES = 1 << 20
 TEMPORARY_SUFFIX = ".tmp"

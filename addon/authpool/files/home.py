@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from authpool.errors import RefusedError
-from authpool.store.atomic_file import read_private
-from authpool.store.ownership import give_to_owner
+from authpool.files.atomic_file import read_private
+from authpool.files.file_owner import give_to_owner
 
 DEFAULT = "~/.authpool"
 

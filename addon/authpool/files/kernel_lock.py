@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from authpool.errors import StoreUnavailableError
-from authpool.store.ownership import make_for_owner
+from authpool.files.file_owner import make_for_owner
 
 type Run = Callable[..., Awaitable[Any]]
 """Runs a blocking function with its arguments, as `asyncio.to_thread` does."""

@@ -4,14 +4,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from authpool.account import Account, AccountKey
+from authpool.accounts.account import Account, AccountKey
 from authpool.clock import Clock
-from authpool.keeper import Keeper
-from authpool.ownership import Ownership
-from authpool.pool import Pool, State
-from authpool.refresh.healer import Healer
+from authpool.pool.pool import Pool, State
+from authpool.pool.report import disabled_line, reload_line
+from authpool.refresh.credential_ownership import Ownership
 from authpool.refresh.refresher import Refresher
-from authpool.report import disabled_line, reload_line
+from authpool.refresh.schedule import RefreshSchedule
+from authpool.refresh.token_restorer import TokenRestorer
 from authpool.store import Record, Store
 from authpool.supervision import place
 
@@ -26,16 +26,16 @@ class Follower:
         pools: Callable[[], Mapping[str, Pool]],
         store: Store,
         refresher: Refresher,
-        healer: Healer,
-        keeper: Keeper,
+        restorer: TokenRestorer,
+        schedule: RefreshSchedule,
         clock: Clock,
         ownership: Ownership,
     ) -> None:
         self._pools = pools
         self._store = store
         self._refresher = refresher
-        self._healer = healer
-        self._keeper = keeper
+        self._restorer = restorer
+        self._schedule = schedule
         self._clock = clock
         self.alone = asyncio.Lock()
         """Held while changes are asked for and taken in: what the store tells it tells once, and in order."""
@@ -93,10 +93,10 @@ class Follower:
             pool.remove(key)
             logger.info("Account %s was removed", former.address if former is not None else key)
             return
-        record = self._healer.ahead(record)
-        self._healer.compare(former, record)
+        record = self._restorer.ahead(record)
+        self._restorer.compare(former, record)
         member = pool.put(record)
-        self._keeper.plan(member)
+        self._schedule.plan(member)
         ours = self._refresher.refreshing(key)  # who passes the verdict just now tells of it
         match member.state(self._clock.time()):
             case State.DISABLED if not (isinstance(former, Account) and former.disabled) and not ours:

@@ -18,9 +18,9 @@ from typing import Self
 
 from authpool.config.config_table import CONFIG_NAME
 from authpool.errors import AuthpoolError, RefusedError
-from authpool.home import secure_folder
-from authpool.store.atomic_file import FileOperations, read_private, replace_file
-from authpool.store.ownership import give_to_owner
+from authpool.files.atomic_file import FileOperations, read_private, replace_file
+from authpool.files.file_owner import give_to_owner
+from authpool.files.home import secure_folder
 
 logger = logging.getLogger(__name__)
 

@@ -8,38 +8,38 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from authpool.account import Account, AccountKey
-from authpool.audit import AuditTrail, ProcessKind
-from authpool.blocking import BlockingCalls
-from authpool.broker import Broker
-from authpool.classifier import Classifier
+from authpool.accounts.account import Account, AccountKey
+from authpool.accounts.events import AccountEvent
 from authpool.clock import Clock, SystemClock
 from authpool.config import CONFIG_NAME, Config, PoolConfig, load_config
-from authpool.config.discovery import EndpointResolver
 from authpool.config.routing import Router
 from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError, mistakes_placed
-from authpool.events import AccountEvent
-from authpool.exhaustion import Exhaustion
-from authpool.failover import Failover
-from authpool.follower import Follower, broken_reason
-from authpool.keeper import Keeper
-from authpool.limits import Limits
-from authpool.ownership import Ownership
-from authpool.pieces import MANY_ACCOUNTS, in_pieces, loaded_for_good
-from authpool.plugins import load_plugins, refuse_another_store
-from authpool.pool import Pool, State
-from authpool.presence import WATCHED, Reloaded, last_request
-from authpool.readiness import Readiness
-from authpool.refresh.healer import Healer
+from authpool.files.blocking import BlockingCalls
+from authpool.gateway.follower import Follower, broken_reason
+from authpool.gateway.pieces import MANY_ACCOUNTS, in_pieces, loaded_for_good
+from authpool.gateway.presence import WATCHED, Reloaded, last_request
+from authpool.gateway.unconfigured_accounts import UnconfiguredAccounts
+from authpool.oauth.discovery import EndpointResolver
+from authpool.oauth.token_client import TokenClient, TokenEndpoint, fetcher
+from authpool.plugins.manager import load_plugins, refuse_another_store
+from authpool.pool.pool import Pool, State
+from authpool.pool.report import disabled_line, reload_line
+from authpool.refresh.credential_ownership import Ownership
 from authpool.refresh.outcome import Outcome
 from authpool.refresh.refresher import Refresher
-from authpool.refresh.token_client import TokenClient, TokenEndpoint, fetcher
-from authpool.report import disabled_line, reload_line
+from authpool.refresh.schedule import RefreshSchedule
+from authpool.refresh.token_restorer import TokenRestorer
+from authpool.refresh.token_source import TokenSource
+from authpool.requests.account_picker import AccountPicker
+from authpool.requests.classifier import Classifier
+from authpool.requests.exhaustion import Exhaustion
+from authpool.requests.failover import Failover
+from authpool.requests.limits import Limits
+from authpool.requests.readiness import Readiness
 from authpool.store import Record, Store
+from authpool.store.audit import AuditTrail, ProcessKind
+from authpool.store.trail_index import TrailIndex
 from authpool.supervision import supervised
-from authpool.token_source import TokenSource
-from authpool.trail_index import TrailIndex
-from authpool.unconfigured import UnconfiguredAccounts
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Service:
         self.endpoint: TokenEndpoint = endpoint or self._own_client  # type: ignore[assignment]
         self.resolver = EndpointResolver(fetcher(self.endpoint), self.clock)
         self.run = BlockingCalls(str(home))
-        """Runs what blocks, but for the store's own work: see `authpool.blocking`."""
+        """Runs what blocks, but for the store's own work: see `authpool.files.blocking`."""
         self.unconfigured = UnconfiguredAccounts(self.store, lambda: self.plugins.store(config.gateway, home))
         self.ownership = Ownership(
             store=self.store,
@@ -132,15 +132,15 @@ class Service:
         )
         self._limits = Limits(self.store, self.clock, self.notify)
         exhaustion = Exhaustion(self.plugins.notify_exhausted, self.clock)
-        self.broker = Broker(self._pools, self.refresher, self.clock, exhaustion.tell)
+        self.picker = AccountPicker(self._pools, self.refresher, self.clock, exhaustion.tell)
         self.readiness = Readiness(self._pools, self.refresher, self.resolver, self.clock)
-        self._healer = Healer(self.refresher)
-        self._keeper = Keeper(self._pools, self.refresher, self.clock)
+        self._restorer = TokenRestorer(self.refresher)
+        self._schedule = RefreshSchedule(self._pools, self.refresher, self.clock)
         self.failover = Failover(
-            self._pools, self.broker, self.refresher, self._limits, self.clock, plan=self._keeper.plan
+            self._pools, self.picker, self.refresher, self._limits, self.clock, plan=self._schedule.plan
         )
         self._follower = Follower(
-            self._pools, self.store, self.refresher, self._healer, self._keeper, self.clock, self.ownership
+            self._pools, self.store, self.refresher, self._restorer, self._schedule, self.clock, self.ownership
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
@@ -155,7 +155,7 @@ class Service:
         with loaded_for_good(self._many):
             await self._build(self._snapshot.config)
         self._reloaded(Reloaded(request=self._request))
-        endless = {"follower": self._follow, "keeper": self._keep, "quota clock": self._take_back}
+        endless = {"follower": self._follow, "refresh schedule": self._keep, "quota clock": self._take_back}
         self._tasks = [
             asyncio.create_task(supervised(name, make, self.clock), name=f"authpool {name}")
             for name, make in endless.items()
@@ -172,7 +172,7 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if land is not None:
             await land()
-        await self._healer.aclose()
+        await self._restorer.aclose()
         await self.ownership.aclose()
         await self.refresher.aclose()
         await self._limits.aclose()
@@ -228,8 +228,8 @@ class Service:
             loaded = await self.ownership.load(await self.store.load(config.pools.keys()), config.pools, known=known)
             await self.unconfigured.look(config.pools)
             async for key in in_pieces(loaded):
-                record = self._healer.ahead(loaded[key])
-                self._healer.compare(known.get(key), record)
+                record = self._restorer.ahead(loaded[key])
+                self._restorer.compare(known.get(key), record)
                 pools[key.pool].put(record)
             self._inherit(pools, known)
             self._swap(
@@ -304,14 +304,14 @@ class Service:
         await self._follower.catch_up()
 
     async def _keep(self) -> None:
-        await self._plan()  # also when the keeper died: whose turn it was is planned no more
-        await self._keeper.run()
+        await self._plan()  # also when the schedule died: whose turn it was is planned no more
+        await self._schedule.run()
 
     async def _plan(self) -> None:
         for pool in self._pools().values():
             async for member in in_pieces(list(pool)):
                 if pool.get(member.key) is member:
-                    self._keeper.plan(member)
+                    self._schedule.plan(member)
 
     async def _take_back(self) -> None:
         while True:
@@ -328,7 +328,7 @@ class Service:
         return [record for record in records if isinstance(record, Account)]
 
     def _settle(self, key: AccountKey, outcome: Outcome) -> None:
-        self._keeper.settle(key, outcome)
+        self._schedule.settle(key, outcome)
 
     def _current_marks(self) -> tuple[object, ...]:
         marks: list[object] = []

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.store import ListsPools, Record, Store
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote_plus, urlsplit
 
-from authpool.account import Account, OAuthClient
+from authpool.accounts.account import Account, OAuthClient
 from authpool.config import PoolConfig
 
 

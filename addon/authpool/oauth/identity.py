@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from authpool.errors import RefusedError
-from authpool.refresh.token_client import TokenEndpoint
-from authpool.refresh.verdict import TRANSIENT_STATUSES, Granted, Reply
+from authpool.oauth.token_client import TokenEndpoint
+from authpool.oauth.verdict import TRANSIENT_STATUSES, Granted, Reply
 
 _OK = 200
 _SERVER_ERRORS = 500

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import httpx
 
-from authpool.refresh.content_coding import decoded
-from authpool.refresh.verdict import Answer, NotSent, Reply, ReplyLost
+from authpool.oauth.content_coding import decoded
+from authpool.oauth.verdict import Answer, NotSent, Reply, ReplyLost
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 8.0

@@ -10,16 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from authpool.http_date import http_date
-from authpool.refresh.answer_body import Body, leading_document, remains, whole_document
-from authpool.refresh.error_code import code_of, description_of
+from authpool.config.error_codes import CLIENT_CODES, SIGN_IN_CODES, SIGN_IN_SUBTYPES, TRANSIENT_CODES
+from authpool.oauth.answer_body import Body, leading_document, remains, whole_document
+from authpool.oauth.error_code import code_of, description_of
+from authpool.oauth.http_date import http_date
 
-CLIENT_CODES = frozenset(
-    {"invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type", "invalid_request"}
-)
-SIGN_IN_CODES = frozenset({"interaction_required", "login_required", "consent_required"})
-SIGN_IN_SUBTYPES = frozenset({"invalid_rapt"})  # Google Workspace session control, beside error=invalid_grant
-TRANSIENT_CODES = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 TRANSIENT_STATUSES = frozenset({408, 429})
 MISPLACED_STATUSES = frozenset({404, 405, 410})
 """No token endpoint says these of a token request: something else is at that URL."""

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from authpool.raised_at import raised_at
+from authpool.errors import raised_at
 
 logger = logging.getLogger(__name__)
 
 CAPACITY = 1000
 
 
-class Courier:
+class EventThread:
     """One background thread, started when there is something to do; it never keeps a process from ending.
 
     `post` and `close` come from one thread at a time.

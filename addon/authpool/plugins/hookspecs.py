@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pluggy
 
-from authpool.classifier import AnswerClass
+from authpool.accounts.events import AccountEvent, PoolEvent, PoolExhausted
 from authpool.config import PoolConfig
 from authpool.config.config_table import ConfigTable
 from authpool.config.presets import Preset
-from authpool.events import AccountEvent, PoolEvent, PoolExhausted
-from authpool.rotation import RotationFactory
+from authpool.refresh.token_source import TokenSourceFactory
+from authpool.requests.classifier import AnswerClass
+from authpool.requests.upstream_answer import UpstreamAnswer
+from authpool.rotation.rotation import RotationFactory
 from authpool.store import StoreFactory
-from authpool.token_source import TokenSourceFactory
-from authpool.upstream_answer import UpstreamAnswer
 
 hookspec = pluggy.HookspecMarker("authpool")
 
@@ -39,8 +39,8 @@ def authpool_rotation(name: str) -> RotationFactory | None:
     """Provide the rotation of that name.
 
     Called synchronously, once for each pool whenever pools are built (start, reload). Return a callable that makes a
-    fresh `authpool.rotation.Rotation` for a pool, or None when the name is not yours. When it raises, the pools are not
-    built: at start the gateway stops, at reload the old pools stay.
+    fresh `Rotation` for a pool, or None when the name is not yours. When it raises, the pools are not built: at start
+    the gateway stops, at reload the old pools stay.
     """
 
 
@@ -49,9 +49,9 @@ def authpool_token_source(name: str) -> TokenSourceFactory | None:
     """Provide a kind of credential: what `type = "NAME"` or `type = { name = "NAME", ... }` of a pool stands for.
 
     Called synchronously, a few times for each pool whenever pools are built. Return a callable that makes a fresh
-    `authpool.token_source.TokenSource` for a pool, and raises ConfigurationError when its options are wrong; or None
-    when the name is not yours. `refresh_token`, `client_credentials` and `static` are never asked for. When it raises,
-    the pools are not built.
+    `TokenSource` for a pool, and raises ConfigurationError when its options are wrong; or None when the name is not
+    yours. `refresh_token`, `client_credentials` and `static` are never asked for. When it raises, the pools are not
+    built.
     """
 
 

@@ -8,21 +8,20 @@ from typing import Any
 
 import pluggy
 
-from authpool import hookspecs
-from authpool.classifier import AskedPlugin, Classifier
+from authpool.accounts.events import AccountEvent, PoolEvent, PoolExhausted
 from authpool.config import GatewayConfig, PoolConfig
 from authpool.config.config_table import ConfigTable, KeyPath, did_you_mean, mistake
 from authpool.config.pool_type import BUILT_IN_TYPES
 from authpool.config.presets import Preset
-from authpool.courier import Courier
-from authpool.errors import ConfigurationError
-from authpool.events import AccountEvent, PoolEvent, PoolExhausted
-from authpool.guarded_rotation import GuardedRotation
-from authpool.plugin_search import ENVIRONMENT, GROUP, Candidate, find_plugins, named_plugins
-from authpool.raised_at import raised_at
-from authpool.rotation import Rotation
+from authpool.errors import ConfigurationError, raised_at
+from authpool.plugins import hookspecs
+from authpool.plugins.event_thread import EventThread
+from authpool.plugins.search import ENVIRONMENT, GROUP, Candidate, find_plugins, named_plugins
+from authpool.refresh.token_source import TokenSource
+from authpool.requests.classifier import AskedPlugin, Classifier
+from authpool.rotation.guarded_rotation import GuardedRotation
+from authpool.rotation.rotation import Rotation
 from authpool.store import Store
-from authpool.token_source import TokenSource
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class Plugins:
         """`folder` is the home's plugins/; `named` are files and modules that were named by option."""
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
-        self._courier = Courier("authpool events")
+        self._event_thread = EventThread("authpool events")
         self._failed: set[tuple[str, str]] = set()
         self._tables: Mapping[str, Mapping[str, Any]] = {}
         self.rows = tuple(self._load(candidate) for candidate in find_plugins(folder, named))
@@ -210,15 +209,15 @@ class Plugins:
     def close(self, patience_seconds: float = STOP_SECONDS) -> None:
         """Tell what is left to tell, and that this is the end; for so long and no longer. Blocks."""
         self._tell("authpool_stop", "the end")
-        self._courier.close(patience_seconds)
+        self._event_thread.close(patience_seconds)
 
     def _tell(self, hook: str, what: str, **arguments: object) -> None:
         if implementations := list(self._implementations(hook)):
-            self._courier.post(lambda: self._deliver(implementations, what, arguments), "events")
+            self._event_thread.post(lambda: self._deliver(implementations, what, arguments), "events")
 
     def _deliver(self, implementations: Sequence[pluggy.HookImpl], what: str, arguments: Mapping[str, object]) -> None:
         for impl in implementations:
-            self._courier.busy_with(f"plugin {impl.plugin_name}")
+            self._event_thread.busy_with(f"plugin {impl.plugin_name}")
             try:
                 _call(impl, arguments)
             except Exception as error:  # noqa: BLE001 - it is somebody else's code

@@ -14,7 +14,7 @@ from authpool import __version__
 
 GROUP = "authpool"
 ENVIRONMENT = "AUTHPOOL_PLUGINS"
-_CHECKOUT = Path(__file__).resolve().parents[2]
+_CHECKOUT = Path(__file__).resolve().parents[3]
 _FIRST_PARTY = "first-party"
 
 

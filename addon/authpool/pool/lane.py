@@ -9,8 +9,8 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from authpool.account import TOKEN_REFUSED, AccountKey
-from authpool.rotation import Rotation, RotationRequest
+from authpool.accounts.account import TOKEN_REFUSED, AccountKey
+from authpool.rotation.rotation import Rotation, RotationRequest
 
 FIRST_SECONDS = 1.0
 LONGEST_SECONDS = 300.0

@@ -4,10 +4,10 @@ import random
 from collections.abc import Callable, Collection, Iterator
 from collections.abc import Set as AbstractSet
 
-from authpool.account import AccountKey
-from authpool.lane import Lane, Throttle
-from authpool.quota import Quota
-from authpool.rotation import Rotation, RotationRequest
+from authpool.accounts.account import AccountKey
+from authpool.pool.lane import Lane, Throttle
+from authpool.rotation.quota import Quota
+from authpool.rotation.rotation import Rotation, RotationRequest
 
 ALL = ""
 """The name of the lane of all requests."""

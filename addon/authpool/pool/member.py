@@ -2,10 +2,10 @@
 
 from enum import StrEnum
 
-from authpool.account import TOKEN_REFUSED, Account, fingerprint
-from authpool.confirmation import BEING_CONFIRMED, LATEST_SECONDS
-from authpool.lane import Throttle
-from authpool.refused_token import Refusals
+from authpool.accounts.account import TOKEN_REFUSED, Account, fingerprint
+from authpool.accounts.confirmation import BEING_CONFIRMED, LATEST_SECONDS
+from authpool.pool.lane import Throttle
+from authpool.pool.refused_token import Refusals
 from authpool.store import Record
 
 ADVISORY_SECONDS = 300.0

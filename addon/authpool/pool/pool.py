@@ -8,12 +8,12 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, Mapping
 
-from authpool.account import Account, AccountKey
+from authpool.accounts.account import Account, AccountKey
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.lane import Throttle
-from authpool.lanes import ALL, Lanes
-from authpool.member import (
+from authpool.pool.lane import Throttle
+from authpool.pool.lanes import ALL, Lanes
+from authpool.pool.member import (
     Member,
     State,
     access_token_of,
@@ -23,10 +23,10 @@ from authpool.member import (
     lifted_lanes,
     stored_throttle,
 )
-from authpool.quota import Quota
-from authpool.rotation import Rotation, RotationRequest
+from authpool.pool.suspects import Suspects
+from authpool.rotation.quota import Quota
+from authpool.rotation.rotation import Rotation, RotationRequest
 from authpool.store import Record
-from authpool.suspects import Suspects
 
 __all__ = ["Member", "Pool", "State", "credential_fingerprint"]
 

@@ -6,8 +6,8 @@ must not take accounts out that serve all others; an account that nobody serves 
 
 from dataclasses import dataclass, field
 
-from authpool.account import AccountKey
-from authpool.rotation import RotationRequest
+from authpool.accounts.account import AccountKey
+from authpool.rotation.rotation import RotationRequest
 
 CURE_SECONDS = 60.0
 """In so long an account is refreshed once because of 401s, and once more if the token from that one served."""

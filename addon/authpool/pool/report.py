@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from authpool.account import Account
-from authpool.pool import State
+from authpool.accounts.account import Account
+from authpool.pool.pool import State
 
 NEVER_QUIET = ("Disabling account ", "Skipping disabled account ", "Skipping broken account ")
 """How the lines begin that --quiet must not hide: an account needs somebody."""

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 
-from authpool.account import Account, AccountKey
-from authpool.lanes import ALL, Lanes
-from authpool.member import Member, access_token_of
-from authpool.refused_token import SEVERAL_PATHS, Refusals, RefusedToken, ServedTargets
-from authpool.rotation import RotationRequest
+from authpool.accounts.account import Account, AccountKey
+from authpool.pool.lanes import ALL, Lanes
+from authpool.pool.member import Member, access_token_of
+from authpool.pool.refused_token import SEVERAL_PATHS, Refusals, RefusedToken, ServedTargets
+from authpool.rotation.rotation import RotationRequest
 
 LOOKED_AT = 100
 """Of so many suspects one is looked for, when nobody else can serve."""

@@ -12,11 +12,11 @@ from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 
 import authpool
-from authpool.access_log import AccessLog
 from authpool.config import Config
 from authpool.errors import AuthpoolError, mistakes_placed
-from authpool.home import home_folder, home_of_loader, secure_folder
-from authpool.presence import Presence
+from authpool.files.home import home_folder, home_of_loader, secure_folder
+from authpool.gateway.presence import Presence
+from authpool.gateway.service import Service
 from authpool.proxy import listener_rules, wire
 from authpool.proxy.gate import gateway_error
 from authpool.proxy.hangup import Hangup
@@ -25,7 +25,7 @@ from authpool.proxy.terminal import Terminal
 from authpool.proxy.traffic import Traffic
 from authpool.proxy.under_way import UnderWay
 from authpool.proxy.wire import listeners
-from authpool.service import Service
+from authpool.requests.access_log import AccessLog
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import logging
 from mitmproxy import http
 from mitmproxy.connection import Server
 
-from authpool.answers import GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
+from authpool.gateway.service import Service
 from authpool.proxy.credential import with_credential
 from authpool.proxy.destination import (
     asks_for_another_host,
@@ -15,8 +15,8 @@ from authpool.proxy.destination import (
 )
 from authpool.proxy.message import answer_to
 from authpool.proxy.ticket import Ticket, Tickets
-from authpool.selection import lane_of
-from authpool.service import Service
+from authpool.requests.refusals import GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
+from authpool.rotation.selection import lane_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class TrafficGate:
         if ticket is None:
             return response_of(GATEWAY_ERROR, request)
         destination, reached = destination_of(request), destination_reached(server)
-        if ticket.lease is None or ticket.pool is None:
+        if ticket.pooled is None or ticket.pool is None:
             if destination == ticket.destination == reached or not (
                 self._service.snapshot.router.manages(*destination) or self._service.snapshot.router.manages(*reached)
             ):
@@ -58,17 +58,17 @@ class TrafficGate:
             return response_of(PLAINTEXT_REFUSED, request)
         if ticket.awaits_body:  # it streams after all, so there is no body to choose by
             ticket.awaits_body = False
-            ticket.lease.lane = lane_of(ticket.pool.cooldown_by, ticket.lease.request)
-            self._service.broker.acquire_now(ticket.lease)
-        access_token = self._service.broker.current(ticket.lease)
+            ticket.pooled.lane = lane_of(ticket.pool.cooldown_by, ticket.pooled.request)
+            self._service.picker.acquire_now(ticket.pooled)
+        access_token = self._service.picker.current(ticket.pooled)
         if access_token is None:
             logger.warning(
                 "A request for pool %s lost its account before it was sent (its token ended, or it left the pool), and "
                 "no other has a live token",
                 ticket.pool.name,
             )
-            return response_of(self._service.broker.refuse(ticket.lease), request)
-        self._service.broker.sent(ticket.lease)
+            return response_of(self._service.picker.refuse(ticket.pooled), request)
+        self._service.picker.sent(ticket.pooled)
         return with_credential(request, ticket.pool, access_token)
 
     def _still_matches(self, ticket: Ticket, request: http.Request) -> bool:
@@ -77,7 +77,7 @@ class TrafficGate:
 
     def may_resend(self, flow: http.HTTPFlow) -> bool:
         ticket = self._tickets.get(flow)
-        return ticket is not None and ticket.meaning != "ok" and ticket.lease is not None and ticket.lease.sends > 0
+        return ticket is not None and ticket.meaning != "ok" and ticket.pooled is not None and ticket.pooled.sends > 0
 
     def resend(self, flow: http.HTTPFlow) -> bool:
         ticket = self._tickets.get(flow)
@@ -88,7 +88,7 @@ class TrafficGate:
 
     def lets_flow(self, flow: http.HTTPFlow) -> bool:
         ticket = self._tickets.get(flow)
-        return ticket is not None and ticket.lease is not None
+        return ticket is not None and ticket.pooled is not None
 
 
 def response_of(refusal: Refusal, request: http.Request | None = None) -> http.Response:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from mitmproxy import http
 
 from authpool.config.media_range import is_in_range
-from authpool.rotation import RotationRequest
-from authpool.upstream_answer import UpstreamAnswer
+from authpool.requests.upstream_answer import UpstreamAnswer
+from authpool.rotation.rotation import RotationRequest
 
 TELLING_FIELDS = (b"retry-after", b"ratelimit", b"x-ratelimit", b"x-rate-limit", b"grpc-status", b"content-type")
 """How the names of the header fields begin that every answer is searched for."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
-from authpool.access_log import FORMATS
+from authpool.requests.access_log import FORMATS
 
 
 def add_options(loader: Loader, home: str) -> None:

@@ -3,11 +3,11 @@
 from mitmproxy import http
 from mitmproxy.proxy.mode_specs import RegularMode, ReverseMode, UpstreamMode
 
-from authpool import health
 from authpool.config.endpoint_url import is_loopback
 from authpool.config.host_pattern import canonical_host
+from authpool.gateway.service import Service
 from authpool.proxy.message import answer_to
-from authpool.service import Service
+from authpool.requests import health
 
 METHODS = frozenset({"GET", "HEAD"})
 """What a probe of the proxy's own port is sent with; others there are mitmproxy's to answer."""

@@ -13,8 +13,8 @@ from typing import TextIO
 from mitmproxy.addons.termlog import TermLogHandler
 from mitmproxy.log import MitmFormatter
 
-from authpool import access_log
-from authpool.report import NEVER_QUIET
+from authpool.pool.report import NEVER_QUIET
+from authpool.requests import access_log
 
 QUIET = "error"
 """The `termlog_verbosity` that --quiet sets: warnings are hidden."""

@@ -8,12 +8,12 @@ from mitmproxy import http
 from authpool.config.answer_rule import Meaning
 from authpool.config.pool_config import PoolConfig
 from authpool.config.routing import Destination
-from authpool.lease import Lease
+from authpool.requests.pooled_request import PooledRequest
 
 
 @dataclass(slots=True, kw_only=True)
 class Ticket:
-    """What was decided about a flow, for the destination it had then; without a lease it is none of our business.
+    """What was decided about a flow, for the destination it had then; without a pooled request it is not ours.
 
     `awaits_body`: no account is chosen yet. `meaning`: of the upstream's answer; None while only its body can tell.
     `decided`: whether that answer has led to a decision.
@@ -22,7 +22,7 @@ class Ticket:
     destination: Destination
     shape: tuple[str, str] = ("", "")
     """Method and path, which a pool may be chosen by as well."""
-    lease: Lease | None = None
+    pooled: PooledRequest | None = None
     pool: PoolConfig | None = None
     awaits_body: bool = False
     meaning: Meaning | None = "ok"

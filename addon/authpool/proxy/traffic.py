@@ -8,21 +8,21 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from authpool.answers import CLIENT_NOT_ALLOWED, CODES, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
 from authpool.config.endpoint_url import is_loopback
-from authpool.failover import Decision
-from authpool.lease import Lease
-from authpool.observer import Observe, RequestEnd
+from authpool.gateway.service import Service
+from authpool.pool.refused_token import RefusedToken
 from authpool.proxy.credential import strip_credentials
 from authpool.proxy.destination import destination_of, names_another_host
 from authpool.proxy.gate import TrafficGate, response_of
 from authpool.proxy.message import answer_of, is_grpc, is_stream, rotation_request, telling_fields
 from authpool.proxy.probes import answer_probe
 from authpool.proxy.ticket import Ticket, Tickets
-from authpool.refused_token import RefusedToken
-from authpool.selection import lane_of
-from authpool.service import Service
-from authpool.upstream_answer import UpstreamAnswer
+from authpool.requests.failover import Decision
+from authpool.requests.observer import Observe, RequestEnd
+from authpool.requests.pooled_request import PooledRequest
+from authpool.requests.refusals import CLIENT_NOT_ALLOWED, CODES, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
+from authpool.requests.upstream_answer import UpstreamAnswer
+from authpool.rotation.selection import lane_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class _Begun:
     """What there will be to tell of a request when it ends."""
 
     pool: str = ""
-    lease: Lease | None = None
+    pooled: PooledRequest | None = None
     health: bool = False
 
 
@@ -86,13 +86,13 @@ class Traffic:
                 self.refuse(flow)
                 return
             ticket.pool, ticket.shape = pool, (request.method, request.path)
-            ticket.lease = begun.lease = Lease(
+            ticket.pooled = begun.pooled = PooledRequest(
                 pool=pool.name,
                 rotation=pool.rotation,
                 request=rotation_request(flow),
                 max_accounts=snapshot.config.gateway.max_accounts,
             )
-            ticket.awaits_body = not request.stream and self._service.broker.needs_body(pool)
+            ticket.awaits_body = not request.stream and self._service.picker.needs_body(pool)
         self._tickets[flow] = ticket
         if pool is not None and not ticket.awaits_body:
             await self._acquire(flow, ticket)
@@ -107,13 +107,13 @@ class Traffic:
         await self._acquire(flow, self._tickets[flow])
 
     async def _acquire(self, flow: http.HTTPFlow, ticket: Ticket) -> None:
-        lease, pool, ticket.awaits_body = ticket.lease, ticket.pool, False
-        if lease is not None and pool is not None:
-            lease.lane = lane_of(pool.cooldown_by, lease.request)
-            await self._service.broker.acquire(lease)
-            if lease.refusal is not None:
+        pooled, pool, ticket.awaits_body = ticket.pooled, ticket.pool, False
+        if pooled is not None and pool is not None:
+            pooled.lane = lane_of(pool.cooldown_by, pooled.request)
+            await self._service.picker.acquire(pooled)
+            if pooled.refusal is not None:
                 self._tickets.pop(flow, None)
-                self._answer(flow, lease.refusal)
+                self._answer(flow, pooled.refusal)
 
     def answer_headers(self, flow: http.HTTPFlow) -> None:
         """Hear what an upstream says; let streams through as they come, unless the request may yet be sent again."""
@@ -130,26 +130,26 @@ class Traffic:
             response.stream = True
 
     def _hear(self, ticket: Ticket, answer: UpstreamAnswer) -> None:
-        if ticket.lease is not None and ticket.pool is not None and ticket.lease.sends:  # else another addon said it
+        if ticket.pooled is not None and ticket.pool is not None and ticket.pooled.sends:  # else another addon said it
             ticket.meaning = self._service.snapshot.classifier.meaning(ticket.pool, answer)
             if ticket.meaning is not None:
-                self._service.failover.heard(ticket.lease, answer, ticket.meaning)
+                self._service.failover.heard(ticket.pooled, answer, ticket.meaning)
 
     async def answered(self, flow: http.HTTPFlow) -> None:
         """An answer that speaks against the account has arrived whole: say whether to send the request again."""
         ticket = self._tickets.get(flow)
-        if ticket is None or ticket.lease is None or flow.response is None:
+        if ticket is None or ticket.pooled is None or flow.response is None:
             return
-        lease, response = ticket.lease, flow.response
+        pooled, response = ticket.pooled, flow.response
         ticket.decided = True
         if ticket.meaning is None:
             body = response.get_content(strict=False) or b""
             self._hear(ticket, answer_of(response, telling_fields(response.headers), body))
-        decision = await self._service.failover.decide(lease, ticket.meaning or "ok", resend=True)
+        decision = await self._service.failover.decide(pooled, ticket.meaning or "ok", resend=True)
         ticket.resend = decision is Decision.RESEND
-        if lease.refusal is not None:
-            flow.response = response_of(lease.refusal, flow.request)
-        flow.comment = lease.comment("resending" if ticket.resend else _outcome(flow))
+        if pooled.refusal is not None:
+            flow.response = response_of(pooled.refusal, flow.request)
+        flow.comment = pooled.comment("resending" if ticket.resend else _outcome(flow))
 
     def finished(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
         """The answer, or the end, of a flow; what it answers is to be awaited.
@@ -159,22 +159,22 @@ class Traffic:
         """
         ticket = self._tickets.get(flow)
         try:
-            return None if ticket is None or ticket.lease is None else self._conclude(flow, ticket, ticket.lease)
+            return None if ticket is None or ticket.pooled is None else self._conclude(flow, ticket, ticket.pooled)
         finally:
             self._give_up(flow)
 
-    def _conclude(self, flow: http.HTTPFlow, ticket: Ticket, lease: Lease) -> Awaitable[object] | None:
-        response, flow.comment = flow.response, lease.comment(_outcome(flow))
+    def _conclude(self, flow: http.HTTPFlow, ticket: Ticket, pooled: PooledRequest) -> Awaitable[object] | None:
+        response, flow.comment = flow.response, pooled.comment(_outcome(flow))
         trailers = None if response is None else response.trailers
         if response is not None and trailers is not None and "grpc-status" in trailers:
             self._hear(ticket, answer_of(response, telling_fields(trailers)))
         elif response is not None and ticket.meaning is None:  # too long to be judged by its body, or cut off
             self._hear(ticket, answer_of(response, telling_fields(response.headers), b""))
-        refused = lease.refused_token()
+        refused = pooled.refused_token()
         if ticket.meaning != "bad_token" or ticket.decided or refused is None or response is None:
             return None
         # It could not be sent again; but the next request shall not meet the same bad token.
-        task = asyncio.create_task(self._replace_token(refused), name=f"replace the token of {lease.address}")
+        task = asyncio.create_task(self._replace_token(refused), name=f"replace the token of {pooled.address}")
         self._replacing.add(task)
         task.add_done_callback(self._replacing.discard)
         return asyncio.wait({task}, timeout=REPLACE_SECONDS)
@@ -193,8 +193,8 @@ class Traffic:
 
     def _give_up(self, flow: http.HTTPFlow) -> None:
         ticket = self._tickets.pop(flow, None)
-        if ticket is not None and ticket.lease is not None:
-            self._service.broker.release(ticket.lease)
+        if ticket is not None and ticket.pooled is not None:
+            self._service.picker.release(ticket.pooled)
 
     def answer_health(self, flow: http.HTTPFlow, *, stopping: bool) -> bool:
         """Answer a request that is about the gateway itself, at once; whether it was one."""
@@ -212,8 +212,8 @@ class Traffic:
         flow.request.stream = False
         flow.response = response_of(refusal, flow.request)
         begun = self._begun.get(flow, _Begun())
-        if begun.lease is not None:
-            flow.comment = begun.lease.comment(refusal.code)
+        if begun.pooled is not None:
+            flow.comment = begun.pooled.comment(refusal.code)
         else:
             flow.comment = f"{begun.pool or 'authpool:'} outcome={refusal.code}"
 
@@ -224,10 +224,10 @@ class Traffic:
         begun = self._begun.pop(flow, None)
         if begun is None:
             return
-        lease, request, response = begun.lease, flow.request, flow.response
-        if lease is not None and lease.failed_over and not flow.marked:
+        pooled, request, response = begun.pooled, flow.request, flow.response
+        if pooled is not None and pooled.failed_over and not flow.marked:
             flow.marked = FAILED_OVER
-        served_by = "" if lease is None else lease.served_by.partition("/")[2]
+        served_by = "" if pooled is None else pooled.served_by.partition("/")[2]
         self._observe(
             RequestEnd(
                 at=self._service.clock.time(),
@@ -237,9 +237,9 @@ class Traffic:
                 path=request.path.partition("?")[0],
                 pool=begun.pool,
                 account=served_by,
-                attempts=0 if lease is None else lease.sends,
+                attempts=0 if pooled is None else pooled.sends,
                 status=None if response is None else response.status_code,
-                waited_seconds=0.0 if lease is None else lease.waited_seconds,
+                waited_seconds=0.0 if pooled is None else pooled.waited_seconds,
                 outcome="health" if begun.health else _ended_how(flow),
             )
         )

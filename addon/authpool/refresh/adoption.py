@@ -1,7 +1,7 @@
 """Answering a refresh from what is there already: on disk, or in memory where the disk did not take it. Pure."""
 
-from authpool.account import Account
-from authpool.confirmation import confirm_from
+from authpool.accounts.account import Account
+from authpool.accounts.confirmation import confirm_from
 from authpool.refresh.outcome import Dead, Gone, Outcome, Ready, Rejected, Unavailable
 
 ADOPT_MARGIN_SECONDS = 1.0

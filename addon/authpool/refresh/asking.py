@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 from authpool.clock import Clock
 from authpool.config import PoolConfig
+from authpool.oauth.grant_request import GrantRequest, doubt
+from authpool.oauth.token_client import TokenEndpoint
+from authpool.oauth.verdict import Answer, Reply, ReplyLost, TryLater, Verdict, judge
 from authpool.refresh.endpoint_watch import EndpointWatch, blames_endpoint, presenter
-from authpool.refresh.grant_request import GrantRequest, doubt
-from authpool.refresh.token_client import TokenEndpoint
-from authpool.refresh.verdict import Answer, Reply, ReplyLost, TryLater, Verdict, judge
-from authpool.troubles import Troubles
+from authpool.refresh.pool_trouble import Troubles
 
 logger = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from authpool.account import Account, AccountKey
-from authpool.client_record import ACCOUNTS, WINDOW_SECONDS, ClientRecord, Rejection
+from authpool.accounts.account import Account, AccountKey
 from authpool.clock import Clock
 from authpool.errors import StoreError
 from authpool.store import Store
+from authpool.store.client_record import ACCOUNTS, WINDOW_SECONDS, ClientRecord, Rejection
 
 __all__ = ["ACCOUNTS", "WINDOW_SECONDS", "ClientWatch", "Fault"]
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from authpool.account import Account, Token
-from authpool.refresh.verdict import Granted, PartlyGranted
+from authpool.accounts.account import Account, Token
+from authpool.oauth.verdict import Granted, PartlyGranted
 from authpool.store import Change
 
 

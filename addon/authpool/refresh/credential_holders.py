@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Iterable
 from typing import Self
 
-from authpool.account import Account, AccountKey, BrokenAccount
+from authpool.accounts.account import Account, AccountKey, BrokenAccount
 from authpool.store import Record
 
 AT_ONCE = 500

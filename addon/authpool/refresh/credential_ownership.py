@@ -8,11 +8,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from authpool.account import Account, AccountKey, fingerprint
+from authpool.accounts.account import Account, AccountKey, fingerprint
+from authpool.accounts.events import AccountEvent, Notify
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.credential_holders import AT_ONCE, Holders
-from authpool.credential_rules import (
+from authpool.errors import AuthpoolError, BrokenAccountError, StoreError, UnknownAccountError
+from authpool.files.kernel_lock import Run
+from authpool.refresh.credential_holders import AT_ONCE, Holders
+from authpool.refresh.credential_rules import (
     MOVED_FROM,
     RESTORED,
     CopyOf,
@@ -22,12 +25,9 @@ from authpool.credential_rules import (
     concerned,
     restored_reason,
 )
-from authpool.errors import AuthpoolError, BrokenAccountError, StoreError, UnknownAccountError
-from authpool.events import AccountEvent, Notify
 from authpool.refresh.outcome import Dead, Outcome, Unavailable
 from authpool.store import Record, Store
-from authpool.store.kernel_lock import Run
-from authpool.trail_index import CredentialTrail, Known
+from authpool.store.trail_index import CredentialTrail, Known
 
 logger = logging.getLogger(__name__)
 

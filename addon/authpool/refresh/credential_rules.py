@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from authpool.account import Account, AccountKey, BrokenAccount, fingerprint
+from authpool.accounts.account import Account, AccountKey, BrokenAccount, fingerprint
 from authpool.config import PoolConfig
-from authpool.credential_holders import Holders, first_of
-from authpool.report import timestamp
+from authpool.pool.report import timestamp
+from authpool.refresh.credential_holders import Holders, first_of
 from authpool.store import Record
-from authpool.trail_index import CredentialTrail
+from authpool.store.trail_index import CredentialTrail
 
 RESTORED = "restored_copy:"
 """So begins the reason of an account whose record holds a refresh token that it has exchanged since."""

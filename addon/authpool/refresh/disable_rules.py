@@ -4,17 +4,17 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, suppress
 
-from authpool.account import Account, clip_reason, fingerprint
-from authpool.client_record import Rejection
+from authpool.accounts.account import Account, clip_reason, fingerprint
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.config.discovery import EndpointResolver
 from authpool.errors import StoreError
-from authpool.refresh.grant_request import client_name, source_name
+from authpool.oauth.discovery import EndpointResolver
+from authpool.oauth.grant_request import client_name, source_name
+from authpool.refresh.client_watch import WAY_OUT, ClientWatch
 from authpool.refresh.ledger import Ledger
 from authpool.refresh.outcome import Dead, Misconfigured, Outcome, Unavailable
-from authpool.refresh.storm import WAY_OUT, ClientWatch
-from authpool.troubles import Troubles
+from authpool.refresh.pool_trouble import Troubles
+from authpool.store.client_record import Rejection
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ type Everyone = Callable[[], Awaitable[Collection[Account]]]
 """Reads every account of the configured pools, as the store has them at that moment."""
 
 
-class Sentencing:
+class DisableRules:
     """Applies the disable rules, for one refresher. `client` names who asked, as `GrantRequest.client` does."""
 
     def __init__(

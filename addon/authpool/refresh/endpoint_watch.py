@@ -3,10 +3,10 @@
 import random
 from dataclasses import dataclass, field
 
-from authpool.account import fingerprint
-from authpool.refresh.grant_request import GrantRequest
+from authpool.accounts.account import fingerprint
+from authpool.oauth.grant_request import GrantRequest
+from authpool.oauth.verdict import Answer, Reply, TryLater, Verdict
 from authpool.refresh.outcome import Unavailable
-from authpool.refresh.verdict import Answer, Reply, TryLater, Verdict
 
 ACCOUNTS = 2
 """So many different accounts got no answer, and nobody got one in between: the endpoint is down. One account that

@@ -7,26 +7,26 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Literal
 
-from authpool.account import Account, AccountKey, clip_reason, fingerprint
+from authpool.accounts.account import Account, AccountKey, clip_reason, fingerprint
+from authpool.accounts.confirmation import confirm_from
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.config.discovery import DiscoveryError, EndpointResolver
-from authpool.confirmation import confirm_from
+from authpool.oauth.discovery import DiscoveryError, EndpointResolver
+from authpool.oauth.grant_request import GrantRequest, grant_request, source_name, without_secrets
+from authpool.oauth.verdict import ClientRejected, Granted, GrantRejected, PartlyGranted, SignInRequired, TryLater
 from authpool.refresh.adoption import already_refreshed, from_memory, from_successor
 from authpool.refresh.asking import Asker
+from authpool.refresh.client_watch import ClientWatch
+from authpool.refresh.conditional_change import SupersededError
+from authpool.refresh.disable_rules import DisableRules
 from authpool.refresh.endpoint_watch import EndpointWatch, presenter
-from authpool.refresh.fetching import Fetching
-from authpool.refresh.grant_request import GrantRequest, grant_request, source_name, without_secrets
-from authpool.refresh.late_writer import LateWriter
 from authpool.refresh.ledger import Ledger
 from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Rejected, Unavailable
-from authpool.refresh.sentencing import Sentencing
-from authpool.refresh.storm import ClientWatch
-from authpool.refresh.succession import SupersededError
-from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, PartlyGranted, SignInRequired, TryLater
+from authpool.refresh.pending_writes import PendingWrites
+from authpool.refresh.pool_trouble import Troubles
+from authpool.refresh.source_tokens import SourceTokens
+from authpool.refresh.token_source import TokenSource
 from authpool.store import Store
-from authpool.token_source import TokenSource
-from authpool.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +54,11 @@ class Exchange:
         clock: Clock,
         endpoints: EndpointWatch,
         asker: Asker,
-        late: LateWriter,
+        late: PendingWrites,
         ledger: Ledger,
         clients: ClientWatch,
-        rules: Sentencing,
-        fetching: Fetching,
+        rules: DisableRules,
+        source_tokens: SourceTokens,
         troubles: Troubles,
         may_present: Callable[[Account], Awaitable[Outcome | None]] | None,
     ) -> None:
@@ -71,16 +71,16 @@ class Exchange:
         self._clock = clock
         self._endpoints = endpoints
         self._asker = asker
-        self._late = late
+        self._pending_writes = late
         self._ledger = ledger
         self._clients = clients
         self._rules = rules
-        self._fetching = fetching
+        self._source_tokens = source_tokens
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     async def refresh(self, seen: Account, rejected: str | None, mode: Mode) -> Outcome:
         """Get a live access token, as `Refresher.refresh`. Raises StoreError."""
-        unwritten = self._late.get(seen.key)
+        unwritten = self._pending_writes.get(seen.key)
         if unwritten is not None:
             return from_memory(unwritten, rejected, self._clock.time())
         pool = self._pools().get(seen.pool)
@@ -127,7 +127,7 @@ class Exchange:
         if mode != "force" and not waits and already_refreshed(account, seen, rejected, self._clock.time()):
             return Ready(account=account, posted=False)
         if isinstance(asked, TokenSource):
-            return await self._fetching.refresh(account, asked, pool, held, force=mode in _FORCED)
+            return await self._source_tokens.refresh(account, asked, pool, held, force=mode in _FORCED)
         url = asked
         if pool.type == "refresh_token" and account.token.refresh_token is None:
             return Unavailable(detail="the account has no refresh token: re-add it", cause="account")
@@ -155,7 +155,7 @@ class Exchange:
         """Present the refresh token, and a new one that came without an access token: once, then when it is due."""
         outcome = await self._spend(account, pool, request, held)
         renewed = outcome.account if isinstance(outcome, Unavailable) else None
-        if renewed is not None and self._late.get(account.key) is None:
+        if renewed is not None and self._pending_writes.get(account.key) is None:
             outcome = await self._spend(renewed, pool, grant_request(pool, request.url, renewed), held)
             if isinstance(outcome, Unavailable) and outcome.account is None:
                 outcome = replace(outcome, account=renewed)

@@ -3,34 +3,34 @@
 import logging
 from collections.abc import Callable, Mapping
 
-from authpool.account import Account
+from authpool.accounts.account import Account
 from authpool.config import PoolConfig
-from authpool.config.discovery import EndpointResolver
-from authpool.refresh.grant_request import client_name
-from authpool.refresh.lineage import Lineage
-from authpool.refresh.storm import ClientWatch
+from authpool.oauth.discovery import EndpointResolver
+from authpool.oauth.grant_request import client_name
+from authpool.refresh.client_watch import ClientWatch
+from authpool.refresh.replaced_tokens import ReplacedTokens
 
 logger = logging.getLogger(__name__)
 
 
 class Hearsay:
-    """Lets `lineage` and `clients` hear of it; to be told each change of a record once."""
+    """Lets `replaced_tokens` and `clients` hear of it; to be told each change of a record once."""
 
     def __init__(
         self,
-        lineage: Lineage,
+        replaced_tokens: ReplacedTokens,
         clients: ClientWatch,
         pools: Callable[[], Mapping[str, PoolConfig]],
         resolver: EndpointResolver,
     ) -> None:
-        self._lineage = lineage
+        self._replaced_tokens = replaced_tokens
         self._clients = clients
         self._pools = pools
         self._resolver = resolver
 
     def followed(self, before: Account, after: Account) -> None:
         """The store has `after` where it had `before`."""
-        self._lineage.followed(before, after)
+        self._replaced_tokens.followed(before, after)
         pool = self._pools().get(after.pool)
         url = None if pool is None else self._resolver.known_token_url(pool)
         if pool is None or url is None:

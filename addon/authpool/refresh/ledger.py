@@ -6,16 +6,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from authpool.account import Account, AccountKey, PendingRefresh, fingerprint
+from authpool.accounts.account import Account, AccountKey, PendingRefresh, fingerprint
+from authpool.accounts.confirmation import confirm_from
+from authpool.accounts.events import AccountEvent, Notify
 from authpool.clock import Clock
-from authpool.confirmation import confirm_from
 from authpool.errors import AuthpoolError, BrokenAccountError, StoreError
-from authpool.events import AccountEvent, Notify
-from authpool.refresh.late_writer import LateWriter
-from authpool.refresh.lineage import Lineage
+from authpool.oauth.verdict import Granted, PartlyGranted
+from authpool.refresh.conditional_change import SupersededError, if_still, succeed
 from authpool.refresh.outcome import Dead, Outcome, Ready, Rejected, Unavailable
-from authpool.refresh.succession import SupersededError, if_still, succeed
-from authpool.refresh.verdict import Granted, PartlyGranted
+from authpool.refresh.pending_writes import PendingWrites
+from authpool.refresh.replaced_tokens import ReplacedTokens
 from authpool.store import Change, Store
 
 logger = logging.getLogger(__name__)
@@ -41,10 +41,12 @@ class Intent:
 class Ledger:
     """Writes for one refresher. Every method is called under the account's lock."""
 
-    def __init__(self, store: Store, late: LateWriter, lineage: Lineage, clock: Clock, notify: Notify) -> None:
+    def __init__(
+        self, store: Store, late: PendingWrites, replaced_tokens: ReplacedTokens, clock: Clock, notify: Notify
+    ) -> None:
         self._store = store
-        self._late = late
-        self._lineage = lineage
+        self._pending_writes = late
+        self._replaced_tokens = replaced_tokens
         self._intents: dict[AccountKey, str] = {}
         self._lost: dict[AccountKey, str] = {}
         """Which refresh token of an account may have been spent, should an editor take the intent out of the file."""
@@ -58,9 +60,9 @@ class Ledger:
         """
         account = await self._store.read(key)
         self._note_lost(account)
-        heal = self._lineage.heal(account)
+        heal = self._replaced_tokens.heal(account)
         if heal is None:
-            self._lineage.seen(account)
+            self._replaced_tokens.seen(account)
             return account
         stored = await self._store.update(key, if_still(account, heal))
         logger.warning("The record of %s held a spent refresh token again; its successor is put back", account.address)
@@ -155,7 +157,9 @@ class Ledger:
     ) -> Outcome:
         """Write the new pair, or the new refresh token where that came alone, and only then let it be used."""
         self._intents.pop(account.key, None)
-        change = succeed(account, granted, asked_at, stale=lambda current: self._lineage.heal(current) is not None)
+        change = succeed(
+            account, granted, asked_at, stale=lambda current: self._replaced_tokens.heal(current) is not None
+        )
         rotated = granted.refresh_token not in {None, account.token.refresh_token}
         kind: Literal["rotated", "refreshed"] = "rotated" if rotated else "refreshed"
         try:
@@ -171,10 +175,10 @@ class Ledger:
             )
             stored = change(account)
             assert stored is not None  # noqa: S101 - the change never removes
-            self._late.write_later(stored, change, held)
+            self._pending_writes.write_later(stored, change, held)
         assert stored is not None  # noqa: S101 - likewise
         if rotated and account.token.refresh_token is not None:
-            self._lineage.rotated(account, stored)
+            self._replaced_tokens.rotated(account, stored)
         spent = fingerprint(account.token.refresh_token) if rotated and account.token.refresh_token else None
         self._notify(AccountEvent(kind=kind, account=stored, replaced=spent))
         if isinstance(granted, PartlyGranted):
@@ -208,7 +212,7 @@ class Ledger:
             )
             stored = account.with_disabled(reason, now)
             written = False
-            self._late.write_later(stored, change, held)
+            self._pending_writes.write_later(stored, change, held)
         assert stored is not None  # noqa: S101 - the change never removes
         if not lost:
             self._intents.pop(account.key, None)

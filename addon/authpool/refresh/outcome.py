@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from authpool.account import Account
+from authpool.accounts.account import Account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from authpool.account import Account, AccountKey
+from authpool.accounts.account import Account, AccountKey
 from authpool.clock import Clock
-from authpool.refresh.succession import SupersededError
+from authpool.refresh.conditional_change import SupersededError
 from authpool.store import Change, Store
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class _Unwritten:
     missing: bool = False
 
 
-class LateWriter:
+class PendingWrites:
     """Holds the accounts whose record on disk is behind: the refresh token there is spent, or known to be dead."""
 
     def __init__(self, store: Store, clock: Clock, rng: random.Random) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
+from authpool.accounts.events import NotifyPool, PoolEvent, PoolEventKind
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.events import NotifyPool, PoolEvent, PoolEventKind
 
 
 class Troubles:

@@ -11,30 +11,30 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 
-from authpool.account import Account, AccountKey
+from authpool.accounts.account import Account, AccountKey
+from authpool.accounts.confirmation import LATEST_SECONDS
+from authpool.accounts.events import Notify, NotifyPool
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.config.discovery import EndpointResolver
-from authpool.confirmation import LATEST_SECONDS
 from authpool.errors import BrokenAccountError, StoreError, UnknownAccountError
-from authpool.events import Notify, NotifyPool
+from authpool.oauth.discovery import EndpointResolver
+from authpool.oauth.grant_request import GrantRequest, client_name, source_name
+from authpool.oauth.token_client import TokenEndpoint
+from authpool.oauth.verdict import Verdict
 from authpool.refresh.asking import Asker
+from authpool.refresh.client_watch import ClientWatch
+from authpool.refresh.disable_rules import DisableRules, Everyone
 from authpool.refresh.endpoint_watch import EndpointWatch
 from authpool.refresh.exchange import Exchange, Mode
-from authpool.refresh.fetching import Fetching
-from authpool.refresh.grant_request import GrantRequest, client_name, source_name
 from authpool.refresh.hearsay import Hearsay
-from authpool.refresh.late_writer import LateWriter
 from authpool.refresh.ledger import Ledger
-from authpool.refresh.lineage import Lineage
 from authpool.refresh.outcome import Gone, Outcome, Ready, Rejected, Unavailable
-from authpool.refresh.sentencing import Everyone, Sentencing
-from authpool.refresh.storm import ClientWatch
-from authpool.refresh.token_client import TokenEndpoint
-from authpool.refresh.verdict import Verdict
+from authpool.refresh.pending_writes import PendingWrites
+from authpool.refresh.pool_trouble import Troubles
+from authpool.refresh.replaced_tokens import ReplacedTokens
+from authpool.refresh.source_tokens import SourceTokens
+from authpool.refresh.token_source import TokenSource
 from authpool.store import Store
-from authpool.token_source import TokenSource
-from authpool.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
@@ -79,16 +79,16 @@ class Refresher:
         self._endpoints = EndpointWatch(self._rng)
         self._troubles = Troubles(notify_pool, pools, clock)
         self._asker = Asker(endpoint, self._endpoints, clock, self._rng, self._troubles)
-        self._late = LateWriter(store, clock, self._rng)
-        self.unwritten = self._late.get
-        self._lineage = Lineage()
-        self._ledger = Ledger(store, self._late, self._lineage, clock, notify)
+        self._pending_writes = PendingWrites(store, clock, self._rng)
+        self.unwritten = self._pending_writes.get
+        self._replaced_tokens = ReplacedTokens()
+        self._ledger = Ledger(store, self._pending_writes, self._replaced_tokens, clock, notify)
         self._clients = ClientWatch(store, clock)
-        self._hearsay = Hearsay(self._lineage, self._clients, pools, resolver)
-        self._rules = Sentencing(
+        self._hearsay = Hearsay(self._replaced_tokens, self._clients, pools, resolver)
+        self._rules = DisableRules(
             self._ledger, self._clients, everyone or _nobody, pools, resolver, clock, self._troubles
         )
-        self.fetching = Fetching(self._ledger, self._clients, self._rules, pools, clock, self._troubles)
+        self.source_tokens = SourceTokens(self._ledger, self._clients, self._rules, pools, clock, self._troubles)
         self._exchange = Exchange(
             store=store,
             resolver=resolver,
@@ -97,11 +97,11 @@ class Refresher:
             clock=clock,
             endpoints=self._endpoints,
             asker=self._asker,
-            late=self._late,
+            late=self._pending_writes,
             ledger=self._ledger,
             clients=self._clients,
             rules=self._rules,
-            fetching=self.fetching,
+            source_tokens=self.source_tokens,
             troubles=self._troubles,
             may_present=may_present,
         )
@@ -207,20 +207,20 @@ class Refresher:
 
     def loaded(self, account: Account) -> None:
         """This process knows of the account from now on."""
-        self._lineage.seen(account)
+        self._replaced_tokens.seen(account)
 
     def followed(self, before: Account, after: Account) -> bool:
         """The store has another record of an account; True when it holds a spent refresh token again: `heal` it."""
         self._hearsay.followed(before, after)
-        return self._lineage.heal(after) is not None
+        return self._replaced_tokens.heal(after) is not None
 
     def replaced(self, spent: Account, newest: Account) -> None:
         """Somebody put a spent refresh token back whose successor this process still has."""
-        self._lineage.rotated(spent, newest)
+        self._replaced_tokens.rotated(spent, newest)
 
     def removed(self, key: AccountKey) -> None:
         """The account is gone: what comes under its name next is another one."""
-        self._lineage.forget(key)
+        self._replaced_tokens.forget(key)
 
     async def heal(self, key: AccountKey) -> None:
         """Put the newest credential back, before anybody presents one that is spent. Raises StoreError."""
@@ -233,7 +233,7 @@ class Refresher:
         flights = list(self._flights.values())
         if flights:
             await asyncio.wait(flights, timeout=patience_seconds)
-        await self._late.aclose()
+        await self._pending_writes.aclose()
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
@@ -243,7 +243,7 @@ class Refresher:
     async def _fly(self, seen: Account, rejected: str | None, mode: Mode) -> Outcome:
         outcome = await self._outcome(seen, rejected, mode)
         if isinstance(outcome, Ready) and not outcome.posted:
-            self._lineage.followed(seen, outcome.account)
+            self._replaced_tokens.followed(seen, outcome.account)
         try:
             self._settled(seen.key, outcome)
         except Exception:

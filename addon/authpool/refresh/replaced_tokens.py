@@ -7,7 +7,7 @@ that would end the grant, so it is told from a credential that somebody means.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from authpool.account import Account, AccountKey, fingerprint
+from authpool.accounts.account import Account, AccountKey, fingerprint
 
 KEPT = 8
 """So many replaced tokens of an account are known: nobody's editor stays open for longer than that."""
@@ -20,7 +20,7 @@ class _Line:
     """By fingerprint: the generation the token had, so that one put back by hand counts; None: it was spent here."""
 
 
-class Lineage:
+class ReplacedTokens:
     """The lines of all accounts of one process."""
 
     def __init__(self) -> None:

@@ -8,10 +8,10 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 
-from authpool.account import Account, AccountKey
+from authpool.accounts.account import Account, AccountKey
+from authpool.accounts.confirmation import confirm_from
 from authpool.clock import Clock
-from authpool.confirmation import confirm_from
-from authpool.pool import Member, Pool, State
+from authpool.pool.pool import Member, Pool, State
 from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Rejected, Unavailable
 from authpool.refresh.refresher import Refresher
 
@@ -40,7 +40,7 @@ CLOCK_STEP_SECONDS = 2.0
 """What the wall clock gains or loses between two looks without having been put; a suspended machine's gains more."""
 
 
-class Keeper:
+class RefreshSchedule:
     """Keeps the access tokens of every account alive that is not disabled, paused ones too."""
 
     def __init__(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
-from authpool.account import Account, clip_reason
+from authpool.accounts.account import Account, clip_reason
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.errors import (
@@ -15,16 +15,16 @@ from authpool.errors import (
     CredentialUnavailableError,
     TokenSourceError,
 )
+from authpool.oauth.grant_request import source_name, without_secrets
+from authpool.oauth.verdict import Granted
 from authpool.refresh.adoption import from_successor
-from authpool.refresh.grant_request import source_name, without_secrets
+from authpool.refresh.client_watch import ClientWatch
+from authpool.refresh.conditional_change import SupersededError
+from authpool.refresh.disable_rules import DisableRules
 from authpool.refresh.ledger import Ledger
 from authpool.refresh.outcome import Misconfigured, Outcome, Unavailable
-from authpool.refresh.sentencing import Sentencing
-from authpool.refresh.storm import ClientWatch
-from authpool.refresh.succession import SupersededError
-from authpool.refresh.verdict import Granted
-from authpool.token_source import Fetched, TokenSource
-from authpool.troubles import Troubles
+from authpool.refresh.pool_trouble import Troubles
+from authpool.refresh.token_source import Fetched, TokenSource
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +32,14 @@ FETCH_SECONDS = 60.0
 _TOKEN = re.compile(r"[\x21-\x7e]+")  # what can stand in a header as it is
 
 
-class Fetching:
+class SourceTokens:
     """Fetches tokens from plugins' sources, for one refresher. Whoever calls it holds the account's lock."""
 
     def __init__(
         self,
         ledger: Ledger,
         clients: ClientWatch,
-        rules: Sentencing,
+        rules: DisableRules,
         pools: Callable[[], Mapping[str, PoolConfig]],
         clock: Clock,
         troubles: Troubles,

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from authpool.account import Account
+from authpool.accounts.account import Account
 from authpool.config import PoolConfig
 from authpool.config.config_table import ConfigTable
 

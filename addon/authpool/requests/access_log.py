@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from authpool.observer import RequestEnd
+from authpool.requests.observer import RequestEnd
 
 logger = logging.getLogger(__name__)
 

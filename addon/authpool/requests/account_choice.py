@@ -1,22 +1,22 @@
 """Which account of a pool a request goes to next, those it was tried on left out."""
 
-from authpool.lease import Lease
-from authpool.pool import Member, Pool
+from authpool.pool.pool import Member, Pool
+from authpool.requests.pooled_request import PooledRequest
 
 
-def choose(pool: Pool, lease: Lease, now: float) -> Member | None:
+def choose(pool: Pool, pooled: PooledRequest, now: float) -> Member | None:
     """Pick an account; None when nobody can serve.
 
     A request that was refused meets no account on probation for refused tokens while another can serve: `max_accounts`
     of those one after the other, and its client would get the refusal. Where nobody can, one that is out for what it
     was refused elsewhere may serve this request all the same.
     """
-    lease.suspect = None
-    doubtful = pool.suspects.keys() if lease.refused else ()
-    if doubtful and (member := pool.choose(lease.request, lease.tried.union(doubtful), lease.lane)) is not None:
+    pooled.suspect = None
+    doubtful = pool.suspects.keys() if pooled.refused else ()
+    if doubtful and (member := pool.choose(pooled.request, pooled.tried.union(doubtful), pooled.lane)) is not None:
         return member
-    member = pool.choose(lease.request, lease.tried, lease.lane)
+    member = pool.choose(pooled.request, pooled.tried, pooled.lane)
     if member is None:
-        member = pool.suspects.choose(lease.request, lease.tried, lease.lane, now)
-        lease.suspect = None if member is None else member.key
+        member = pool.suspects.choose(pooled.request, pooled.tried, pooled.lane, now)
+        pooled.suspect = None if member is None else member.key
     return member

@@ -4,15 +4,21 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from authpool.account import Account
-from authpool.account_choice import choose
-from authpool.answers import GATEWAY_ERROR, POOL_MISCONFIGURED, Refusal, pool_exhausted, token_endpoint_unavailable
+from authpool.accounts.account import Account
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.lease import Lease
-from authpool.pool import Member, Pool, State
+from authpool.pool.pool import Member, Pool, State
 from authpool.refresh.outcome import Dead, Misconfigured, Outcome, Ready, Rejected, Unavailable
 from authpool.refresh.refresher import Refresher
+from authpool.requests.account_choice import choose
+from authpool.requests.pooled_request import PooledRequest
+from authpool.requests.refusals import (
+    GATEWAY_ERROR,
+    POOL_MISCONFIGURED,
+    Refusal,
+    pool_exhausted,
+    token_endpoint_unavailable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +40,7 @@ type Exhausted = Callable[[Pool, float | None], None]
 """Hears of a pool that can serve nobody any more, and when (Unix seconds) that may end by itself."""
 
 
-class Broker:
+class AccountPicker:
     """Hands out accounts to requests. `pools` gives the pools of the moment; they may be swapped between calls."""
 
     def __init__(
@@ -56,62 +62,62 @@ class Broker:
         pool = self._pools().get(config.name)
         return config.cooldown_by.needs_body or (pool is not None and pool.needs_body)
 
-    async def acquire(self, lease: Lease) -> None:
-        """Give the lease an account with a live access token, or else a refusal."""
+    async def acquire(self, pooled: PooledRequest) -> None:
+        """Give the pooled request an account with a live access token, or else a refusal."""
         began = self._clock.monotonic()
         try:
-            await self._acquire(lease, began + PATIENCE_SECONDS)
+            await self._acquire(pooled, began + PATIENCE_SECONDS)
         finally:
-            lease.waited_seconds += self._clock.monotonic() - began
+            pooled.waited_seconds += self._clock.monotonic() - began
 
-    async def _acquire(self, lease: Lease, deadline: float) -> None:
-        lease.refusal = None
+    async def _acquire(self, pooled: PooledRequest, deadline: float) -> None:
+        pooled.refusal = None
         while True:
-            pool = self._pools().get(lease.pool)
+            pool = self._pools().get(pooled.pool)
             # An endpoint that is down is down for the next account as well: no refresh of them all, one by one.
-            if self._clock.monotonic() >= deadline or lease.endpoint_failures >= lease.max_accounts:
-                self.acquire_now(lease)
+            if self._clock.monotonic() >= deadline or pooled.endpoint_failures >= pooled.max_accounts:
+                self.acquire_now(pooled)
                 return
-            member = None if pool is None else choose(pool, lease, self._clock.time())
-            if pool is not None and member is None and (waited := await self._wait(lease, pool)):
+            member = None if pool is None else choose(pool, pooled, self._clock.time())
+            if pool is not None and member is None and (waited := await self._wait(pooled, pool)):
                 deadline += waited
                 continue
             if pool is None or member is None:
-                lease.refusal = self._refusal(lease, pool)
+                pooled.refusal = self._refusal(pooled, pool)
                 return
             account = member.account
-            self._hold(lease, pool, account)
-            if lease.suspect is not None or member.live(self._clock.time(), member.mandatory_seconds):
-                self._take(lease, pool, account)
+            self._hold(pooled, pool, account)
+            if pooled.suspect is not None or member.live(self._clock.time(), member.mandatory_seconds):
+                self._take(pooled, pool, account)
                 return
-            if await self._freshen(lease, pool, member, deadline):
+            if await self._freshen(pooled, pool, member, deadline):
                 return
 
-    def acquire_now(self, lease: Lease) -> None:
-        """Give the lease an account whose token is live, without waiting for anything; or else a refusal."""
-        pool = self._pools().get(lease.pool)
-        while pool is not None and (member := choose(pool, lease, self._clock.time())) is not None:
-            if self._serves(member, lease):
-                self._take(lease, pool, member.account)
+    def acquire_now(self, pooled: PooledRequest) -> None:
+        """Give the pooled request an account whose token is live, without waiting for anything; or else a refusal."""
+        pool = self._pools().get(pooled.pool)
+        while pool is not None and (member := choose(pool, pooled, self._clock.time())) is not None:
+            if self._serves(member, pooled):
+                self._take(pooled, pool, member.account)
                 return
-            lease.tried.add(member.key)
-        lease.refusal = self._refusal(lease, pool)
+            pooled.tried.add(member.key)
+        pooled.refusal = self._refusal(pooled, pool)
 
-    async def _wait(self, lease: Lease, pool: Pool) -> float:
+    async def _wait(self, pooled: PooledRequest, pool: Pool) -> float:
         """Wait a little for an account that comes back in time; answers how long (seconds), 0 when it is not worth it.
 
         Those that were left out because they had to pause may be tried again.
         """
-        returns_at = pool.next_return(lease.lane)
+        returns_at = pool.next_return(pooled.lane)
         now = self._clock.monotonic()
-        if returns_at is None and lease.cooled:
+        if returns_at is None and pooled.cooled:
             returns_at = self._clock.time()  # those it was tried on may be back already
         if not pool.config.wait_seconds or returns_at is None:
             return 0.0
-        if lease.waiting_until is None:
-            lease.waiting_until = now + pool.config.wait_seconds
+        if pooled.waiting_until is None:
+            pooled.waiting_until = now + pool.config.wait_seconds
         ahead = max(0.0, returns_at - self._clock.time())
-        if now + ahead > lease.waiting_until or now >= lease.waiting_until:
+        if now + ahead > pooled.waiting_until or now >= pooled.waiting_until:
             return 0.0
         least, most = LOOK_SECONDS
         self._waiting += 1
@@ -119,60 +125,60 @@ class Broker:
             await self._clock.sleep(min(most, max(least, ahead, self._waiting / LOOKS_PER_SECOND)))
         finally:
             self._waiting -= 1
-        lease.tried -= lease.cooled
-        lease.cooled.clear()
+        pooled.tried -= pooled.cooled
+        pooled.cooled.clear()
         return self._clock.monotonic() - now
 
-    def current(self, lease: Lease) -> str | None:
-        """The access token to put on now, at the last moment; None when the lease has none that is live.
+    def current(self, pooled: PooledRequest) -> str | None:
+        """The access token to put on now, at the last moment; None when the pooled request has none that is live.
 
         A long upload may outlive the token it was given; by then the account has a newer one.
         """
-        pool = self._pools().get(lease.pool)
-        if lease.key is None or lease.refusal is not None or lease.closed or pool is None:
+        pool = self._pools().get(pooled.pool)
+        if pooled.key is None or pooled.refusal is not None or pooled.closed or pool is None:
             return None
-        member = pool.get(lease.key)
+        member = pool.get(pooled.key)
         while member is None or not self._serves(
-            member, lease
+            member, pooled
         ):  # it left the pool meanwhile: another one, without waiting
-            lease.tried.add(lease.key)
-            member = choose(pool, lease, self._clock.time())
+            pooled.tried.add(pooled.key)
+            member = choose(pool, pooled, self._clock.time())
             if member is None:
                 return None
-            lease.trail.append(f"{lease.address}: left the pool")
-            lease.key, lease.address = member.key, member.record.address
-        if member.record is not lease.account:
-            self._take(lease, pool, member.account)
-        return lease.access_token
+            pooled.trail.append(f"{pooled.address}: left the pool")
+            pooled.key, pooled.address = member.key, member.record.address
+        if member.record is not pooled.account:
+            self._take(pooled, pool, member.account)
+        return pooled.access_token
 
-    def _serves(self, member: Member, lease: Lease) -> bool:
+    def _serves(self, member: Member, pooled: PooledRequest) -> bool:
         now = self._clock.time()
         if member.standing(now) not in _SERVING:
             return False
-        return member.live(now) or (lease.suspect == member.key and member.account.token.live(now))
+        return member.live(now) or (pooled.suspect == member.key and member.account.token.live(now))
 
-    def refuse(self, lease: Lease) -> Refusal:
-        """Why a lease has no account any more."""
-        lease.refusal = self._refusal(lease, self._pools().get(lease.pool))
-        return lease.refusal
+    def refuse(self, pooled: PooledRequest) -> Refusal:
+        """Why a pooled request has no account any more."""
+        pooled.refusal = self._refusal(pooled, self._pools().get(pooled.pool))
+        return pooled.refusal
 
-    def sent(self, lease: Lease) -> None:
+    def sent(self, pooled: PooledRequest) -> None:
         """The credential is on the wire."""
-        lease.sends += 1
-        lease.sent_at = self._clock.time()
-        if lease.key is None:
+        pooled.sends += 1
+        pooled.sent_at = self._clock.time()
+        if pooled.key is None:
             return
-        lease.sent_on.add(lease.key)
-        pool = self._pools().get(lease.pool)
-        member = pool.get(lease.key) if pool is not None else None
+        pooled.sent_on.add(pooled.key)
+        pool = self._pools().get(pooled.pool)
+        member = pool.get(pooled.key) if pool is not None else None
         if member is not None:
             member.served += 1
 
-    async def _freshen(self, lease: Lease, pool: Pool, member: Member, deadline: float) -> bool:
-        """Refresh an account whose token is at its end; True when the lease has it now."""
+    async def _freshen(self, pooled: PooledRequest, pool: Pool, member: Member, deadline: float) -> bool:
+        """Refresh an account whose token is at its end; True when the pooled request has it now."""
         account = member.account
         now = self._clock.time()
-        if member.failures:  # the keeper goes on trying; no request waits for what just failed
+        if member.failures:  # the schedule goes on trying; no request waits for what just failed
             outcome: Outcome = Unavailable(detail="its last refresh failed", asked=False)
         else:
             whole = patience = max(0.1, deadline - self._clock.monotonic())
@@ -186,20 +192,20 @@ class Broker:
                     return False  # it ended meanwhile, on a busy machine: now the new one is worth waiting for
                 outcome = Unavailable(detail="the refresh takes too long", cause="account")
         if isinstance(outcome, Ready):
-            self._take(lease, pool, outcome.account)
+            self._take(pooled, pool, outcome.account)
             return True
         # A failed refresh is not a failed request while the access token still lives.
         gone = isinstance(outcome, Dead | Rejected) or member.is_refused
         if not gone and account.token.live(self._clock.time()):
-            self._take(lease, pool, account)
+            self._take(pooled, pool, account)
             return True
         if isinstance(outcome, Unavailable | Misconfigured) and now < member.retry_at:
             pool.cool(member.key, member.retry_at, "its refresh failed")
-        lease.tried.add(member.key)
-        self.note_failure(lease, account.address, outcome)
+        pooled.tried.add(member.key)
+        self.note_failure(pooled, account.address, outcome)
         return False
 
-    def note_failure(self, lease: Lease, name: str, outcome: Outcome) -> None:
+    def note_failure(self, pooled: PooledRequest, name: str, outcome: Outcome) -> None:
         """Say, in the log and beside the flow, that a refresh failed and what comes now."""
         match outcome:
             case Dead():
@@ -209,79 +215,79 @@ class Broker:
             case Rejected():
                 reason = "invalid_grant"
             case Misconfigured():
-                lease.misconfigured = True
+                pooled.misconfigured = True
                 reason = "client rejected"
             case Unavailable(asked=False):  # nobody waited for it: no reason to give up, and one line is enough
-                if not lease.endpoint_down:
-                    lease.trail.append(f"{name}: {outcome.detail}")
-                lease.endpoint_down = True
+                if not pooled.endpoint_down:
+                    pooled.trail.append(f"{name}: {outcome.detail}")
+                pooled.endpoint_down = True
                 return
             case Unavailable():
                 if outcome.cause == "endpoint":
-                    lease.endpoint_failures += 1
-                    lease.endpoint_down = True
+                    pooled.endpoint_failures += 1
+                    pooled.endpoint_down = True
                 reason = outcome.detail
             case Ready():
                 reason = "the token endpoint gave the refused token again"
             case _:
                 reason = "the account is gone"
-        lease.trail.append(f"{name}: {reason}")
+        pooled.trail.append(f"{name}: {reason}")
         logger.warning("Token refresh failed (%s): %s, trying next account", name, reason)
 
-    def take(self, lease: Lease, account: Account) -> None:
-        """The lease goes on with an account as it is now."""
-        pool = self._pools().get(lease.pool)
+    def take(self, pooled: PooledRequest, account: Account) -> None:
+        """The pooled request goes on with an account as it is now."""
+        pool = self._pools().get(pooled.pool)
         if pool is not None:
-            self._take(lease, pool, account)
+            self._take(pooled, pool, account)
 
-    def _take(self, lease: Lease, pool: Pool, account: Account) -> None:
-        self._hold(lease, pool, account)
-        if lease.closed:
+    def _take(self, pooled: PooledRequest, pool: Pool, account: Account) -> None:
+        self._hold(pooled, pool, account)
+        if pooled.closed:
             return
-        self._exhausted.discard(lease.pool)
-        if lease.tried and account.key not in lease.tried:
-            lease.failed_over = True
-        lease.account, lease.key = account, lease.held
-        lease.address = account.address
-        lease.access_token = account.token.access_token or ""
+        self._exhausted.discard(pooled.pool)
+        if pooled.tried and account.key not in pooled.tried:
+            pooled.failed_over = True
+        pooled.account, pooled.key = account, pooled.held
+        pooled.address = account.address
+        pooled.access_token = account.token.access_token or ""
 
-    def _hold(self, lease: Lease, pool: Pool, account: Account) -> None:
+    def _hold(self, pooled: PooledRequest, pool: Pool, account: Account) -> None:
         """Count the request as in flight on an account, and on no other."""
         key = account.key
-        if lease.held != key and not lease.closed:
-            self._let_go(lease)
-            lease.held = key
-            pool.began(key, lease, lease.lane)
+        if pooled.held != key and not pooled.closed:
+            self._let_go(pooled)
+            pooled.held = key
+            pool.began(key, pooled, pooled.lane)
 
-    def release(self, lease: Lease) -> None:
+    def release(self, pooled: PooledRequest) -> None:
         """The request is over: it counts on no account any more, and keeps no token."""
-        lease.closed = True
-        self._let_go(lease)
-        lease.account, lease.access_token = None, ""
-        lease.refused.clear()
+        pooled.closed = True
+        self._let_go(pooled)
+        pooled.account, pooled.access_token = None, ""
+        pooled.refused.clear()
 
-    def _let_go(self, lease: Lease) -> None:
+    def _let_go(self, pooled: PooledRequest) -> None:
         """The request has no account any more."""
-        held, lease.held = lease.held, None
-        pool = self._pools().get(lease.pool)
+        held, pooled.held = pooled.held, None
+        pool = self._pools().get(pooled.pool)
         if held is not None and pool is not None:
-            pool.ended(held, lease, lease.lane)
+            pool.ended(held, pooled, pooled.lane)
 
-    def _refusal(self, lease: Lease, pool: Pool | None) -> Refusal:
-        self._let_go(lease)
-        lease.account = lease.key = None
-        lease.access_token = ""
-        if lease.closed:
+    def _refusal(self, pooled: PooledRequest, pool: Pool | None) -> Refusal:
+        self._let_go(pooled)
+        pooled.account = pooled.key = None
+        pooled.access_token = ""
+        if pooled.closed:
             return GATEWAY_ERROR
         if pool is None:
             return pool_exhausted({}, None)
-        returns_at = pool.next_return(lease.lane)
+        returns_at = pool.next_return(pooled.lane)
         wait = None if returns_at is None else returns_at - self._clock.time()
-        if lease.misconfigured or self._refresher.fault(pool.config.name) is not None:
+        if pooled.misconfigured or self._refresher.fault(pool.config.name) is not None:
             return POOL_MISCONFIGURED
-        if lease.endpoint_down or self._endpoint_is_down(pool):
+        if pooled.endpoint_down or self._endpoint_is_down(pool):
             return token_endpoint_unavailable(RETRY_SECONDS if wait is None else wait)
-        if pool.config.name not in self._exhausted and not lease.tried:
+        if pool.config.name not in self._exhausted and not pooled.tried:
             self._exhausted.add(pool.config.name)
             self._tell_exhausted(pool, returns_at)
         return pool_exhausted(pool.counts(), wait)

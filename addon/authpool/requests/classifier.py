@@ -10,8 +10,8 @@ from time import perf_counter
 
 from authpool.config import PoolConfig
 from authpool.config.answer_rule import MEANINGS, Meaning
-from authpool.raised_at import raised_at
-from authpool.upstream_answer import UpstreamAnswer, rule_meaning, usual_meaning
+from authpool.errors import raised_at
+from authpool.requests.upstream_answer import UpstreamAnswer, rule_meaning, usual_meaning
 
 logger = logging.getLogger(__name__)
 

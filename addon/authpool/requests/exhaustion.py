@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from authpool.accounts.events import PoolExhausted
 from authpool.clock import Clock
-from authpool.events import PoolExhausted
-from authpool.pool import Pool
+from authpool.pool.pool import Pool
 
 QUIET_SECONDS = 60.0
 

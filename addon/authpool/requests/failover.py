@@ -5,18 +5,18 @@ import logging
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 
-from authpool.account import TOKEN_REFUSED, Account
-from authpool.broker import PATIENCE_SECONDS, Broker
+from authpool.accounts.account import TOKEN_REFUSED, Account
 from authpool.clock import Clock
 from authpool.config.answer_rule import Meaning
-from authpool.lease import Lease
-from authpool.limits import Limits
-from authpool.pool import Member, Pool, State
-from authpool.quota import quota_of, retry_after
+from authpool.pool.pool import Member, Pool, State
+from authpool.pool.refused_token import SURE_COUNT, RefusedToken
 from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
 from authpool.refresh.refresher import Refresher
-from authpool.refused_token import SURE_COUNT, RefusedToken
-from authpool.upstream_answer import UpstreamAnswer
+from authpool.requests.account_picker import PATIENCE_SECONDS, AccountPicker
+from authpool.requests.limits import Limits
+from authpool.requests.pooled_request import PooledRequest
+from authpool.requests.upstream_answer import UpstreamAnswer
+from authpool.rotation.quota import quota_of, retry_after
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Failover:
     def __init__(
         self,
         pools: Callable[[], Mapping[str, Pool]],
-        broker: Broker,
+        picker: AccountPicker,
         refresher: Refresher,
         limits: Limits,
         clock: Clock,
@@ -42,16 +42,16 @@ class Failover:
     ) -> None:
         """`plan` hears of an account that is to be refreshed, though its token has not expired."""
         self._pools = pools
-        self._broker = broker
+        self._picker = picker
         self._refresher = refresher
         self._limits = limits
         self._clock = clock
         self._plan = plan
 
-    def heard(self, lease: Lease, answer: UpstreamAnswer, meaning: Meaning) -> None:
+    def heard(self, pooled: PooledRequest, answer: UpstreamAnswer, meaning: Meaning) -> None:
         """Note at once what an answer tells: a pause that is asked for, the end of one, what is left of a quota."""
-        pool = self._pools().get(lease.pool)
-        member = pool.get(lease.key) if pool is not None and lease.key is not None else None
+        pool = self._pools().get(pooled.pool)
+        member = pool.get(pooled.key) if pool is not None and pooled.key is not None else None
         if pool is None or member is None:
             return
         now = self._clock.time()
@@ -64,62 +64,62 @@ class Failover:
             until = retry_after(answer.header, now) or (quota.resets_at if empty and quota is not None else None)
             if until is not None and until <= now:  # "at once" from who has just refused is no answer
                 until = None
-            self._limits.cool(pool, member, lease, until, f"the upstream answered {answer.status}")
+            self._limits.cool(pool, member, pooled, until, f"the upstream answered {answer.status}")
         elif meaning == "ok" and _proves(answer):
-            ended = _serves(answer) and self._served(pool, member, lease)
-            ended = pool.proved(member.key, lane=lease.lane, sent_at=lease.sent_at) or ended
+            ended = _serves(answer) and self._served(pool, member, pooled)
+            ended = pool.proved(member.key, lane=pooled.lane, sent_at=pooled.sent_at) or ended
             if ended:
                 logger.info("Account %s serves again after a cooldown", member.record.address)
                 self._limits.accept(member)
 
-    def _served(self, pool: Pool, member: Member, lease: Lease) -> bool:
+    def _served(self, pool: Pool, member: Member, pooled: PooledRequest) -> bool:
         """An upstream gave what was asked for; whether that takes back that the account's token is refused.
 
         Whoever refused the same in this flow is at fault: it was not the request.
         """
         now, suspects = self._clock.time(), pool.suspects
-        ended = suspects.served(member, lease.request, lease.access_token, now)
-        ended = suspects.accepted(member, lease.access_token, now) or ended
-        if lease.refused:
-            for key, (refused, without_token) in lease.refused.items():
+        ended = suspects.served(member, pooled.request, pooled.access_token, now)
+        ended = suspects.accepted(member, pooled.access_token, now) or ended
+        if pooled.refused:
+            for key, (refused, without_token) in pooled.refused.items():
                 other = pool.get(key)
                 if other is not None and key != member.key:
                     self._blame(pool, other, refused, without_token=without_token)
-            lease.refused.clear()
+            pooled.refused.clear()
         return ended
 
-    async def decide(self, lease: Lease, meaning: Meaning, *, resend: bool) -> Decision:
+    async def decide(self, pooled: PooledRequest, meaning: Meaning, *, resend: bool) -> Decision:
         """Say whether the same request goes on, with the account's new token or with another account.
 
         `max_accounts` are tried in all. Without `resend` the request can't be sent again, but a bad token is replaced.
         """
         match meaning:
             case "bad_token":
-                return await self._unauthorized(lease, resend=resend)
+                return await self._unauthorized(pooled, resend=resend)
             case "cooldown" | "forbidden":
-                return await self._next_account(lease, meaning, resend=resend)
+                return await self._next_account(pooled, meaning, resend=resend)
         return Decision.PASS_ON
 
-    async def _next_account(self, lease: Lease, meaning: Meaning, *, resend: bool) -> Decision:
+    async def _next_account(self, pooled: PooledRequest, meaning: Meaning, *, resend: bool) -> Decision:
         """The account is as good as before, but not for this request now."""
-        if lease.key is None:
+        if pooled.key is None:
             return Decision.PASS_ON
-        lease.trail.append(f"{lease.address}: {meaning}")
-        lease.tried.add(lease.key)
+        pooled.trail.append(f"{pooled.address}: {meaning}")
+        pooled.tried.add(pooled.key)
         if meaning == "cooldown":
-            lease.cooled.add(lease.key)
-        if not resend or (len(lease.sent_on) >= lease.max_accounts and not self._may_wait(lease, meaning)):
+            pooled.cooled.add(pooled.key)
+        if not resend or (len(pooled.sent_on) >= pooled.max_accounts and not self._may_wait(pooled, meaning)):
             return Decision.PASS_ON
-        await self._broker.acquire(lease)
-        if lease.refusal is None:
+        await self._picker.acquire(pooled)
+        if pooled.refusal is None:
             return Decision.RESEND
         if meaning == "forbidden":
-            lease.refusal = None  # the upstream's own answer tells the client more than we could
+            pooled.refusal = None  # the upstream's own answer tells the client more than we could
         return Decision.PASS_ON
 
-    def _may_wait(self, lease: Lease, meaning: Meaning) -> bool:
+    def _may_wait(self, pooled: PooledRequest, meaning: Meaning) -> bool:
         """Whether a request that was tried on enough accounts may wait, since nobody else could serve it either."""
-        pool = self._pools().get(lease.pool)
+        pool = self._pools().get(pooled.pool)
         return (
             meaning == "cooldown"
             and pool is not None
@@ -127,52 +127,52 @@ class Failover:
             and not pool.counts().get(State.READY)
         )
 
-    async def _unauthorized(self, lease: Lease, *, resend: bool) -> Decision:
-        """An upstream answered 401 to the lease's token: that token string is bad, or not good enough for this.
+    async def _unauthorized(self, pooled: PooledRequest, *, resend: bool) -> Decision:
+        """An upstream answered 401 to the request's token: that token string is bad, or not good enough for this.
 
         Refresh the account once, if its token is still that one; a second 401 is the next account's turn, and
         `max_accounts` are tried in all. Without `resend` the request can't be sent again, but the token is replaced.
         The 401 is passed on where nothing newer could be tried: then it is about something else than the token (a
         scope, a plan). The client knows of no token: any other one that could not be had is answered by a refusal.
         """
-        refused = lease.refused_token()
-        pool = self._pools().get(lease.pool)
+        refused = pooled.refused_token()
+        pool = self._pools().get(pooled.pool)
         if pool is None or refused is None:
             return Decision.PASS_ON
-        name, member, began = lease.address, pool.get(refused.key), self._clock.monotonic()
+        name, member, began = pooled.address, pool.get(refused.key), self._clock.monotonic()
         renewable = member is not None and isinstance(member.record, Account) and _is_renewable(pool, member.account)
-        lease.refreshed.add(refused.key)
+        pooled.refreshed.add(refused.key)
         outcome = await self._mend(refused)
-        lease.waited_seconds += self._clock.monotonic() - began
+        pooled.waited_seconds += self._clock.monotonic() - began
         if isinstance(outcome, Ready) and outcome.account.token.access_token != refused.access_token:
-            lease.trail.append(f"{name}: 401, refreshed")
+            pooled.trail.append(f"{name}: 401, refreshed")
             if resend:
-                self._broker.take(lease, outcome.account)
+                self._picker.take(pooled, outcome.account)
             return Decision.RESEND if resend else Decision.PASS_ON
-        self._note_refusal(lease, name, outcome)
-        if not isinstance(outcome, Dead | Gone) and not lease.closed:
-            lease.refused[refused.key] = (refused, renewable and not (outcome is None or isinstance(outcome, Ready)))
-        lease.tried.add(refused.key)
+        self._note_refusal(pooled, name, outcome)
+        if not isinstance(outcome, Dead | Gone) and not pooled.closed:
+            pooled.refused[refused.key] = (refused, renewable and not (outcome is None or isinstance(outcome, Ready)))
+        pooled.tried.add(refused.key)
         if not resend:
             return Decision.PASS_ON
-        if len(lease.sent_on) >= lease.max_accounts:
-            self._broker.refuse(lease)
+        if len(pooled.sent_on) >= pooled.max_accounts:
+            self._picker.refuse(pooled)
         else:
-            await self._broker.acquire(lease)
-        if lease.refusal is None:
+            await self._picker.acquire(pooled)
+        if pooled.refusal is None:
             return Decision.RESEND
         if outcome is None or isinstance(outcome, Ready) or not renewable:
-            lease.refusal = None  # the upstream's own 401 tells the client more than we could
+            pooled.refusal = None  # the upstream's own 401 tells the client more than we could
         return Decision.PASS_ON
 
-    def _note_refusal(self, lease: Lease, name: str, outcome: Outcome | None) -> None:
+    def _note_refusal(self, pooled: PooledRequest, name: str, outcome: Outcome | None) -> None:
         match outcome:
             case None:
-                lease.trail.append(f"{name}: 401")
+                pooled.trail.append(f"{name}: 401")
             case Gone():
-                lease.trail.append(f"{name}: 401, left the pool")
+                pooled.trail.append(f"{name}: 401, left the pool")
             case _:
-                self._broker.note_failure(lease, name, outcome)
+                self._picker.note_failure(pooled, name, outcome)
 
     async def replace(self, refused: RefusedToken) -> None:
         """A refusal that can't be answered by sending the request again: the next one shall not meet the same token."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qs
 
-from authpool.pool import State
+from authpool.pool.pool import State
 
 HOST = "authpool.internal"
 """Requests to this host, by whatever proxy mode, never leave the gateway."""

@@ -9,15 +9,15 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 
-from authpool.account import QUOTA_PROTECTION, Account, AccountKey, Cooldown
+from authpool.accounts.account import QUOTA_PROTECTION, Account, AccountKey, Cooldown
+from authpool.accounts.events import AccountEvent, EventKind, Notify
 from authpool.clock import Clock
 from authpool.config.pool_config import QuotaReserve
 from authpool.errors import AuthpoolError
-from authpool.events import AccountEvent, EventKind, Notify
-from authpool.lease import Lease
-from authpool.pool import Member, Pool, State
-from authpool.quota import Quota
-from authpool.report import timestamp
+from authpool.pool.pool import Member, Pool, State
+from authpool.pool.report import timestamp
+from authpool.requests.pooled_request import PooledRequest
+from authpool.rotation.quota import Quota
 from authpool.store import Store
 
 logger = logging.getLogger(__name__)
@@ -41,9 +41,9 @@ class Limits:
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
 
-    def cool(self, pool: Pool, member: Member, lease: Lease, until: float | None, reason: str) -> None:
+    def cool(self, pool: Pool, member: Member, pooled: PooledRequest, until: float | None, reason: str) -> None:
         """An upstream told the account to pause: until a time (Unix seconds), or for as long as we see fit."""
-        self._cool(pool, member, until, reason, lane=lease.lane, sent_at=lease.sent_at)
+        self._cool(pool, member, until, reason, lane=pooled.lane, sent_at=pooled.sent_at)
 
     def refuse(self, pool: Pool, member: Member, reason: str, sent_at: float, latest: float | None = None) -> None:
         """Upstreams refuse the account's tokens: it is left out, longer each time, and then probed.

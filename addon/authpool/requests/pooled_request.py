@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from authpool.account import Account, AccountKey
-from authpool.answers import Refusal
-from authpool.refused_token import RefusedToken
-from authpool.rotation import RotationRequest
+from authpool.accounts.account import Account, AccountKey
+from authpool.pool.refused_token import RefusedToken
+from authpool.requests.refusals import Refusal
+from authpool.rotation.rotation import RotationRequest
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Lease:
+class PooledRequest:
     """One request's hold on a pool: what it was given, and everything it was tried on.
 
-    The access token is here and on the wire, and nowhere else; a closed lease has none, and never gets one again.
+    The access token is here and on the wire, and nowhere else; a closed one has none, and never gets one again.
     """
 
     pool: str

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from authpool.pool import State
+from authpool.pool.pool import State
 
 type Code = Literal[
     "pool_exhausted",

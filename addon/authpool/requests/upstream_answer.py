@@ -1,12 +1,12 @@
 """What an upstream's answer means for the account it was asked with. Pure."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from authpool.config.answer_rule import AnswerRule, Meaning
-from authpool.quota import Header
+from authpool.rotation.quota import Header
+from authpool.rotation.selection import json_field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,24 +73,3 @@ def _is_json(content_type: str) -> bool:
     """Whether a body is one JSON document (RFC 8259, RFC 6839); not a stream of them, which must not be held back."""
     kind = content_type.partition(";")[0].strip().lower()
     return kind.endswith(("/json", "+json")) and kind not in {"application/stream+json", "application/connect+json"}
-
-
-def json_field(body: bytes | None, path: Sequence[str]) -> str | None:
-    """The value of a field in a JSON body, as a string; None where there is none, or where it is no plain value."""
-    try:
-        value: Any = json.loads(body or b"")
-    except (ValueError, RecursionError):
-        return None
-    for step in path:
-        if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
-            value = value[int(step)]
-        elif isinstance(value, dict):
-            value = value.get(step)
-        else:
-            return None
-    match value:
-        case bool():
-            return str(value).lower()
-        case str() | int() | float():
-            return str(value)
-    return None

@@ -9,10 +9,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from time import perf_counter
 
-from authpool.account import AccountKey
-from authpool.quota import Quota
-from authpool.raised_at import raised_at
-from authpool.rotation import Rotation, RotationRequest
+from authpool.accounts.account import AccountKey
+from authpool.errors import raised_at
+from authpool.rotation.quota import Quota
+from authpool.rotation.rotation import Rotation, RotationRequest
 
 logger = logging.getLogger(__name__)
 

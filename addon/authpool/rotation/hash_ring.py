@@ -10,7 +10,7 @@ from collections.abc import Collection
 from hashlib import blake2b, shake_128
 from struct import Struct
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 
 POINTS = 16
 """Of each account. An account's share of all names deviates from the mean by 1/sqrt(POINTS), one quarter."""

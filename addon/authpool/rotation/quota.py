@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from authpool.http_date import http_date
+from authpool.oauth.http_date import http_date
 
 type Header = Callable[[str], str | None]
 """The value of an answer's header by its name, in any case; None when it is absent."""

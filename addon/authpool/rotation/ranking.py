@@ -4,7 +4,7 @@ import heapq
 import itertools
 from collections.abc import Collection
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 
 _SPARE = 64
 """So many entries that count no more are kept before they are thrown out, and besides as many as those that count."""

@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.config import PoolConfig
 from authpool.config.config_table import ConfigTable
-from authpool.quota import Quota
+from authpool.rotation.quota import Quota
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

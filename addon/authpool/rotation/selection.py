@@ -1,10 +1,12 @@
 """Telling one kind of request from another. Pure."""
 
 import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
 
 from authpool.config.selector import Selector
-from authpool.rotation import RotationRequest
-from authpool.upstream_answer import json_field
+from authpool.rotation.rotation import RotationRequest
 
 
 def selected(selector: Selector, request: RotationRequest) -> str | None:
@@ -30,3 +32,24 @@ def lane_of(selector: Selector, request: RotationRequest) -> str:
     if len(kind) <= MOST_LANE_LETTERS and kind.isprintable():
         return kind
     return "sha256:" + hashlib.sha256(kind.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def json_field(body: bytes | None, path: Sequence[str]) -> str | None:
+    """The value of a field in a JSON body, as a string; None where there is none, or where it is no plain value."""
+    try:
+        value: Any = json.loads(body or b"")
+    except (ValueError, RecursionError):
+        return None
+    for step in path:
+        if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        elif isinstance(value, dict):
+            value = value.get(step)
+        else:
+            return None
+    match value:
+        case bool():
+            return str(value).lower()
+        case str() | int() | float():
+            return str(value)
+    return None

@@ -9,9 +9,9 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from authpool.account import Account, AccountKey, BrokenAccount
-from authpool.client_record import ClientRecord
+from authpool.accounts.account import Account, AccountKey, BrokenAccount
 from authpool.config.config_table import ConfigTable
+from authpool.store.client_record import ClientRecord
 
 type Record = Account | BrokenAccount
 type Change = Callable[[Account | None], Account | None]

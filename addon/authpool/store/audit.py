@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from authpool.account import Account, fingerprint
+from authpool.accounts.account import Account, fingerprint
+from authpool.accounts.events import AccountEvent, EventKind
 from authpool.clock import Clock
-from authpool.events import AccountEvent, EventKind
-from authpool.store.ownership import make_for_owner
+from authpool.files.file_owner import make_for_owner
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from authpool.account import Account, AccountKey
+from authpool.accounts.account import Account, AccountKey
 
 VERSION = 1
 ACCOUNTS = 4

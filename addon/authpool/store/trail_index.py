@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from authpool.account import AccountKey
-from authpool.audit import NAME, Entry, FileIdentity, parse_entries, read_from, trail_files
+from authpool.accounts.account import AccountKey
+from authpool.store.audit import NAME, Entry, FileIdentity, parse_entries, read_from, trail_files
 
 REMEMBERED = 100_000
 """So many credentials are known at most; those heard of longest ago are forgotten. The trail itself holds fewer."""

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from enum import StrEnum
 
-from authpool.account import AccountKey
-from authpool.quota import Quota
-from authpool.rotation import Rotation, RotationRequest
+from authpool.accounts.account import AccountKey
+from authpool.rotation.quota import Quota
+from authpool.rotation.rotation import Rotation, RotationRequest
 
 
 class Step(StrEnum):

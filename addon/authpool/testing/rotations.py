@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from authpool.account import AccountKey
-from authpool.quota import Quota
-from authpool.rotation import Rotation, RotationRequest
+from authpool.accounts.account import AccountKey
+from authpool.rotation.quota import Quota
+from authpool.rotation.rotation import Rotation, RotationRequest
 from authpool.testing.churn import Churn, Step, account_key
 
 type Steps = list[tuple[Step, int]]

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import Account, AccountKey, BrokenAccount, Token
-from authpool.client_record import ClientRecord, Rejection
+from authpool.accounts.account import Account, AccountKey, BrokenAccount, Token
 from authpool.errors import BrokenAccountError, StoreUnavailableError, UnknownAccountError
 from authpool.store import ClientChange, Store
+from authpool.store.client_record import ClientRecord, Rejection
 
 ALICE = AccountKey.of("p", "alice")
 BOB = AccountKey.of("p", "bob")

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from authpool.account import Account, Token
+from authpool.accounts.account import Account, Token
 from authpool.errors import TokenSourceError
-from authpool.refresh.fetching import fetch_from
-from authpool.token_source import Fetched, TokenSource
+from authpool.refresh.source_tokens import fetch_from
+from authpool.refresh.token_source import Fetched, TokenSource
 
 
 class TokenSourceConformance:

@@ -1,6 +1,6 @@
 """Accounts as a table for people."""
 
-from authpool.report import timestamp
+from authpool.pool.report import timestamp
 from authpool.verbs.operations import AccountRow
 
 HEADER = ("POOL", "NAME", "STATE", "SINCE", "EXPIRES", "SERVED", "REASON")

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
-from authpool.account import Account, AccountKey, OAuthClient, Token, clip_reason, fingerprint
+from authpool.accounts.account import Account, AccountKey, OAuthClient, Token, clip_reason, fingerprint
+from authpool.accounts.events import AccountEvent
+from authpool.accounts.name import check_name
 from authpool.config import PoolConfig
 from authpool.errors import (
     AuthpoolError,
@@ -16,22 +18,20 @@ from authpool.errors import (
     TokenSourceError,
     UnknownAccountError,
 )
-from authpool.events import AccountEvent
-from authpool.refresh.succession import token_from_grant
-from authpool.refresh.verdict import Granted
-from authpool.report import timestamp
-from authpool.service import Service
-from authpool.store.account_name import check_name
-from authpool.token_source import TokenSource
+from authpool.gateway.service import Service
+from authpool.oauth.identity import provider_identity
+from authpool.oauth.verdict import Granted
+from authpool.pool.report import timestamp
+from authpool.refresh.conditional_change import token_from_grant
+from authpool.refresh.token_source import TokenSource
 from authpool.verbs.holdings import Holdings
-from authpool.verbs.identity import provider_identity
 from authpool.verbs.known_credentials import KnownCredentials
 from authpool.verbs.naming import Naming
 from authpool.verbs.proof import Proof, Prover, how_to_go_on, note_cut_off
+from authpool.verbs.replacement import ADDED_FROM, CredentialReplacement
+from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sources import Credential
-from authpool.verbs.take_over import ADDED_FROM, TakeOver
-from authpool.verbs.unclaimed import Unclaimed
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ LABEL = "label"
 class Adding:
     """The verb `add`, for pools of every type."""
 
-    def __init__(self, service: Service, holdings: Holdings, reviving: Reviving, unclaimed: Unclaimed) -> None:
+    def __init__(self, service: Service, holdings: Holdings, reviving: Reviving, unclaimed: RescuedTokens) -> None:
         self._service = service
         self._holdings = holdings
         self._reviving = reviving
@@ -93,7 +93,7 @@ class Adding:
         account = self._provisional(pool, credential, expected, Token())
         async with self._holdings.held(account.key):
             try:
-                granted, asked_at = await self._service.refresher.fetching.prove(source, account, pool)
+                granted, asked_at = await self._service.refresher.source_tokens.prove(source, account, pool)
             except TokenSourceError as error:
                 raise RefusedError(f"there is no token for {account.address}: {clip_reason(error.detail)}") from None
             token = token_from_grant(account.token, granted, asked_at)
@@ -229,7 +229,7 @@ class Adding:
 
     async def _write(self, pool: PoolConfig, fresh: Account, replaced: str | None = None) -> str:
         """Write under the account's lock, which the caller holds."""
-        change = TakeOver(pool, fresh)
+        change = CredentialReplacement(pool, fresh)
         stored = await self._service.store.update(fresh.key, change, replace_broken=True)
         if stored is None:
             raise TypeError("a change that never removes has removed")

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from authpool.account import AccountKey
-from authpool.audit import Entry, read_trail
+from authpool.accounts.account import AccountKey
 from authpool.errors import RefusedError
-from authpool.report import timestamp
+from authpool.pool.report import timestamp
+from authpool.store.audit import Entry, read_trail
 
 HEADER = ("TIME", "EVENT", "ACCOUNT", "PROCESS", "FINGERPRINT", "GENERATION", "REASON")
 

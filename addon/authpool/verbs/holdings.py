@@ -5,11 +5,11 @@ import difflib
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 
-from authpool.account import Account, AccountKey
+from authpool.accounts.account import Account, AccountKey
 from authpool.config import PoolConfig
 from authpool.errors import RefusedError, StoreUnavailableError, UnknownAccountError
-from authpool.pool import Member
-from authpool.service import Service
+from authpool.gateway.service import Service
+from authpool.pool.pool import Member
 from authpool.store import Change
 
 PATIENCE_SECONDS = 60.0

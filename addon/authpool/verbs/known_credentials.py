@@ -1,12 +1,12 @@
 """Whose a refresh token is already: to present it beside its account's own refreshes would end the grant."""
 
-from authpool.account import Account, fingerprint
+from authpool.accounts.account import Account, fingerprint
 from authpool.config import PoolConfig
 from authpool.errors import RefusedError
-from authpool.report import timestamp
-from authpool.service import Service
+from authpool.gateway.service import Service
+from authpool.pool.report import timestamp
 from authpool.verbs.holdings import Holdings
-from authpool.verbs.take_over import ADDED_FROM
+from authpool.verbs.replacement import ADDED_FROM
 
 
 class KnownCredentials:

@@ -3,13 +3,13 @@
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from authpool.account import Account, AccountKey
+from authpool.accounts.account import Account, AccountKey
+from authpool.accounts.events import AccountEvent
 from authpool.config import PoolConfig
-from authpool.credential_rules import MOVED_FROM
 from authpool.errors import BrokenAccountError, RefusedError, UnknownAccountError
-from authpool.events import AccountEvent
-from authpool.service import Service
-from authpool.trail_index import MOVED_TO
+from authpool.gateway.service import Service
+from authpool.refresh.credential_rules import MOVED_FROM
+from authpool.store.trail_index import MOVED_TO
 from authpool.verbs.holdings import Holdings
 
 

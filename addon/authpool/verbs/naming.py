@@ -1,10 +1,10 @@
 """What an account is called: as the provider says, or by the operator's NAME where two people share that name."""
 
-from authpool.account import Account, AccountKey
+from authpool.accounts.account import Account, AccountKey
+from authpool.accounts.name import check_name
 from authpool.errors import BrokenAccountError, RefusedError, UnknownAccountError
+from authpool.oauth.identity import Identity
 from authpool.store import Store
-from authpool.store.account_name import check_name
-from authpool.verbs.identity import Identity
 from authpool.verbs.sources import Credential
 
 

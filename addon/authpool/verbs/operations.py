@@ -4,20 +4,20 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from authpool.account import Account, fingerprint
+from authpool.accounts.account import Account, fingerprint
+from authpool.accounts.events import AccountEvent
 from authpool.errors import BrokenAccountError, RefusedError
-from authpool.events import AccountEvent
-from authpool.pool import Member, State
+from authpool.gateway.service import Service
+from authpool.pool.pool import Member, State
+from authpool.pool.report import timestamp
+from authpool.refresh.client_watch import WAY_OUT
 from authpool.refresh.refresher import Refresher
-from authpool.refresh.storm import WAY_OUT
-from authpool.report import timestamp
-from authpool.service import Service
 from authpool.verbs.adding import Adding, paused_note
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
 from authpool.verbs.moving import Moving
+from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sources import Credential
-from authpool.verbs.unclaimed import Unclaimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Operations:
         """`patience_seconds`: how long a verb waits for an account that another process holds."""
         self._service = service
         self._holdings = Holdings(service, patience_seconds=patience_seconds)
-        unclaimed = Unclaimed(service.home, run=service.run)
+        unclaimed = RescuedTokens(service.home, run=service.run)
         self._reviving = Reviving(service, self._holdings, unclaimed)
         self._adding = Adding(service, self._holdings, self._reviving, unclaimed)
         self._moving = Moving(service, self._holdings)

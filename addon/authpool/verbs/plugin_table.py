@@ -1,6 +1,6 @@
 """The verb `plugins`: what is loaded, from where, with which hooks, and what was left out. Needs no configuration."""
 
-from authpool.plugins import PluginRow
+from authpool.plugins.manager import PluginRow
 
 HEADER = ("NAME", "ORIGIN", "VERSION", "HOOKS", "LEFT OUT")
 

@@ -6,19 +6,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from authpool.account import Account, Token, clip_reason
+from authpool.accounts.account import Account, Token, clip_reason
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.config.discovery import Endpoints
 from authpool.errors import ConfigurationError, RefusedError
-from authpool.refresh.grant_request import GrantRequest, client_of, grant_request
+from authpool.oauth.discovery import Endpoints
+from authpool.oauth.grant_request import GrantRequest, client_of, grant_request
+from authpool.oauth.verdict import ClientRejected, Granted, GrantRejected, PartlyGranted, SignInRequired, TryLater
+from authpool.refresh.conditional_change import token_from_grant
 from authpool.refresh.refresher import Refresher
-from authpool.refresh.succession import token_from_grant
-from authpool.refresh.verdict import ClientRejected, Granted, GrantRejected, PartlyGranted, SignInRequired, TryLater
 from authpool.verbs.sources import Credential
 
 type Keep = Callable[[str, Credential], Awaitable[Path | None]]
-"""Writes a credential that exists nowhere else, as `Unclaimed.save` does."""
+"""Writes a credential that exists nowhere else, as `RescuedTokens.save` does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

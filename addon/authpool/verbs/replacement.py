@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from authpool.account import Account, OAuthClient
+from authpool.accounts.account import Account, OAuthClient
 from authpool.config import PoolConfig
 from authpool.errors import RefusedError
 
@@ -13,7 +13,7 @@ Adding the same file twice would present a spent token, and a provider that puni
 """
 
 
-class TakeOver:
+class CredentialReplacement:
     """The change that puts a proved credential in place; remembers what it was put in place of."""
 
     def __init__(self, pool: PoolConfig, fresh: Account) -> None:

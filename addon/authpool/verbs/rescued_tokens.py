@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from authpool.account import fingerprint
+from authpool.accounts.account import fingerprint
 from authpool.errors import RefusedError, StoreUnavailableError
-from authpool.home import secure_folder
-from authpool.store.atomic_file import FileOperations, replace_file
-from authpool.store.kernel_lock import Run, hold
+from authpool.files.atomic_file import FileOperations, replace_file
+from authpool.files.home import secure_folder
+from authpool.files.kernel_lock import Run, hold
 from authpool.verbs.sources import Credential, credential_document
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ FOLDER = "unclaimed"
 _NAME = re.compile(r"[a-z0-9_-]+-[0-9a-f]{8}\.json")
 
 
-class Unclaimed:
+class RescuedTokens:
     """The folder `unclaimed` of a home: ``<pool>-<fingerprint of the refresh token>.json``, a source of its own.
 
     `keep` and `drop` block for a moment, and are meant for a worker thread.

@@ -2,22 +2,22 @@
 
 import asyncio
 
-from authpool.account import Account
-from authpool.credential_rules import tells_of_a_copy
+from authpool.accounts.account import Account
+from authpool.accounts.events import AccountEvent
 from authpool.errors import RefusedError, StoreError, StoreUnavailableError
-from authpool.events import AccountEvent
+from authpool.gateway.service import Service
+from authpool.pool.report import timestamp
+from authpool.refresh.credential_rules import tells_of_a_copy
 from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Rejected, Unavailable
-from authpool.report import timestamp
-from authpool.service import Service
 from authpool.verbs.holdings import Holdings
+from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.sources import Credential
-from authpool.verbs.unclaimed import Unclaimed
 
 
 class Reviving:
     """Forced refreshes, whose failures are told in words for the operator."""
 
-    def __init__(self, service: Service, holdings: Holdings, unclaimed: Unclaimed) -> None:
+    def __init__(self, service: Service, holdings: Holdings, unclaimed: RescuedTokens) -> None:
         self._service = service
         self._holdings = holdings
         self._unclaimed = unclaimed

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from authpool.account import OAuthClient, clip_reason
+from authpool.accounts.account import OAuthClient, clip_reason
 from authpool.errors import RefusedError
-from authpool.home import read_secret_file
+from authpool.files.home import read_secret_file
 
 _VISIBLE = re.compile(r"[\x21-\x7e]+")  # what can stand in a header or a form as it is
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -166,7 +166,7 @@ def _visible(text: str, what: str) -> str:
 
 
 def credential_document(credential: Credential) -> dict[str, Any]:
-    """Write a credential as JSON that `parse_credential` reads again, but for `name` (`authpool.verbs.unclaimed`)."""
+    """Write a credential as JSON that `parse_credential` reads again, but for `name` (see `rescued_tokens`)."""
     client = credential.client
     document = {
         "refresh_token": credential.refresh_token,

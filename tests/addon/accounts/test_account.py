@@ -7,7 +7,7 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.account import (
+from authpool.accounts.account import (
     MOST_COOLDOWNS,
     Account,
     AccountKey,
@@ -18,7 +18,7 @@ from authpool.account import (
     clip_reason,
     fingerprint,
 )
-from authpool.account_document import Document, account_from_document, document_from_account
+from authpool.accounts.document import Document, account_from_document, document_from_account
 from authpool.errors import BrokenAccountError
 
 FULL = Account(

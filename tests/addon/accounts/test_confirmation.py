@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import Account, AccountKey, PendingRefresh, fingerprint
-from authpool.account_document import account_from_document, document_from_account
-from authpool.broker import Lease
+from authpool.accounts.account import Account, AccountKey, PendingRefresh, fingerprint
+from authpool.accounts.confirmation import BEING_CONFIRMED
+from authpool.accounts.document import account_from_document, document_from_account
 from authpool.config.pool_config import ClientConfig
-from authpool.confirmation import BEING_CONFIRMED
 from authpool.errors import RefusedError
-from authpool.pool import State
+from authpool.gateway.service import Service
+from authpool.pool.pool import State
 from authpool.refresh.outcome import Dead, Gone, Ready, Rejected, Unavailable
-from authpool.rotation import RotationRequest
-from authpool.service import Service
-from authpool.store.folder import FolderStore
+from authpool.requests.account_picker import PooledRequest
+from authpool.rotation.rotation import RotationRequest
+from authpool.store.folder.store import FolderStore
 from authpool.verbs.operations import Operations, live_rows
 from support.clock import FakeClock
 from support.crashing_process import inline
@@ -245,8 +245,8 @@ class TestAGateway:
             end_token(home, clock, "alice")
             began = clock.monotonic()
             await gateway.catch_up()
-            leases = [await acquire(gateway) for _ in range(4)]
-            assert {lease.address for lease in leases} == {"p/bob"}
+            pooled_requests = [await acquire(gateway) for _ in range(4)]
+            assert {pooled.address for pooled in pooled_requests} == {"p/bob"}
             assert clock.monotonic() == began
             assert "Token refresh failed (p/alice): invalid_grant, trying next account" in caplog.text
             (row,) = [row for row in live_rows(gateway) if row.name == "alice"]
@@ -349,12 +349,12 @@ def end_token(home: Path, clock: FakeClock, name: str) -> None:
     write_account(home, f"p/{name}", document)
 
 
-async def acquire(gateway: Service) -> Lease:
+async def acquire(gateway: Service) -> PooledRequest:
     request = RotationRequest(method="GET", host="api.test", path="/")
-    lease = Lease(pool="p", rotation="round_robin", request=request, max_accounts=3)
-    await gateway.broker.acquire(lease)
-    assert lease.refusal is None
-    return lease
+    pooled = PooledRequest(pool="p", rotation="round_robin", request=request, max_accounts=3)
+    await gateway.picker.acquire(pooled)
+    assert pooled.refusal is None
+    return pooled
 
 
 def test_keys_beside_the_intent_survive() -> None:

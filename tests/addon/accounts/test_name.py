@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authpool.accounts.name import check_name, decode_name, encode_name
 from authpool.errors import RefusedError
-from authpool.store.account_name import check_name, decode_name, encode_name
 
 
 @pytest.mark.parametrize(

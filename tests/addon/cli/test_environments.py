@@ -11,10 +11,10 @@ import pytest
 
 from authpool.cli.scaffold import create_home
 from authpool.errors import RefusedError
-from authpool.home import home_folder
+from authpool.files.home import home_folder
 from support.home import make_home, read_account
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 SOURCES = f"{ROOT / 'addon'}:{ROOT / 'plugins'}"
 ODD = "p/zoë@例え.example"
 

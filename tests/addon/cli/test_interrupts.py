@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.cli.interrupts import carry_out
 from authpool.errors import RefusedError
 from support.answers import Hang, Slow
 from support.operator import Desk, open_desk
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 ALICE = "google/alice@example.com"
 
 

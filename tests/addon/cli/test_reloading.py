@@ -13,14 +13,14 @@ from mitmproxy.addonmanager import AddonManager
 
 from authpool.cli.reloading import reload_gateways
 from authpool.errors import ConfigurationError
-from authpool.presence import Presence, Reloaded, last_request, neighbours
+from authpool.gateway.presence import Presence, Reloaded, last_request, neighbours
+from authpool.gateway.service import Service
 from authpool.proxy import wire
-from authpool.service import Service
 from support.gateway import Mitmdump
 from support.home import make_home, write_configuration
 from support.pool_rig import Rig, gateway_master
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 SCRIPT = str(ROOT / "addon" / "gateway.py")
 
 

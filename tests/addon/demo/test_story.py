@@ -15,7 +15,7 @@ from support.provider import OidcProvider
 
 pytestmark = [pytest.mark.mitmproxy, pytest.mark.node]
 
-SCRIPT = str(Path(__file__).parents[1] / "addon" / "gateway.py")
+SCRIPT = str(Path(__file__).parents[3] / "addon" / "gateway.py")
 
 
 async def who(client: httpx.AsyncClient, url: str) -> str:
@@ -33,7 +33,7 @@ async def authpool(home: Path, *arguments: str, stdin: str | None = None) -> tup
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        cwd=Path(__file__).parents[1] / "addon",
+        cwd=Path(__file__).parents[3] / "addon",
     )
     output, _ = await process.communicate(stdin.encode() if stdin is not None else b"")
     assert process.returncode is not None

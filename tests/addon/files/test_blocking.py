@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import Account, AccountKey
-from authpool.blocking import BlockingCalls
+from authpool.accounts.account import Account, AccountKey
 from authpool.errors import StoreUnavailableError
-from authpool.store.atomic_file import FileOperations, StrPath
-from authpool.store.folder import FolderStore
+from authpool.files.atomic_file import FileOperations, StrPath
+from authpool.files.blocking import BlockingCalls
+from authpool.store.folder.store import FolderStore
 from support import store_process
 
 ALICE = store_process.ALICE

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from authpool.errors import RefusedError
-from authpool.home import secure_folder
-from authpool.store.ownership import give_to_owner, make_for_owner
+from authpool.files.file_owner import give_to_owner, make_for_owner
+from authpool.files.home import secure_folder
 from support.home import account_path, make_home, read_account
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 OWNER = 65534
 OTHER = 65533
 

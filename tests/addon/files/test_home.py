@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from authpool.errors import RefusedError
-from authpool.home import home_folder, read_secret_file, secure_folder
+from authpool.files.home import home_folder, read_secret_file, secure_folder
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.errors import StoreUnavailableError
-from authpool.pool import Pool, State
-from authpool.service import Service
+from authpool.gateway.service import Service
+from authpool.pool.pool import Pool, State
 from authpool.store import Record
 from support.clock import FakeClock
 from support.home import account_path, read_account, write_account

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from authpool.confirmation import LATEST_SECONDS
-from authpool.keeper import JITTER
-from authpool.pool import State
-from authpool.refresh.verdict import Answer
+from authpool.accounts.confirmation import LATEST_SECONDS
+from authpool.oauth.verdict import Answer
+from authpool.pool.pool import State
+from authpool.refresh.schedule import JITTER
 from support.clock import FakeClock
 from support.home import read_account
 from support.idle_gateway import STEP_SECONDS, counts, health_of, idle_gateway, idle_home, sign_in, state, turn

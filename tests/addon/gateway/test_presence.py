@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from authpool.presence import FOLDER, Presence, Reloaded, ask_for_reload, last_request, neighbours
+from authpool.gateway.presence import FOLDER, Presence, Reloaded, ask_for_reload, last_request, neighbours
 
 
 def test_a_gateway_is_there_from_its_first_word_to_its_end(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from support.pool_rig import Rig, client, gateway_master
 
 pytestmark = pytest.mark.mitmproxy
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 SCRIPT = str(ROOT / "addon" / "gateway.py")
 SOURCES = f"{ROOT / 'addon'}:{ROOT / 'plugins'}"
 

@@ -16,7 +16,7 @@ from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
 
-SCRIPT = str(Path(__file__).parents[1] / "addon" / "gateway.py")
+SCRIPT = str(Path(__file__).parents[3] / "addon" / "gateway.py")
 NAMES = ("a", "b", "c", "d", "e", "f", "g", "h")
 
 

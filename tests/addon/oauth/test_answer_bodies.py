@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.refresh.verdict import (
+from authpool.oauth.verdict import (
     CUT_LIFETIME_SECONDS,
     ClientRejected,
     Granted,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from authpool.config import HostPattern, PoolConfig
-from authpool.config.discovery import DiscoveryError, EndpointResolver, Endpoints, oauth_url, openid_url
+from authpool.oauth.discovery import DiscoveryError, EndpointResolver, Endpoints, oauth_url, openid_url
 
 OPENID = "/.well-known/openid-configuration"
 OAUTH = "/.well-known/oauth-authorization-server"

@@ -5,9 +5,9 @@ from urllib.parse import unquote_plus
 
 import pytest
 
-from authpool.account import Account, OAuthClient, Token
+from authpool.accounts.account import Account, OAuthClient, Token
 from authpool.config.pool_config import ClientConfig
-from authpool.refresh.grant_request import basic_authorization, client_of, grant_request
+from authpool.oauth.grant_request import basic_authorization, client_of, grant_request
 from support.world import pool_config
 
 URL = "https://provider.test/token"

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from authpool import quota
-from authpool.http_date import http_date
-from authpool.refresh.verdict import Reply, TryLater, judge, retry_after_seconds
+from authpool.oauth.http_date import http_date
+from authpool.oauth.verdict import Reply, TryLater, judge, retry_after_seconds
+from authpool.rotation import quota
 
 AT = 784_111_777.0
 FORMS = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from authpool.errors import RefusedError
-from authpool.refresh.verdict import Answer, Granted, NotSent, Reply, ReplyLost
-from authpool.verbs.identity import id_token_claims, name_in, provider_identity
+from authpool.oauth.identity import id_token_claims, name_in, provider_identity
+from authpool.oauth.verdict import Answer, Granted, NotSent, Reply, ReplyLost
 
 URL = "https://accounts.example.com/userinfo"
 

@@ -10,10 +10,10 @@ from random import Random
 import pytest
 
 from authpool.config import PoolConfig
-from authpool.config.discovery import PAUSE_SECONDS, DiscoveryError, EndpointResolver
+from authpool.oauth.discovery import PAUSE_SECONDS, DiscoveryError, EndpointResolver
+from authpool.oauth.verdict import Answer, NotSent, Reply
 from authpool.refresh.outcome import Misconfigured, Ready, Unavailable
 from authpool.refresh.refresher import Refresher
-from authpool.refresh.verdict import Answer, NotSent, Reply
 from support.clock import FakeClock
 from support.home import make_home, token_table, write_account
 from support.idle_gateway import idle_gateway

@@ -8,7 +8,7 @@ import pytest
 from authpool.config import PoolConfig, load_config
 from authpool.config.presets import PRESETS
 from authpool.errors import ConfigurationError
-from authpool.refresh.verdict import GrantRejected, Reply, TryLater, Verdict, judge
+from authpool.oauth.verdict import GrantRejected, Reply, TryLater, Verdict, judge
 
 LOOP = "AADSTS50196: The server terminated an operation because it encountered a client request loop. Trace ID: x"
 BUSY = "token request is already being processed"

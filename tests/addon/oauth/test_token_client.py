@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from authpool.refresh.token_client import MAX_BODY_BYTES, TokenClient, fetcher
-from authpool.refresh.verdict import Answer, NotSent, Reply, ReplyLost
+from authpool.oauth.token_client import MAX_BODY_BYTES, TokenClient, fetcher
+from authpool.oauth.verdict import Answer, NotSent, Reply, ReplyLost
 from support.answers import HTML, JSON, Big, Cut, Hang, Nothing, Raw, Redirect, Reset
 from support.certificates import CertificateAuthority
 from support.exchange import Answer as WireAnswer

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.refresh.verdict import (
+from authpool.oauth.verdict import (
     MAX_RETRY_AFTER_SECONDS,
     ClientRejected,
     Granted,

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from authpool.config import PoolConfig
-from authpool.config.discovery import EndpointResolver
 from authpool.errors import RefusedError
+from authpool.oauth.discovery import EndpointResolver
+from authpool.oauth.token_client import TokenClient
+from authpool.oauth.verdict import Answer, NotSent, Reply
 from authpool.refresh.outcome import Unavailable
 from authpool.refresh.refresher import Refresher
-from authpool.refresh.token_client import TokenClient
-from authpool.refresh.verdict import Answer, NotSent, Reply
 from support.answers import HTML, JSON, Raw, Redirect
 from support.clock import FakeClock
 from support.crashing_process import no_discovery

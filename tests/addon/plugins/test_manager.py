@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import Account
+from authpool.accounts.account import Account
+from authpool.accounts.events import AccountEvent
 from authpool.config import HostPattern, PoolConfig, load_config
-from authpool.courier import CAPACITY, Courier
 from authpool.errors import ConfigurationError
-from authpool.events import AccountEvent
-from authpool.plugins import Plugins
+from authpool.plugins.event_thread import CAPACITY, EventThread
+from authpool.plugins.manager import Plugins
 
 EVENT = AccountEvent(kind="disabled", account=Account(pool="p", name="alice"), reason="invalid_grant")
 
@@ -153,9 +153,9 @@ def test_events_arrive_in_order_and_the_end_waits_for_them(tmp_path: Path) -> No
 def test_a_courier_without_work_has_no_thread() -> None:
     """And what is posted after its end is not done."""
     before = threading.active_count()
-    courier = Courier("test")
-    assert courier.close(1)
-    courier.post(lambda: None, "jobs")
+    event_thread = EventThread("test")
+    assert event_thread.close(1)
+    event_thread.post(lambda: None, "jobs")
     assert threading.active_count() == before
 
 

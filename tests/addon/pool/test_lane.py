@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.account import AccountKey
-from authpool.lane import FIRST_SECONDS, LONGEST_SECONDS, PROBE_SECONDS, Lane
-from authpool.rotation import RotationRequest
+from authpool.accounts.account import AccountKey
+from authpool.pool.lane import FIRST_SECONDS, LONGEST_SECONDS, PROBE_SECONDS, Lane
+from authpool.rotation.rotation import RotationRequest
 from authpool_round_robin import RoundRobin
 
 ALICE, BOB = AccountKey.of("p", "alice"), AccountKey.of("p", "bob")

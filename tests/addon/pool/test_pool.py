@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.account import Account, AccountKey, BrokenAccount, Cooldown, Token
+from authpool.accounts.account import Account, AccountKey, BrokenAccount, Cooldown, Token
 from authpool.config import HostPattern, PoolConfig
-from authpool.lane import LONGEST_SECONDS
-from authpool.lanes import MOST_LANES
-from authpool.pool import Pool, State
-from authpool.rotation import RotationRequest
+from authpool.pool.lane import LONGEST_SECONDS
+from authpool.pool.lanes import MOST_LANES
+from authpool.pool.pool import Pool, State
+from authpool.rotation.rotation import RotationRequest
 from authpool_least_in_flight import LeastInFlight
 from authpool_round_robin import RoundRobin
 from support.clock import FakeClock

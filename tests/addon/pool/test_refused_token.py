@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from authpool.account import TOKEN_REFUSED, AccountKey
-from authpool.events import AccountEvent
-from authpool.lane import LONGEST_SECONDS
-from authpool.pool import Member, Pool, State
+from authpool.accounts.account import TOKEN_REFUSED, AccountKey
+from authpool.accounts.events import AccountEvent
+from authpool.gateway.service import Service
+from authpool.pool.lane import LONGEST_SECONDS
+from authpool.pool.pool import Member, Pool, State
+from authpool.pool.refused_token import CURE_SECONDS, SEVERAL_PATHS, Refusals, RefusedToken
 from authpool.proxy.addon import Gateway
-from authpool.refused_token import CURE_SECONDS, SEVERAL_PATHS, Refusals, RefusedToken
-from authpool.rotation import RotationRequest
-from authpool.service import Service
+from authpool.rotation.rotation import RotationRequest
 from authpool.verbs.operations import Operations, live_rows
 from authpool.verbs.sources import Credential
 from support.answers import JSON, Echo
@@ -241,7 +241,7 @@ async def test_a_stream_that_is_refused_speaks_against_the_account_too(rig: Rig,
         taken = await sent(service)
         refused = taken.refused_token()
         assert refused is not None
-        service.broker.release(taken)
+        service.picker.release(taken)
         await service.failover.replace(refused)
     assert rig.posts == 1
     assert states(service) == {"a": "cooling"}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from authpool.account import Account
-from authpool.pool import State
-from authpool.report import disabled_line, reload_line, timestamp
+from authpool.accounts.account import Account
+from authpool.pool.pool import State
+from authpool.pool.report import disabled_line, reload_line, timestamp
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from support.pool_rig import Rig, client, gateway_master, reverse_gateway
 
 pytestmark = pytest.mark.mitmproxy
 
-SCRIPT = Path(__file__).parent.parent / "addon" / "gateway.py"
+SCRIPT = Path(__file__).parents[3] / "addon" / "gateway.py"
 
 
 def states(gateway: RunningGateway) -> dict[str, str]:

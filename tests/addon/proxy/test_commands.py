@@ -197,7 +197,7 @@ async def test_the_verbs_in_mitmweb(home: Path, confdir: Path, upstream: Upstrea
     """The command bar reaches them, behind its password and its XSRF check."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         web_port = probe.getsockname()[1]
-    script = str(Path(__file__).parents[1] / "addon" / "gateway.py")
+    script = str(Path(__file__).parents[3] / "addon" / "gateway.py")
     mitmweb = Mitmdump(
         *("-s", script, "--mode", f"reverse:{upstream.url}", "--no-web-open-browser"),
         *("--web-port", str(web_port), "--set", "web_password=sesame"),

@@ -16,11 +16,11 @@ import pytest
 from mitmproxy import exceptions, http
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.errors import AuthpoolError
 from authpool.proxy import wire
 from authpool.proxy.addon import Gateway
-from authpool.rotation import Rotation, RotationRequest
+from authpool.rotation.rotation import Rotation, RotationRequest
 from support.gateway import GatewayStartError, Mitmdump, dump_master
 from support.home import make_home, write_configuration
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
@@ -30,7 +30,7 @@ from support.upstream import Upstream
 pytestmark = pytest.mark.mitmproxy
 
 OWN = {"authorization": "Bearer the-clients-own", "x-api-key": "the-clients-own"}
-SCRIPT = Path(__file__).parent.parent / "addon" / "gateway.py"
+SCRIPT = Path(__file__).parents[3] / "addon" / "gateway.py"
 
 
 def is_gateway_error(answer: httpx.Response) -> bool:
@@ -95,15 +95,15 @@ class Saboteur:
         match part:
             case "router":
                 object.__setattr__(service.snapshot, "router", None)
-            case "broker":
-                service.broker = None  # type: ignore[assignment]
+            case "picker":
+                service.picker = None  # type: ignore[assignment]
             case "traffic":
                 self._gateway._traffic = None
             case "hook":
                 self._gateway.requestheaders = None  # type: ignore[assignment, method-assign]
 
 
-@pytest.mark.parametrize("part", ("router", "broker", "traffic", "hook"))
+@pytest.mark.parametrize("part", ("router", "picker", "traffic", "hook"))
 async def test_a_bug_anywhere_on_the_way_ends_in_an_answer_of_ours(rig: Rig, part: str) -> None:
     """The parts fail one by one, and at the worst place: a hook that mitmproxy does not even call any more."""
     rig.home("alice")
@@ -131,7 +131,7 @@ async def test_a_gate_that_raises_at_the_wire_ends_in_an_answer_of_ours(rig: Rig
     """The last moment: the decision was made, and putting the credential on fails."""
     rig.home("alice")
     addon = Gateway()
-    breaks = AfterHeaders(lambda _flow: Saboteur(addon).spoil("broker"))
+    breaks = AfterHeaders(lambda _flow: Saboteur(addon).spoil("picker"))
     mode = f"reverse:{rig.upstream.url}"
     async with gateway_master(rig.path, breaks, gateway=addon, mode=mode) as gateway, client(gateway.url) as api:
         answer = await api.post("/x", content=b"body", headers=OWN)
@@ -223,7 +223,7 @@ async def test_a_streamed_upload_refused_at_the_wire_is_answered_too(rig: Rig) -
 
     class Redirects:
         def requestheaders(self, flow: http.HTTPFlow) -> None:
-            Saboteur(addon).spoil("broker")
+            Saboteur(addon).spoil("picker")
 
     async with (
         gateway_master(rig.path, Redirects(), gateway=addon, mode=mode, stream_large_bodies="20k") as gateway,

@@ -21,7 +21,7 @@ from support.pool_rig import Rig, client
 
 pytestmark = pytest.mark.mitmproxy
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 SCRIPT = str(ROOT / "addon" / "gateway.py")
 
 OWNING = """

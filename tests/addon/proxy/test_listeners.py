@@ -11,7 +11,7 @@ from support.pool_rig import Rig, client, gateway_master
 
 pytestmark = pytest.mark.mitmproxy
 
-SCRIPT = str(Path(__file__).parents[1] / "addon" / "gateway.py")
+SCRIPT = str(Path(__file__).parents[3] / "addon" / "gateway.py")
 NOBODY_ELSE = ("--listen-host", "")
 """As if nothing was said: what the test's own process gives by default is taken back."""
 

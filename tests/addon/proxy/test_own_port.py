@@ -9,8 +9,8 @@ import httpx
 import pytest
 from mitmproxy import ctx
 
+from authpool.gateway.service import Service
 from authpool.proxy.addon import Gateway
-from authpool.service import Service
 from support.answers import JSON
 from support.home import token_table, write_account
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway

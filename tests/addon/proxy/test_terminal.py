@@ -11,16 +11,16 @@ import httpx
 import pytest
 from mitmproxy.addons.termlog import TermLogHandler
 
-from authpool.access_log import logger as access_logger
 from authpool.proxy.addon import Gateway
 from authpool.proxy.terminal import Terminal
+from authpool.requests.access_log import logger as access_logger
 from support.gateway import GatewayStartError, Mitmdump, dump_master
 from support.pool_rig import Rig, client, reverse_gateway
 from support.token_endpoint import refused_url
 
 pytestmark = pytest.mark.mitmproxy
 
-SCRIPT = str(Path(__file__).parents[1] / "addon" / "gateway.py")
+SCRIPT = str(Path(__file__).parents[3] / "addon" / "gateway.py")
 DISABLING = "Disabling account p/alice due to invalid_grant: refresh token likely revoked or expired"
 
 
@@ -108,7 +108,9 @@ async def test_each_request_is_logged_once_however_it_ends(rig: Rig, confdir: Pa
         await api.get("/x")
         with pytest.raises(Exception, match="authpool_access_log is one of"):
             gateway.master.options.update(authpool_access_log="xml")
-        lines = [json.loads(record.getMessage()) for record in gateway.log if record.name == "authpool.access_log"]
+        lines = [
+            json.loads(record.getMessage()) for record in gateway.log if record.name == "authpool.requests.access_log"
+        ]
     assert [(line["pool"], line["account"]) for line in lines] == [(None, None), ("p", "bob"), ("p", "bob")]
     with refused_url() as url:
         mode = f"reverse:{url.removesuffix('/token')}"
@@ -116,7 +118,9 @@ async def test_each_request_is_logged_once_however_it_ends(rig: Rig, confdir: Pa
         async with dump_master(Gateway(), home=rig.path, confdir=confdir, **settings) as gateway:
             async with client(gateway.url) as api:
                 assert (await api.get("/x")).status_code == 502
-            (line,) = [json.loads(one.getMessage()) for one in gateway.log if one.name == "authpool.access_log"]
+            (line,) = [
+                json.loads(one.getMessage()) for one in gateway.log if one.name == "authpool.requests.access_log"
+            ]
     assert (line["outcome"], line["status"], line["pool"]) == ("error", None, None)
 
 

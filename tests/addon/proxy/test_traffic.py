@@ -6,13 +6,13 @@ from mitmproxy.connection import Server
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import tflow
 
-from authpool.answers import GATEWAY_ERROR
 from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import HeaderInjection, PoolConfig, QueryInjection
 from authpool.proxy import traffic
 from authpool.proxy.credential import PLACEHOLDER, strip_credentials, with_credential
 from authpool.proxy.destination import asks_for_another_host, names_another_host, shows_to_a_proxy
 from authpool.proxy.gate import response_of
+from authpool.requests.refusals import GATEWAY_ERROR
 
 TOKEN = "ya29.a+b/c=&d %é"
 

@@ -17,7 +17,7 @@ from support.answers import Slow
 from support.gateway import Mitmdump
 from support.pool_rig import Rig, gateway_master
 
-SCRIPT = str(Path(__file__).parents[1] / "addon" / "gateway.py")
+SCRIPT = str(Path(__file__).parents[3] / "addon" / "gateway.py")
 
 LOADER = Path(SCRIPT).read_text()
 OPERATOR = """

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import AccountKey
-from authpool.pool import State
+from authpool.accounts.account import AccountKey
+from authpool.oauth.verdict import Answer
+from authpool.pool.pool import State
 from authpool.refresh.outcome import Misconfigured, Outcome, Ready, Unavailable
-from authpool.refresh.verdict import Answer
 from authpool.verbs.operations import live_rows
 from support.clock import FakeClock
 from support.home import read_account

@@ -2,8 +2,11 @@
 
 import pytest
 
-from authpool.account import Account, AccountKey
-from authpool.client_record import (
+from authpool.accounts.account import Account, AccountKey
+from authpool.errors import StoreUnavailableError
+from authpool.refresh.client_watch import ACCEPTED_SECONDS, ACCOUNTS, FAULT_SECONDS, ClientWatch
+from authpool.store import ClientChange
+from authpool.store.client_record import (
     WINDOW_SECONDS,
     ClientRecord,
     Rejection,
@@ -11,9 +14,6 @@ from authpool.client_record import (
     client_from_document,
     document_from_client,
 )
-from authpool.errors import StoreUnavailableError
-from authpool.refresh.storm import ACCEPTED_SECONDS, ACCOUNTS, FAULT_SECONDS, ClientWatch
-from authpool.store import ClientChange
 from support.clock import FakeClock
 from support.outage import MemoryStore
 

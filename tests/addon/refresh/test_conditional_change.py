@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from authpool.account import Account, OAuthClient, PendingRefresh, Token
-from authpool.refresh.succession import SupersededError, if_still, succeed, token_from_grant
-from authpool.refresh.verdict import Granted
+from authpool.accounts.account import Account, OAuthClient, PendingRefresh, Token
+from authpool.oauth.verdict import Granted
+from authpool.refresh.conditional_change import SupersededError, if_still, succeed, token_from_grant
 
 OLD = Token(access_token="a1", refresh_token="r1", scope="s", expires_at=5, extra={"project_id": "p"})
 ALICE = Account(

@@ -12,14 +12,14 @@ from urllib.parse import urlencode
 
 import pytest
 
-from authpool.account import fingerprint
-from authpool.config.discovery import EndpointResolver
+from authpool.accounts.account import fingerprint
 from authpool.errors import RefusedError, StoreError
+from authpool.files.atomic_file import FileOperations
+from authpool.oauth.discovery import EndpointResolver
+from authpool.oauth.token_client import MAX_BODY_BYTES, TokenClient
+from authpool.oauth.verdict import Answer, PartlyGranted, Reply, ReplyLost, judge
 from authpool.refresh.outcome import Dead, Ready, Unavailable
 from authpool.refresh.refresher import Refresher
-from authpool.refresh.token_client import MAX_BODY_BYTES, TokenClient
-from authpool.refresh.verdict import Answer, PartlyGranted, Reply, ReplyLost, judge
-from authpool.store.atomic_file import FileOperations
 from support.answers import JSON, Hang, Raw
 from support.clock import FakeClock
 from support.crashing_process import no_discovery

@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 
-from authpool.account import Account, Token
-from authpool.refresh.late_writer import LateWriter
-from authpool.refresh.succession import if_still
+from authpool.accounts.account import Account, Token
+from authpool.refresh.conditional_change import if_still
+from authpool.refresh.pending_writes import PendingWrites
 from support.clock import FakeClock
 from support.transport import ALICE, Rig
 
@@ -27,10 +27,10 @@ def rig(tmp_path: Path, clock: FakeClock) -> Rig:
 
 
 @pytest.fixture
-async def late(rig: Rig, clock: FakeClock) -> LateWriter:
+async def late(rig: Rig, clock: FakeClock) -> PendingWrites:
     """A writer that has Alice's new token, which the store did not take, and holds her lock."""
     account = await rig.add()
-    late = LateWriter(rig.store, clock, Random(0))
+    late = PendingWrites(rig.store, clock, Random(0))
     async with AsyncExitStack() as held:
         await held.enter_async_context(rig.store.lock(ALICE))
         late.write_later(account.with_token(NEW), if_still(account, lambda now: now.with_token(NEW)), held)
@@ -46,7 +46,7 @@ async def is_locked(rig: Rig) -> bool:
         return True
 
 
-async def test_it_keeps_account_and_lock_until_it_is_written(late: LateWriter, rig: Rig) -> None:
+async def test_it_keeps_account_and_lock_until_it_is_written(late: PendingWrites, rig: Rig) -> None:
     """However long that takes."""
     await rig.clock.advance(3600)
     kept = late.get(ALICE)
@@ -60,7 +60,7 @@ async def test_it_keeps_account_and_lock_until_it_is_written(late: LateWriter, r
     assert not await is_locked(rig)
 
 
-async def test_what_the_operator_changed_meanwhile_is_kept(late: LateWriter, rig: Rig) -> None:
+async def test_what_the_operator_changed_meanwhile_is_kept(late: PendingWrites, rig: Rig) -> None:
     """The change is made to what is there when it can be written."""
     await rig.operator.update(ALICE, lambda now: now and now.with_paused(1))
     rig.failing.error = None
@@ -69,7 +69,7 @@ async def test_what_the_operator_changed_meanwhile_is_kept(late: LateWriter, rig
     assert rig.stored().token == NEW
 
 
-async def test_a_re_added_account_is_left_alone(late: LateWriter, rig: Rig) -> None:
+async def test_a_re_added_account_is_left_alone(late: PendingWrites, rig: Rig) -> None:
     """Theirs counts, and the lock is free."""
     added = await rig.add()
     await rig.clock.advance(1)
@@ -78,7 +78,7 @@ async def test_a_re_added_account_is_left_alone(late: LateWriter, rig: Rig) -> N
     assert not await is_locked(rig)
 
 
-async def test_a_removed_account_is_given_up(late: LateWriter, rig: Rig) -> None:
+async def test_a_removed_account_is_given_up(late: PendingWrites, rig: Rig) -> None:
     """The second time it is looked for."""
     await rig.operator.update(ALICE, lambda _: None)
     await rig.clock.advance(0.3)
@@ -88,7 +88,7 @@ async def test_a_removed_account_is_given_up(late: LateWriter, rig: Rig) -> None
     assert not (rig.folder / "pool" / "alice.toml").exists()
 
 
-async def test_a_file_that_is_away_for_a_moment_is_waited_for(late: LateWriter, rig: Rig) -> None:
+async def test_a_file_that_is_away_for_a_moment_is_waited_for(late: PendingWrites, rig: Rig) -> None:
     """Some editors save by renaming."""
     path = rig.folder / "pool" / "alice.toml"
     path.rename(path.with_suffix(".away"))
@@ -100,7 +100,7 @@ async def test_a_file_that_is_away_for_a_moment_is_waited_for(late: LateWriter, 
 
 
 @pytest.mark.parametrize("error", (RuntimeError("cannot schedule new futures"), ValueError("no")))
-async def test_no_error_ends_it(late: LateWriter, rig: Rig, error: Exception) -> None:
+async def test_no_error_ends_it(late: PendingWrites, rig: Rig, error: Exception) -> None:
     """This is the only place where the token is."""
     rig.failing.error = error
     await rig.clock.advance(60)
@@ -110,7 +110,7 @@ async def test_no_error_ends_it(late: LateWriter, rig: Rig, error: Exception) ->
     assert rig.stored().token == NEW
 
 
-async def test_closing_tries_once_more(late: LateWriter, rig: Rig) -> None:
+async def test_closing_tries_once_more(late: PendingWrites, rig: Rig) -> None:
     """Without waiting for the next turn."""
     rig.failing.error = None
     await late.aclose()
@@ -118,7 +118,7 @@ async def test_closing_tries_once_more(late: LateWriter, rig: Rig) -> None:
     assert not await is_locked(rig)
 
 
-async def test_closing_says_what_is_lost(late: LateWriter, rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+async def test_closing_says_what_is_lost(late: PendingWrites, rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """By name, never by token; and nothing is left running."""
     await late.aclose()
     assert "pool/alice could never be written and is lost now: re-add it" in caplog.text
@@ -128,4 +128,4 @@ async def test_closing_says_what_is_lost(late: LateWriter, rig: Rig, caplog: pyt
 
 def test_an_account_it_does_not_hold(rig: Rig, clock: FakeClock) -> None:
     """Nothing is known of it."""
-    assert LateWriter(rig.store, clock, Random(0)).get(replace(Account(pool="pool", name="bob")).key) is None
+    assert PendingWrites(rig.store, clock, Random(0)).get(replace(Account(pool="pool", name="bob")).key) is None

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 import authpool_webhook
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
+from authpool.accounts.events import PoolEvent, PoolEventKind
 from authpool.config import PoolConfig
 from authpool.config.host_pattern import HostPattern
-from authpool.events import PoolEvent, PoolEventKind
-from authpool.refresh.verdict import Answer
-from authpool.service import Service
-from authpool.troubles import Troubles
+from authpool.gateway.service import Service
+from authpool.oauth.verdict import Answer
+from authpool.refresh.pool_trouble import Troubles
 from authpool_webhook import OF_POOLS, Target, Webhook
 from support.clock import FakeClock
 from support.idle_gateway import TOKEN_URL, idle_gateway, idle_home, turn

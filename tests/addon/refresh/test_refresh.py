@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import Account, OAuthClient, PendingRefresh, Token, fingerprint
+from authpool.accounts.account import Account, OAuthClient, PendingRefresh, Token, fingerprint
 from authpool.config.pool_config import ClientConfig
+from authpool.oauth.verdict import Answer, NotSent
 from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Rejected, Unavailable
-from authpool.refresh.verdict import Answer, NotSent
-from authpool.store.folder import FolderStore
+from authpool.store.folder.store import FolderStore
 from support import refresh_process
 from support.answers import Hang
 from support.clock import FakeClock

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from authpool.account import Account, AccountKey, Token
-from authpool.broker import Broker
+from authpool.accounts.account import Account, AccountKey, Token
 from authpool.config import PoolConfig
-from authpool.config.discovery import EndpointResolver
-from authpool.keeper import BACKGROUND_FLIGHTS, BACKOFF_SECONDS, Keeper
-from authpool.lease import Lease
-from authpool.pool import Pool, State
+from authpool.oauth.discovery import EndpointResolver
+from authpool.oauth.verdict import Answer, Reply
+from authpool.pool.pool import Pool, State
 from authpool.refresh.outcome import Outcome, Ready, Unavailable
 from authpool.refresh.refresher import Refresher
-from authpool.refresh.verdict import Answer, Reply
-from authpool.rotation import RotationRequest
+from authpool.refresh.schedule import BACKGROUND_FLIGHTS, BACKOFF_SECONDS, RefreshSchedule
+from authpool.requests.account_picker import AccountPicker
+from authpool.requests.pooled_request import PooledRequest
+from authpool.rotation.rotation import RotationRequest
 from authpool_round_robin import RoundRobin
 from support.clock import FakeClock
 from support.crashing_process import no_discovery
@@ -83,13 +83,13 @@ class Play:
             resolver=EndpointResolver(no_discovery),
             pools=lambda: {"p": config},
             clock=clock,
-            settled=lambda key, outcome: self.keeper.settle(key, outcome),  # noqa: PLW0108 - it is made below
+            settled=lambda key, outcome: self.schedule.settle(key, outcome),  # noqa: PLW0108 - it is made below
             rng=Random(1),
         )
-        self.keeper = Keeper(lambda: {"p": self.pool}, self.refresher, clock, Random(1))
+        self.schedule = RefreshSchedule(lambda: {"p": self.pool}, self.refresher, clock, Random(1))
         (self.member,) = self.pool
-        self.keeper.plan(self.member)
-        self.running = loop.create_task(self.keeper.run())
+        self.schedule.plan(self.member)
+        self.running = loop.create_task(self.schedule.run())
 
     @property
     def state(self) -> State:
@@ -139,14 +139,14 @@ def test_the_same_token_again_is_asked_for_more_and_more_seldom_and_replaced_in_
 def test_requests_do_not_ask_for_what_did_not_come(play: Callable[..., Play]) -> None:
     """Within the last half minute each request would wait for a refresh; it is served with what there is."""
     one = play()
-    broker = Broker(lambda: {"p": one.pool}, one.refresher, one.clock)
+    picker = AccountPicker(lambda: {"p": one.pool}, one.refresher, one.clock)
 
     async def come() -> None:
         request = RotationRequest(method="GET", host="api.test", path="/")
-        lease = Lease(pool="p", rotation="round_robin", request=request, max_accounts=3)
-        await broker.acquire(lease)
-        assert lease.access_token == "access-0"
-        broker.release(lease)
+        pooled = PooledRequest(pool="p", rotation="round_robin", request=request, max_accounts=3)
+        await picker.acquire(pooled)
+        assert pooled.access_token == "access-0"
+        picker.release(pooled)
 
     pass_seconds(one, LIFETIME - 35)
     asked = len(one.endpoint.posts)
@@ -240,13 +240,13 @@ async def test_an_endpoint_that_hangs_holds_up_nobody_else(clock: FakeClock, *, 
         for name, config in configs.items()
     }
     refresher = HangingRefresher(clock)
-    keeper = Keeper(lambda: pools, refresher, clock)  # type: ignore[arg-type]
-    refresher.settle = keeper.settle
+    schedule = RefreshSchedule(lambda: pools, refresher, clock)  # type: ignore[arg-type]
+    refresher.settle = schedule.settle
     for name in ("hangs", "hangs_too", "well"):
         for member in pools[name]:
-            keeper.plan(member)
-            keeper.plan(member)  # twice, as a change of the record does
-    running = asyncio.create_task(keeper.run())
+            schedule.plan(member)
+            schedule.plan(member)  # twice, as a change of the record does
+    running = asyncio.create_task(schedule.run())
     for _ in range(5):
         await clock.advance(1)
     asked = [key.pool for key in refresher.asked]
@@ -262,10 +262,10 @@ async def test_an_endpoint_that_hangs_holds_up_nobody_else(clock: FakeClock, *, 
 async def test_a_failure_with_a_new_credential_does_not_start_the_pauses_anew(clock: FakeClock) -> None:
     """What the pool knows of the account is up to date, and its count of failures goes on."""
     pool = Pool(replace(pool_config(), name="p"), RoundRobin, clock, [due(clock, "p", 1)])
-    keeper = Keeper(lambda: {"p": pool}, HangingRefresher(clock), clock)  # type: ignore[arg-type]
+    schedule = RefreshSchedule(lambda: {"p": pool}, HangingRefresher(clock), clock)  # type: ignore[arg-type]
     (member,) = pool
     for number in range(1, 6):
         account = member.account.with_token(replace(member.account.token, refresh_token=f"r{number}"))
-        keeper.settle(member.key, Unavailable(detail="alone", account=account))
+        schedule.settle(member.key, Unavailable(detail="alone", account=account))
         assert member.failures == number
         assert member.account == account

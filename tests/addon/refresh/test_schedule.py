@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from authpool.account import Account, AccountKey, Token
+from authpool.accounts.account import Account, AccountKey, Token
 from authpool.config import HostPattern, PoolConfig
-from authpool.keeper import BACKGROUND_FLIGHTS, Keeper
-from authpool.pool import Pool, State
+from authpool.pool.pool import Pool, State
 from authpool.refresh.outcome import Dead, Misconfigured, Outcome, Ready, Unavailable
+from authpool.refresh.schedule import BACKGROUND_FLIGHTS, RefreshSchedule
 from authpool_round_robin import RoundRobin
 from support.clock import FakeClock
 
@@ -25,7 +25,7 @@ class ScriptedRefresher:
         self.clock = clock
         self.asked: list[tuple[float, str]] = []
         self.outcome: Outcome | None = None
-        self.keeper: Keeper | None = None
+        self.schedule: RefreshSchedule | None = None
         self.gate: asyncio.Event | None = None
         self.under_way = 0
         self.most_under_way = 0
@@ -44,23 +44,23 @@ class ScriptedRefresher:
         self.under_way -= 1
         token = replace(account.token, access_token=f"new-{len(self.asked)}", expires_at=int(self.clock.time()) + 3600)
         outcome = self.outcome or Ready(account=account.with_token(token), posted=True)
-        assert self.keeper is not None
-        self.keeper.settle(account.key, outcome)
+        assert self.schedule is not None
+        self.schedule.settle(account.key, outcome)
         return outcome
 
 
 class World:
-    """A pool with a keeper on a clock that is turned by hand."""
+    """A pool with a schedule on a clock that is turned by hand."""
 
     def __init__(self, clock: FakeClock, *accounts: Account) -> None:
         self.clock = clock
         self.pool = Pool(CONFIG, RoundRobin, clock, accounts)
         self.refresher = ScriptedRefresher(clock)
-        self.keeper = Keeper(lambda: {"p": self.pool}, self.refresher, clock, random.Random(1))  # type: ignore[arg-type]
-        self.refresher.keeper = self.keeper
+        self.schedule = RefreshSchedule(lambda: {"p": self.pool}, self.refresher, clock, random.Random(1))  # type: ignore[arg-type]
+        self.refresher.schedule = self.schedule
         for member in self.pool:
-            self.keeper.plan(member)
-        self.task = asyncio.create_task(self.keeper.run())
+            self.schedule.plan(member)
+        self.task = asyncio.create_task(self.schedule.run())
 
     def state(self, name: str = "alice") -> State:
         member = self.pool.get(AccountKey.of("p", name))
@@ -241,7 +241,7 @@ async def test_those_who_wait_for_a_token_endpoint_cool_and_are_woken_when_it_is
     assert asked == 20
     world.refresher.down, world.refresher.outcome = False, None
     alice = account(clock, "a0")
-    world.keeper.settle(alice.key, Ready(account=alice, posted=True))
+    world.schedule.settle(alice.key, Ready(account=alice, posted=True))
     assert [world.state(f"a{number}") for number in range(20)] == [State.READY] * 20
     await clock.advance(1)
     assert {name for _, name in world.refresher.asked[asked:]} == {f"a{number}" for number in range(1, 20)}
@@ -256,6 +256,6 @@ async def test_who_failed_alone_keeps_to_its_own_backoff(clock: FakeClock, world
     asked = len(world.refresher.asked)
     bob = account(clock, "bob")
     for _ in range(60):
-        world.keeper.settle(bob.key, Ready(account=bob, posted=True))
+        world.schedule.settle(bob.key, Ready(account=bob, posted=True))
         await clock.advance(1)
     assert 3 <= len(world.refresher.asked) - asked <= 9

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.errors import RefusedError
-from authpool.pool import State
+from authpool.gateway.service import Service
+from authpool.oauth.verdict import Answer
+from authpool.pool.pool import State
+from authpool.refresh.client_watch import ACCOUNTS
 from authpool.refresh.outcome import Dead, Misconfigured, Rejected
-from authpool.refresh.storm import ACCOUNTS
-from authpool.refresh.verdict import Answer
-from authpool.service import Service
-from authpool.store.folder import FolderStore
+from authpool.store.folder.store import FolderStore
 from authpool.verbs.operations import Operations
 from support.clock import FakeClock
 from support.crashing_process import inline

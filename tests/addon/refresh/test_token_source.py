@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.errors import ConfigurationError, RefusedError
-from authpool.pool import State
+from authpool.gateway.service import Service
+from authpool.pool.pool import State
 from authpool.refresh import fetching
-from authpool.service import Service
 from authpool.verbs.operations import Operations
 from authpool.verbs.sources import read_source
 from support.home import Document, make_home, read_account, write_account, write_configuration
@@ -26,7 +26,7 @@ PLUGIN = """
 import asyncio
 from authpool import hookimpl
 from authpool.errors import CredentialDeadError, CredentialMisconfiguredError, CredentialUnavailableError
-from authpool.token_source import Fetched, TokenSource, source_options
+from authpool.refresh.token_source import Fetched, TokenSource, source_options
 
 calls = []
 script = {}
@@ -333,7 +333,7 @@ async def test_a_reload_that_changes_the_options_makes_a_new_source(tmp_path: Pa
 
 STORE = """
 from authpool import hookimpl
-from authpool.store.folder import FolderStore
+from authpool.store.folder.store import FolderStore
 
 @hookimpl
 def authpool_store(name):

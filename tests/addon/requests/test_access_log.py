@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from authpool.access_log import AccessLog, json_line, text_line
-from authpool.observer import RequestEnd
+from authpool.requests.access_log import AccessLog, json_line, text_line
+from authpool.requests.observer import RequestEnd
 
 END = RequestEnd(
     at=1_769_162_400.0625,

@@ -1,4 +1,4 @@
-"""Who serves a request, and who is next when that one fails: the broker over a real store, without mitmproxy."""
+"""Who serves a request, and who is next when that one fails: the picker over a real store, without mitmproxy."""
 
 import asyncio
 import time
@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from authpool.account import AccountKey
-from authpool.failover import Decision
-from authpool.lease import Lease
-from authpool.pool import Member
-from authpool.refused_token import CURE_SECONDS
-from authpool.rotation import RotationRequest
-from authpool.service import Service
+from authpool.accounts.account import AccountKey
+from authpool.gateway.service import Service
+from authpool.pool.pool import Member
+from authpool.pool.refused_token import CURE_SECONDS
+from authpool.requests.failover import Decision
+from authpool.requests.pooled_request import PooledRequest
+from authpool.rotation.rotation import RotationRequest
 from support.answers import JSON, Slow
 from support.clock import FakeClock
 from support.home import account_path
@@ -37,10 +37,10 @@ async def start(rig: Rig, services: list[Service], clock: FakeClock | None = Non
     return service
 
 
-def lease(**more: Any) -> Lease:
+def pooled(**more: Any) -> PooledRequest:
     asked = RotationRequest(method="GET", host="api.example.com", path="/x")
     settings: dict[str, Any] = {"pool": "p", "rotation": "round_robin", "request": asked, "max_accounts": 3}
-    return Lease(**settings | more)
+    return PooledRequest(**settings | more)
 
 
 def member(service: Service, name: str) -> Member:
@@ -49,13 +49,13 @@ def member(service: Service, name: str) -> Member:
     return found
 
 
-async def served(service: Service, **more: Any) -> Lease:
+async def served(service: Service, **more: Any) -> PooledRequest:
     """One request up to the wire."""
-    taken = lease(**more)
-    await service.broker.acquire(taken)
+    taken = pooled(**more)
+    await service.picker.acquire(taken)
     assert taken.refusal is None
-    assert service.broker.current(taken)
-    service.broker.sent(taken)
+    assert service.picker.current(taken)
+    service.picker.sent(taken)
     return taken
 
 
@@ -67,8 +67,8 @@ async def test_a_thousand_requests_that_meet_one_expired_account_cause_one_post(
     gate = asyncio.Event()
     rig.endpoint.script = lambda number, form: Slow(gate, rig.provider(number, form))
     service = await start(rig, services)
-    requests = [lease() for _ in range(1000)]
-    waiting = asyncio.gather(*(service.broker.acquire(request) for request in requests))
+    requests = [pooled() for _ in range(1000)]
+    waiting = asyncio.gather(*(service.picker.acquire(request) for request in requests))
     async with asyncio.timeout(5):
         while not rig.posts:
             await asyncio.sleep(0.005)
@@ -98,7 +98,7 @@ async def test_accounts_are_counted_as_they_serve(rig: Rig, services: list[Servi
     service = await start(rig, services)
     for _ in range(4):
         await served(service)
-    await service.broker.acquire(lease())
+    await service.picker.acquire(pooled())
 
     assert (member(service, "alice").served, member(service, "bob").served) == (2, 2)
 
@@ -113,7 +113,7 @@ async def test_an_account_that_refuses_even_fresh_tokens_is_left_alone_for_a_whi
     for seconds in (2, 4, 8):
         request = await served(service)
         while await service.failover.decide(request, "bad_token", resend=True) is Decision.RESEND:
-            service.broker.sent(request)
+            service.picker.sent(request)
         clock.jump(seconds)  # it cools meanwhile
     assert rig.posts == 1
 
@@ -135,7 +135,7 @@ async def test_a_failed_refresh_is_not_a_failed_request_while_the_token_lives(
 
 
 async def test_the_comment_never_holds_the_token(rig: Rig, services: list[Service]) -> None:
-    """It is shown in mitmweb and saved in flow files; the lease's own repr may be logged."""
+    """It is shown in mitmweb and saved in flow files; the pooled request's own repr may be logged."""
     rig.home("alice")
     service = await start(rig, services)
     request = await served(service)
@@ -149,8 +149,8 @@ async def test_a_refused_lease_has_no_token(rig: Rig, services: list[Service]) -
     rig.home("alice")
     service = await start(rig, services)
     request = await served(service)
-    service.broker.refuse(request)
-    assert service.broker.current(request) is None
+    service.picker.refuse(request)
+    assert service.picker.current(request) is None
     assert request.access_token == ""
 
 
@@ -159,14 +159,15 @@ async def test_a_pool_that_is_gone_from_the_configuration_serves_nobody(rig: Rig
     rig.home("alice")
     service = await start(rig, services)
     request = await served(service)
-    unknown = lease(pool="gone")
-    await service.broker.acquire(unknown)
+    unknown = pooled(pool="gone")
+    await service.picker.acquire(unknown)
 
     assert unknown.refusal is not None
     assert unknown.refusal.code == "pool_exhausted"
-    assert service.broker.current(lease(pool="gone", key=request.key)) is None
+    assert service.picker.current(pooled(pool="gone", key=request.key)) is None
     assert (
-        await service.failover.decide(lease(pool="gone", key=request.key), "bad_token", resend=True) is Decision.PASS_ON
+        await service.failover.decide(pooled(pool="gone", key=request.key), "bad_token", resend=True)
+        is Decision.PASS_ON
     )
 
 
@@ -203,9 +204,9 @@ async def test_a_token_that_is_live_serves_even_when_the_others_were_tried_in_va
     with refused_url() as nowhere:
         rig.home("alice", token_url=nowhere)
         service = await start(rig, services)
-        request = lease(max_accounts=1, endpoint_failures=1)  # as after an account whose refresh failed
+        request = pooled(max_accounts=1, endpoint_failures=1)  # as after an account whose refresh failed
         member(service, "alice").mandatory_seconds = 7200  # it would be refreshed first, were there patience left
-        await service.broker.acquire(request)
+        await service.picker.acquire(request)
     assert (request.refusal, request.address) == (None, "p/alice")
 
 
@@ -220,7 +221,7 @@ async def test_a_refused_token_that_can_not_be_replaced_now_is_told_by_us(
         request = await served(service)
         for _ in others:
             assert await service.failover.decide(request, "bad_token", resend=True) is Decision.RESEND
-            service.broker.sent(request)
+            service.picker.sent(request)
         assert await service.failover.decide(request, "bad_token", resend=True) is Decision.PASS_ON
     assert request.refusal is not None
     assert request.refusal.code == "token_endpoint_unavailable"
@@ -232,10 +233,10 @@ async def test_a_request_that_met_as_many_dying_accounts_as_it_may_is_told_by_us
     """No upstream's 401 for the client, though no further account is tried; the next request finds the living one."""
     rig.home("alice", "bob", "carol")
     service = await start(rig, services)
-    request = lease(max_accounts=2)
-    await service.broker.acquire(request)
+    request = pooled(max_accounts=2)
+    await service.picker.acquire(request)
     for decision in (Decision.RESEND, Decision.PASS_ON):
-        service.broker.sent(request)
+        service.picker.sent(request)
         rig.provider.revoke(request.address.removeprefix("p/"))
         assert await service.failover.decide(request, "bad_token", resend=True) is decision
     assert request.refusal is not None

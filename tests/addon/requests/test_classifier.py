@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from authpool import classifier
-from authpool.classifier import STRIKES, AnswerClass, AskedPlugin, Classifier
 from authpool.config import HostPattern, PoolConfig
 from authpool.config.answer_rule import AnswerRule
-from authpool.upstream_answer import UpstreamAnswer
+from authpool.requests import classifier
+from authpool.requests.classifier import STRIKES, AnswerClass, AskedPlugin, Classifier
+from authpool.requests.upstream_answer import UpstreamAnswer
 from support.answers import JSON
 from support.pool_rig import Rig, client, reverse_gateway
 

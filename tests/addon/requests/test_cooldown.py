@@ -9,10 +9,10 @@ import httpx
 import pytest
 from mitmproxy import http
 
-from authpool.account import AccountKey
-from authpool.audit import read_trail
+from authpool.accounts.account import AccountKey
+from authpool.gateway.service import Service
 from authpool.proxy.addon import Gateway
-from authpool.service import Service
+from authpool.store.audit import read_trail
 from authpool.verbs.operations import Operations
 from support.answers import JSON, Echo, Slow
 from support.clock import FakeClock

@@ -11,23 +11,23 @@ import pytest
 from mitmproxy import http
 from mitmproxy.connection import Server
 
-from authpool.lease import Lease
 from authpool.proxy.addon import Gateway
 from authpool.proxy.ticket import Ticket
+from authpool.requests.pooled_request import PooledRequest
 from support.answers import JSON, Cut, Echo, Hang, Reset
 from support.pool_rig import Rig, client, reverse_gateway
 
 pytestmark = pytest.mark.mitmproxy
 
 
-def _held() -> list[Ticket | Lease]:
+def _held() -> list[Ticket | PooledRequest]:
     gc.collect()
-    return [thing for thing in gc.get_objects() if isinstance(thing, Ticket | Lease)]
+    return [thing for thing in gc.get_objects() if isinstance(thing, Ticket | PooledRequest)]
 
 
 @pytest.fixture
 def kept() -> Callable[[str], list[object]]:
-    """What of this test's requests is in memory still: tickets, and leases with a token."""
+    """What of this test's requests is in memory still: tickets, and pooled_requests with a token."""
     before = _held()
 
     def since(token: str) -> list[object]:
@@ -43,7 +43,7 @@ def kept() -> Callable[[str], list[object]]:
     ids=lambda answer: repr(answer)[:30],
 )
 async def test_nothing_of_ours_is_kept_with_it(rig: Rig, kept: Callable[[str], list[object]], answer: Any) -> None:
-    """However it ended: no ticket, no lease, no token."""
+    """However it ended: no ticket, no pooled, no token."""
     rig.home("a")
     rig.upstream.respond = lambda _request: answer
     addon = Gateway()

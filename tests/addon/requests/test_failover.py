@@ -250,7 +250,7 @@ async def test_an_account_that_leaves_before_the_wire_gives_way_to_another(rig: 
     async with reverse_gateway(rig, holds) as gateway, client(gateway.url) as api:
         asked = asyncio.create_task(api.post("/x", content=b"body"))
         await holds.arrived.wait()
-        chosen = gateway.master.addons.get("authpool")._traffic._tickets[gateway.flows[0]].lease.address
+        chosen = gateway.master.addons.get("authpool")._traffic._tickets[gateway.flows[0]].pooled.address
         name = chosen.partition("/")[2]
         document = rig.account(name)
         if change == "removed":

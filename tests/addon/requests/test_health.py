@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from authpool.health import PoolHealth, Probe, probe_at, readiness
-from authpool.pool import State
+from authpool.pool.pool import State
 from authpool.proxy.addon import Gateway
+from authpool.requests.health import PoolHealth, Probe, probe_at, readiness
 from support.gateway import RunningGateway, dump_master
 from support.home import make_home, token_table, write_account
 from support.rotating_provider import RotatingProvider

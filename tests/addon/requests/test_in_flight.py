@@ -12,20 +12,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mitmproxy import http
 
-from authpool.account import Account, AccountKey, Token
-from authpool.broker import Broker
+from authpool.accounts.account import Account, AccountKey, Token
 from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import PoolConfig
-from authpool.failover import Failover
-from authpool.lease import Lease
-from authpool.limits import Limits
-from authpool.pool import Pool
+from authpool.pool.pool import Pool
 from authpool.proxy.addon import Gateway
 from authpool.refresh.outcome import Ready
-from authpool.upstream_answer import UpstreamAnswer, usual_meaning
+from authpool.requests.account_picker import AccountPicker
+from authpool.requests.failover import Failover
+from authpool.requests.limits import Limits
+from authpool.requests.pooled_request import PooledRequest
+from authpool.requests.upstream_answer import UpstreamAnswer, usual_meaning
 from authpool_least_in_flight import LeastInFlight
 from support.answers import JSON, Cut, Echo, Hang, Nothing, Raw, Reset, Slow
-from support.asked import lease
+from support.asked import pooled
 from support.clock import FakeClock
 from support.outage import MemoryStore
 from support.pool_rig import Rig, client, reverse_gateway
@@ -225,29 +225,29 @@ def _token(number: int) -> Token:
 
 
 class _World:
-    """A broker and a failover with everything around them that a request meets."""
+    """A picker and a failover with everything around them that a request meets."""
 
     def __init__(self) -> None:
         self.clock = FakeClock(now=time.time())
         self.records = {key: Account(pool="p", name=key.name, token=_token(0)) for key in _KEYS}
         self.pool = self._pool()
         self.refresher: Any = _Refresher()
-        self.broker = Broker(lambda: {"p": self.pool}, self.refresher, self.clock)
+        self.picker = AccountPicker(lambda: {"p": self.pool}, self.refresher, self.clock)
         self.limits = Limits(MemoryStore(list(self.records.values())), self.clock, lambda event: None)
-        self.failover = Failover(lambda: {"p": self.pool}, self.broker, self.refresher, self.limits, self.clock)
-        self.leases = [lease() for _ in range(4)]
+        self.failover = Failover(lambda: {"p": self.pool}, self.picker, self.refresher, self.limits, self.clock)
+        self.pooled_requests = [pooled() for _ in range(4)]
         self.refused: list[Any] = []
 
     def _pool(self) -> Pool:
         return Pool(_CONFIG, LeastInFlight, self.clock, self.records.values())
 
     async def play(self, step: str, number: int) -> None:  # noqa: C901 - one each
-        taken, key = self.leases[number], _KEYS[number % 2]
+        taken, key = self.pooled_requests[number], _KEYS[number % 2]
         match step:
             case "acquire":
-                await self.broker.acquire(taken)
-            case "send" if self.broker.current(taken) is not None:
-                self.broker.sent(taken)
+                await self.picker.acquire(taken)
+            case "send" if self.picker.current(taken) is not None:
+                self.picker.sent(taken)
                 self.refused.append(taken.refused_token())
             case "ok":
                 self.failover.heard(taken, UpstreamAnswer(status=200, header=lambda _name: None), "ok")
@@ -256,7 +256,7 @@ class _World:
                 self.failover.heard(taken, answer, usual_meaning(answer))
                 await self.failover.decide(taken, usual_meaning(answer), resend=bool(number % 3))
             case "release":
-                self.broker.release(taken)
+                self.picker.release(taken)
             case "replace" if self.refused and self.refused[-1] is not None:
                 await self.failover.replace(self.refused[-1])
             case "reload":
@@ -273,8 +273,8 @@ class _World:
         """Nobody else is in flight than who holds an account; and a closed request holds none."""
         for key, holders in self.pool._lanes.in_flight.items():
             assert holders
-            assert all(holder.held == key for holder in holders if isinstance(holder, Lease))
-        assert not any(one.held for one in self.leases if one.closed)
+            assert all(holder.held == key for holder in holders if isinstance(holder, PooledRequest))
+        assert not any(one.held for one in self.pooled_requests if one.closed)
         counted = {key: len(holders) for key, holders in self.pool._lanes.in_flight.items()}
         rotation: Any = self.pool._lanes.everyone.rotation
         assert rotation._in_flight == counted
@@ -290,13 +290,13 @@ def test_idle_means_nobody_in_flight(steps: list[tuple[str, int]]) -> None:
         for step, number in steps:
             await world.play(step, number)
             world.check()
-        for one in world.leases:
-            world.broker.release(one)
-            await world.broker.acquire(one)  # over is over
-            world.broker.take(one, world.records[_KEYS[0]])
+        for one in world.pooled_requests:
+            world.picker.release(one)
+            await world.picker.acquire(one)  # over is over
+            world.picker.take(one, world.records[_KEYS[0]])
         world.check()
         assert world.pool._lanes.in_flight == {}
-        assert not any(one.access_token for one in world.leases)
+        assert not any(one.access_token for one in world.pooled_requests)
         await world.limits.aclose()
 
     asyncio.run(run())

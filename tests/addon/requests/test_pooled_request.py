@@ -1,4 +1,4 @@
-"""What a request's lease remembers of its way, for what is said about it; and that over is over."""
+"""What a request's pooled remembers of its way, for what is said about it; and that over is over."""
 
 import asyncio
 import time
@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from authpool.service import Service
+from authpool.gateway.service import Service
 from support.answers import Slow
-from support.asked import answered, ask, lease, sent
+from support.asked import answered, ask, pooled, sent
 from support.clock import FakeClock
 from support.pool_rig import Rig
 
@@ -62,11 +62,11 @@ async def test_a_closed_lease_gets_nothing_any_more(service: Service) -> None:
     taken = await sent(service)
     account = taken.account
     assert account is not None
-    service.broker.release(taken)
-    await service.broker.acquire(taken)
-    service.broker.acquire_now(taken)
-    service.broker.take(taken, account)
-    assert service.broker.current(taken) is None
+    service.picker.release(taken)
+    await service.picker.acquire(taken)
+    service.picker.acquire_now(taken)
+    service.picker.take(taken, account)
+    assert service.picker.current(taken) is None
     assert (taken.held, taken.account, taken.access_token) == (None, None, "")
     assert taken.refused_token() is None
     assert await ask(service, lambda _token, _path: 200) == 200
@@ -74,7 +74,7 @@ async def test_a_closed_lease_gets_nothing_any_more(service: Service) -> None:
 
 def test_no_secret_is_in_its_repr() -> None:
     """Nor in that of what is known of a refusal."""
-    taken = lease()
+    taken = pooled()
     taken.access_token = "secret-token"
     taken.key = None
     assert "secret-token" not in repr(taken)

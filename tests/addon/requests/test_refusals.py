@@ -5,7 +5,8 @@ from typing import get_args
 
 import pytest
 
-from authpool.answers import (
+from authpool.pool.pool import State
+from authpool.requests.refusals import (
     GATEWAY_ERROR,
     PLAINTEXT_REFUSED,
     POOL_MISCONFIGURED,
@@ -14,7 +15,6 @@ from authpool.answers import (
     pool_exhausted,
     token_endpoint_unavailable,
 )
-from authpool.pool import State
 
 STATUS = {
     "pool_exhausted": 503,

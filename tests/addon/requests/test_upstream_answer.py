@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from authpool.classifier import Classifier
 from authpool.config import HostPattern, PoolConfig
 from authpool.config.answer_rule import AnswerRule, Meaning
-from authpool.upstream_answer import UpstreamAnswer, json_field
+from authpool.requests.classifier import Classifier
+from authpool.requests.upstream_answer import UpstreamAnswer, json_field
 
 POOL = PoolConfig(name="p", hosts=(HostPattern.parse("api.example.com"),))
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.account import AccountKey
-from authpool.guarded_rotation import QUIET_SECONDS, SLOW_SECONDS, STRIKES, GuardedRotation
-from authpool.quota import Quota
-from authpool.rotation import Rotation, RotationRequest
+from authpool.accounts.account import AccountKey
+from authpool.rotation.guarded_rotation import QUIET_SECONDS, SLOW_SECONDS, STRIKES, GuardedRotation
+from authpool.rotation.quota import Quota
+from authpool.rotation.rotation import Rotation, RotationRequest
 
 REQUEST = RotationRequest(method="GET", host="api.example", path="/")
 A, B, C = (AccountKey("p", name) for name in "abc")
@@ -198,7 +198,7 @@ def test_whatever_a_rotation_does_a_member_that_was_not_tried_is_chosen(
     steps: list[tuple[str, AccountKey, object, set[AccountKey]]],
 ) -> None:
     """And None only when there is none; through any sequence of joins, leaves, lies and raises."""
-    logging.getLogger("authpool.guarded_rotation").disabled = True
+    logging.getLogger("authpool.rotation.guarded_rotation").disabled = True
     rig = Rig()
     members: set[AccountKey] = set()
     for step, key, answer, tried in steps:
@@ -212,4 +212,4 @@ def test_whatever_a_rotation_does_a_member_that_was_not_tried_is_chosen(
         elif step == "choose":
             chosen = rig.guard.choose(REQUEST, tried)
             assert chosen in members - tried if members - tried else chosen is None
-    logging.getLogger("authpool.guarded_rotation").disabled = False
+    logging.getLogger("authpool.rotation.guarded_rotation").disabled = False

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import authpool
-from authpool.hash_ring import HashRing
+from authpool.rotation.hash_ring import HashRing
 from support.rotations import key
 
 NAMES = [b"name-%d" % number for number in range(4_000)]
@@ -95,7 +95,7 @@ def test_a_ring_of_thousands_can_be_emptied_and_filled() -> None:
 def test_other_processes_answer_the_same() -> None:
     """Python's own hash differs from process to process; this one does not."""
     code = (
-        "from authpool.account import AccountKey; from authpool.hash_ring import HashRing\n"
+        "from authpool.accounts.account import AccountKey; from authpool.rotation.hash_ring import HashRing\n"
         "ring = HashRing()\n"
         "for number in range(50): ring.add(AccountKey('p', str(number)))\n"
         "print([int(ring.owner(b'name-%d' % n).name) for n in range(40)])"

@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from authpool.quota import Quota, quota_of, retry_after
+from authpool.rotation.quota import Quota, quota_of, retry_after
 
 NOW = 1_700_000_000.0
 

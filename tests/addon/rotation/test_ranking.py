@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.account import AccountKey
-from authpool.ranking import Ranking
+from authpool.accounts.account import AccountKey
+from authpool.rotation.ranking import Ranking
 from support.rotations import key
 
 NUMBERS = st.integers(0, 7)

@@ -3,8 +3,8 @@
 import pytest
 
 from authpool.config.selector import Selector
-from authpool.rotation import RotationRequest
-from authpool.selection import MOST_LANE_LETTERS, lane_of
+from authpool.rotation.rotation import RotationRequest
+from authpool.rotation.selection import MOST_LANE_LETTERS, lane_of
 
 
 def asked(model: str | None) -> RotationRequest:

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-
 from authpool.account import Account, Token, fingerprint
 from authpool.audit import KEPT, NAME, AuditTrail, Entry, Process, entry_of, read_trail, rotated_path
-from authpool.errors import RefusedError
 from authpool.events import AccountEvent, EventKind
+
+from authpool.errors import RefusedError
 from authpool.verbs.history import history, history_cells
 from support import audit_process
 from support.answers import JSON

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import Account, Token
-from authpool.store.folder import FolderStore
+from authpool.accounts.account import Account, Token
+from authpool.store.folder.store import FolderStore
 from support import store_process
 from support.file_operations import STEPS
 from support.store_process import ALICE

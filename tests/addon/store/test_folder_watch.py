@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.errors import StoreUnavailableError
 from authpool.store import Record, pool_folder
-from authpool.store.folder import PIECE, FolderStore
-from authpool.store.folder_watch import FolderWatch, Notifier, silent_type
+from authpool.store.folder.folder_watch import FolderWatch, Notifier, silent_type
+from authpool.store.folder.store import PIECE, FolderStore
 from support.file_operations import CountingFiles
 
 POLLED = "are noticed by looking"

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from authpool.account import Account, AccountKey, BrokenAccount, Token
+from authpool.accounts.account import Account, AccountKey, BrokenAccount, Token
 from authpool.errors import BrokenAccountError, RefusedError, StoreUnavailableError, UnknownAccountError
+from authpool.files.atomic_file import FileOperations, StrPath
 from authpool.store import Record, Store
-from authpool.store.account_file import dump_account, parse_account
-from authpool.store.atomic_file import FileOperations, StrPath
-from authpool.store.folder import FolderStore
+from authpool.store.folder.account_file import dump_account, parse_account
+from authpool.store.folder.store import FolderStore
 from support.file_operations import STEPS, CountingFiles, EditedFiles, InterruptedFiles
 
 ALICE = AccountKey("google", "alice")

@@ -4,9 +4,9 @@
 
 from pathlib import Path
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.store import Store
-from authpool.store.folder import FolderStore
+from authpool.store.folder.store import FolderStore
 from authpool.testing.stores import StoreConformance
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from authpool import trail_index
-from authpool.account import Account, AccountKey, Token, fingerprint
-from authpool.audit import NAME, AuditTrail, rotated_path
-from authpool.events import AccountEvent, EventKind
-from authpool.trail_index import Known, TrailIndex
+from authpool.accounts.account import Account, AccountKey, Token, fingerprint
+from authpool.accounts.events import AccountEvent, EventKind
+from authpool.store import trail_index
+from authpool.store.audit import NAME, AuditTrail, rotated_path
+from authpool.store.trail_index import Known, TrailIndex
 from support.clock import FakeClock
 
 ALICE = AccountKey.of("p", "alice")

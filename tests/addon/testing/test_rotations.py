@@ -3,7 +3,7 @@
 import random
 
 from authpool.config.selector import Selector
-from authpool.rotation import Rotation
+from authpool.rotation.rotation import Rotation
 from authpool.testing.rotations import RotationConformance
 from authpool_fill_first import FillFirst
 from authpool_headroom import Headroom

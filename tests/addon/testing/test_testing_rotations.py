@@ -6,8 +6,8 @@ from typing import override
 
 import pytest
 
-from authpool.account import AccountKey
-from authpool.rotation import Rotation, RotationRequest
+from authpool.accounts.account import AccountKey
+from authpool.rotation.rotation import Rotation, RotationRequest
 from authpool.testing.rotations import RotationConformance
 from authpool_least_in_flight import LeastInFlight
 from authpool_round_robin import RoundRobin

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.errors import BrokenAccountError, RefusedError, StoreError
-from authpool.service import Service
-from authpool.store.atomic_file import FileOperations
+from authpool.files.atomic_file import FileOperations
+from authpool.gateway.service import Service
 from authpool.verbs.operations import Operations
 from authpool.verbs.sources import Credential, read_source
 from support.answers import HTML, JSON, Hang, Nothing, Redirect, Slow

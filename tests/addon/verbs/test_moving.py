@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from authpool.account import AccountKey
-from authpool.audit import read_trail
+from authpool.accounts.account import AccountKey
 from authpool.errors import ConfigurationError, RefusedError
-from authpool.service import Service
+from authpool.gateway.service import Service
+from authpool.store.audit import read_trail
 from authpool.verbs.operations import Operations
 from authpool.verbs.sources import Credential
 from support import moving_process

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.errors import RefusedError
 from authpool.verbs.operations import AccountRow
 from support.answers import JSON, Slow

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from authpool.account import fingerprint
+from authpool.accounts.account import fingerprint
 from authpool.errors import RefusedError
-from authpool.store.atomic_file import FileOperations
+from authpool.files.atomic_file import FileOperations
+from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.sources import Credential, read_source
-from authpool.verbs.unclaimed import Unclaimed
 
 FRESH = Credential(refresh_token="the-new-one", access_token="a", name="claimed@example.com")
 
@@ -31,7 +31,7 @@ class FailingUnder(FileOperations):
 
 def test_kept_token_is_private_and_a_source_of_its_own(tmp_path: Path) -> None:
     """Mode 0600 in a folder 0700, named by pool and fingerprint, readable as ``@FILE``, without the claimed name."""
-    path = Unclaimed(tmp_path, run=asyncio.to_thread).keep("google", FRESH)
+    path = RescuedTokens(tmp_path, run=asyncio.to_thread).keep("google", FRESH)
     assert path is not None
     assert path.parent == tmp_path / "unclaimed"
     assert path.name == f"google-{fingerprint('the-new-one')}.json"
@@ -47,7 +47,7 @@ def test_token_goes_elsewhere_when_the_home_has_no_room(
     home, elsewhere = tmp_path / "home", tmp_path / "tmp"
     elsewhere.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
-    unclaimed = Unclaimed(home, run=asyncio.to_thread, files=FailingUnder(home))
+    unclaimed = RescuedTokens(home, run=asyncio.to_thread, files=FailingUnder(home))
     path = unclaimed.keep("google", FRESH)
     assert path is not None
     assert path.is_relative_to(elsewhere)
@@ -65,14 +65,14 @@ def test_no_room_anywhere_is_told_by_none(
     elsewhere = tmp_path / "tmp"
     elsewhere.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
-    assert Unclaimed(tmp_path, run=asyncio.to_thread, files=FailingUnder(Path("/"))).keep("google", FRESH) is None
+    assert RescuedTokens(tmp_path, run=asyncio.to_thread, files=FailingUnder(Path("/"))).keep("google", FRESH) is None
     assert list(elsewhere.iterdir()) == []
     assert "the-new-one" not in caplog.text
 
 
 def test_only_what_was_kept_here_is_dropped(tmp_path: Path) -> None:
     """An operator's own file is left alone, however it is named; a path that comes round to the folder is ours."""
-    unclaimed = Unclaimed(tmp_path, run=asyncio.to_thread)
+    unclaimed = RescuedTokens(tmp_path, run=asyncio.to_thread)
     kept = unclaimed.keep("google", FRESH)
     assert kept is not None
     own = tmp_path / "google-01234567.json"
@@ -93,7 +93,7 @@ async def test_one_at_a_time(tmp_path: Path) -> None:
 
     async def add() -> None:
         nonlocal inside, most
-        async with Unclaimed(tmp_path, run=asyncio.to_thread).alone():
+        async with RescuedTokens(tmp_path, run=asyncio.to_thread).alone():
             inside += 1
             most = max(most, inside)
             await asyncio.sleep(0)
@@ -107,5 +107,5 @@ async def test_home_where_nothing_can_be_kept_is_refused_first(tmp_path: Path) -
     """A file in the place of the folder is found before any token is spent."""
     (tmp_path / "unclaimed").touch()
     with pytest.raises(RefusedError, match="not a folder"):
-        async with Unclaimed(tmp_path, run=asyncio.to_thread).alone():
+        async with RescuedTokens(tmp_path, run=asyncio.to_thread).alone():
             pass

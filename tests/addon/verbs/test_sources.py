@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.account import OAuthClient
+from authpool.accounts.account import OAuthClient
 from authpool.errors import RefusedError
 from authpool.verbs.sources import Credential, credential_document, parse_credential, read_source
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from authpool.account import Token
-from authpool.refresh.verdict import Answer, Reply
-from authpool.upstream_answer import UpstreamAnswer
+from authpool.accounts.account import Token
+from authpool.oauth.verdict import Answer, Reply
+from authpool.requests.upstream_answer import UpstreamAnswer
 
 from .plan import Upstream
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from authpool.clock import Clock
 from authpool.config.pool_config import PoolConfig
-from authpool.plugins import Plugins
-from authpool.rotation import Rotation
+from authpool.plugins.manager import Plugins
+from authpool.rotation.rotation import Rotation
 from authpool_headroom import Headroom
 from authpool_random_two import RandomTwo
 

@@ -1,4 +1,4 @@
-"""One play: the product's own pool, broker and failover before an API that is not there, in virtual time.
+"""One play: the product's own pool, picker and failover before an API that is not there, in virtual time.
 
 Requests take the way that `authpool.proxy.traffic` takes with them; cooldowns, probes, quotas, refreshes, verdicts on
 dead grants and `max_accounts` are the product's. Only mitmproxy, the network and the disk are missing.
@@ -10,20 +10,20 @@ from collections.abc import Collection
 from random import Random
 from time import perf_counter_ns
 
-from authpool.account import Account, AccountKey
-from authpool.broker import Broker
-from authpool.config.discovery import EndpointResolver
+from authpool.accounts.account import Account, AccountKey
 from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import ClientConfig, PoolConfig
-from authpool.failover import Decision, Failover
-from authpool.keeper import Keeper
-from authpool.lanes import ALL
-from authpool.lease import Lease
-from authpool.limits import Limits
-from authpool.pool import Member, Pool
+from authpool.oauth.discovery import EndpointResolver
+from authpool.pool.lanes import ALL
+from authpool.pool.pool import Member, Pool
 from authpool.refresh.refresher import Refresher
-from authpool.rotation import RotationRequest
-from authpool.upstream_answer import usual_meaning
+from authpool.refresh.schedule import RefreshSchedule
+from authpool.requests.account_picker import AccountPicker
+from authpool.requests.failover import Decision, Failover
+from authpool.requests.limits import Limits
+from authpool.requests.pooled_request import PooledRequest
+from authpool.requests.upstream_answer import usual_meaning
+from authpool.rotation.rotation import RotationRequest
 from support.outage import MemoryStore  # type: ignore[import-not-found]
 from support.virtual_time import VirtualClock, VirtualTimeLoop  # type: ignore[import-not-found]
 
@@ -83,8 +83,8 @@ class World:
     async def _play(self, loop: asyncio.AbstractEventLoop) -> None:
         self._build(loop)
         for member in self._pool:
-            self._keeper.plan(member)
-        tasks = [asyncio.create_task(self._keeper.run()), asyncio.create_task(self._readd())]
+            self._schedule.plan(member)
+        tasks = [asyncio.create_task(self._schedule.run()), asyncio.create_task(self._readd())]
         requests: set[asyncio.Task[None]] = set()
         for arrival in self._plan.arrivals(self._upstreams):
             await asyncio.sleep(arrival.at - loop.time())
@@ -100,7 +100,7 @@ class World:
         await self._limits.aclose()
 
     def _build(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Put the parts together as `authpool.service` does."""
+        """Put the parts together as `authpool.gateway.service` does."""
         rng = Random(self._plan.seed)
         self._loop, self._clock = loop, VirtualClock(loop)
         self._api = Api(self._upstreams, loop.time)
@@ -123,13 +123,13 @@ class World:
             resolver=EndpointResolver(_no_discovery),
             pools=lambda: {POOL: config},
             clock=self._clock,
-            settled=lambda key, outcome: self._keeper.settle(key, outcome),  # noqa: PLW0108 - it is made below
+            settled=lambda key, outcome: self._schedule.settle(key, outcome),  # noqa: PLW0108 - it is made below
             rng=rng,
         )
-        self._keeper = Keeper(lambda: pools, self._refresher, self._clock, rng)
+        self._schedule = RefreshSchedule(lambda: pools, self._refresher, self._clock, rng)
         self._limits = Limits(self._store, self._clock, lambda event: None)
-        self._broker = Broker(lambda: pools, self._refresher, self._clock)
-        self._failover = Failover(lambda: pools, self._broker, self._refresher, self._limits, self._clock)
+        self._picker = AccountPicker(lambda: pools, self._refresher, self._clock)
+        self._failover = Failover(lambda: pools, self._picker, self._refresher, self._limits, self._clock)
 
     def _account(self, number: int, rng: Random) -> Account:
         """Sign one in, some time ago; a dead one has been found out already."""
@@ -150,39 +150,39 @@ class World:
             )
             member = self._pool.get(key)
             if member is not None:
-                self._keeper.plan(member)
+                self._schedule.plan(member)
 
     async def _request(self, arrival: Arrival) -> None:
         client = f"10.{arrival.session >> 16}.{arrival.session >> 8 & 255}.{arrival.session & 255}"
         request = RotationRequest(method="GET", host="api.example.com", path="/", client=client)
-        lease = Lease(pool=POOL, rotation=self._rotation, request=request, max_accounts=MAX_ACCOUNTS)
+        pooled = PooledRequest(pool=POOL, rotation=self._rotation, request=request, max_accounts=MAX_ACCOUNTS)
         came, counts = self._loop.time(), arrival.at >= self._plan.warm_up_seconds
-        await self._broker.acquire(lease)
-        status = await self._send(lease, arrival, counts=counts)
-        served_by = lease.key
-        self._broker.release(lease)
+        await self._picker.acquire(pooled)
+        status = await self._send(pooled, arrival, counts=counts)
+        served_by = pooled.key
+        self._picker.release(pooled)
         if counts:
             self._count(arrival.session, status, served_by, self._loop.time() - came)
         if status == 200 and served_by is not None:
             self._last[arrival.session] = served_by
 
-    async def _send(self, lease: Lease, arrival: Arrival, *, counts: bool) -> int:
+    async def _send(self, pooled: PooledRequest, arrival: Arrival, *, counts: bool) -> int:
         """Send it on as many accounts as may be, and answer the status that the client sees."""
-        while lease.refusal is None:
-            token = self._broker.current(lease)
-            if token is None or lease.key is None:
-                return self._broker.refuse(lease).status
-            self._broker.sent(lease)
+        while pooled.refusal is None:
+            token = self._picker.current(pooled)
+            if token is None or pooled.key is None:
+                return self._picker.refuse(pooled).status
+            self._picker.sent(pooled)
             if counts:
-                self._tally.sent[_number(lease.key)] += 1
+                self._tally.sent[_number(pooled.key)] += 1
             given = self._api.ask(token, arrival.latency_seconds)
             await asyncio.sleep(given.seconds)
             meaning = usual_meaning(given.answer)
-            self._failover.heard(lease, given.answer, meaning)
-            decision = await self._failover.decide(lease, meaning, resend=True)
-            if decision is Decision.PASS_ON and lease.refusal is None:
+            self._failover.heard(pooled, given.answer, meaning)
+            decision = await self._failover.decide(pooled, meaning, resend=True)
+            if decision is Decision.PASS_ON and pooled.refusal is None:
                 return given.answer.status
-        return lease.refusal.status
+        return pooled.refusal.status
 
     def _count(self, session: int, status: int, served_by: AccountKey | None, seconds: float) -> None:
         tally = self._tally

@@ -9,7 +9,7 @@ import sys
 signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it may be listening already; a reload this early would change nothing
 
 try:
-    import authpool.store.folder  # noqa: F401 - found by name later, where what it lacks would be harder to tell
+    import authpool.store.folder.store  # noqa: F401 - found by name later, where what it lacks would be harder to tell
     from authpool.proxy.addon import Gateway
     from authpool.proxy.commands import Commands
 except ModuleNotFoundError as error:

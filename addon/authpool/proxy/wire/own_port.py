@@ -12,8 +12,8 @@ from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import HttpEvent, RequestHeaders, ResponseProtocolError
 
-from authpool.health import HOST, probe_at
 from authpool.proxy.wire.http1 import GatewayHttp1Server
+from authpool.requests.health import HOST, probe_at
 
 PROBE_METHODS = frozenset({"GET", "HEAD"})
 

@@ -5,10 +5,10 @@ import tomllib
 
 import tomli_w
 
-from authpool.account import Account
-from authpool.account_document import Document, account_from_document, document_from_account
+from authpool.accounts.account import Account
+from authpool.accounts.document import Document, account_from_document, document_from_account
 from authpool.errors import BrokenAccountError, RefusedError
-from authpool.store.plain_toml import parse_plain
+from authpool.store.folder.plain_toml import parse_plain
 
 _POSITION = re.compile(r"\(at (line \d+, column \d+|end of document)\)\Z")
 

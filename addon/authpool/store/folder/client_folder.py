@@ -12,12 +12,12 @@ from pathlib import Path
 
 import tomli_w
 
-from authpool.client_record import ClientRecord, broken_record, client_from_document, document_from_client
 from authpool.errors import BrokenAccountError, RefusedError
-from authpool.store.account_file import parse_toml
-from authpool.store.atomic_file import FileOperations, Identity, replace_file, unavailable
-from authpool.store.kernel_lock import hold_now
-from authpool.store.ownership import give_to_owner
+from authpool.files.atomic_file import FileOperations, Identity, replace_file, unavailable
+from authpool.files.file_owner import give_to_owner
+from authpool.files.kernel_lock import hold_now
+from authpool.store.client_record import ClientRecord, broken_record, client_from_document, document_from_client
+from authpool.store.folder.account_file import parse_toml
 
 logger = logging.getLogger(__name__)
 

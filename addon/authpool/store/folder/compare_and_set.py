@@ -5,13 +5,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from authpool.account import Account, AccountKey, BrokenAccount
+from authpool.accounts.account import Account, AccountKey, BrokenAccount
+from authpool.accounts.name import check_name, decode_name
 from authpool.errors import BrokenAccountError, RefusedError, StoreUnavailableError
+from authpool.files.atomic_file import FileOperations, Identity, replace_file, unavailable
 from authpool.store import Change
-from authpool.store.account_file import dump_account, parse_account
-from authpool.store.account_name import check_name, decode_name
-from authpool.store.atomic_file import FileOperations, Identity, replace_file, unavailable
-from authpool.store.pool_folder import SUFFIX, PoolFolder, Seen, account_file_name, record_account
+from authpool.store.folder.account_file import dump_account, parse_account
+from authpool.store.folder.pool_folder import SUFFIX, PoolFolder, Seen, account_file_name, record_account
 
 TRIES = 20
 _PAUSE_SECONDS = 0.01

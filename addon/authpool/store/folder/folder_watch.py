@@ -15,7 +15,7 @@ from typing import Protocol
 
 from watchfiles._rust_notify import RustNotify  # the documented lower half of `watchfiles.watch`
 
-from authpool.store.atomic_file import TEMPORARY_SUFFIX
+from authpool.files.atomic_file import TEMPORARY_SUFFIX
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ With 10,000 accounts the general parser alone would take most of the time a gate
 
 import re
 
-from authpool.account_document import Document
+from authpool.accounts.document import Document
 
 # A line: a bare key with a string that needs no escape, a whole number or a truth value; a table header; nothing.
 _LINES = re.compile(

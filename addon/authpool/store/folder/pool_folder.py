@@ -12,12 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from authpool.account import Account, AccountKey, BrokenAccount
+from authpool.accounts.account import Account, AccountKey, BrokenAccount
+from authpool.accounts.name import decode_name, encode_name
 from authpool.errors import BrokenAccountError, RefusedError, StoreUnavailableError
+from authpool.files.atomic_file import TEMPORARY_SUFFIX, FileOperations, Identity, unavailable
 from authpool.store import Record
-from authpool.store.account_file import parse_account
-from authpool.store.account_name import decode_name, encode_name
-from authpool.store.atomic_file import TEMPORARY_SUFFIX, FileOperations, Identity, unavailable
+from authpool.store.folder.account_file import parse_account
 
 SUFFIX = ".toml"
 RACY_NS = 100_000_000

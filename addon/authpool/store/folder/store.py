@@ -19,20 +19,20 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from authpool import hookimpl
-from authpool.account import Account, AccountKey
-from authpool.blocking import BlockingCalls
-from authpool.client_record import ClientRecord
+from authpool.accounts.account import Account, AccountKey
+from authpool.accounts.name import ENCODED_BYTES, decode_name, encode_name
 from authpool.config.config_table import ConfigTable
 from authpool.errors import StoreUnavailableError, UnknownAccountError
+from authpool.files.atomic_file import FileOperations, unavailable
+from authpool.files.blocking import BlockingCalls
+from authpool.files.file_owner import give_to_owner
+from authpool.files.kernel_lock import SHORT_WAIT_SECONDS, Run, hold, hold_now
 from authpool.store import Change, ClientChange, Record, StoreFactory
-from authpool.store.account_name import ENCODED_BYTES, decode_name, encode_name
-from authpool.store.atomic_file import FileOperations, unavailable
-from authpool.store.client_folder import ClientFolder
-from authpool.store.compare_and_set import change_account
-from authpool.store.folder_watch import FolderWatch, Standing
-from authpool.store.kernel_lock import SHORT_WAIT_SECONDS, Run, hold, hold_now
-from authpool.store.ownership import give_to_owner
-from authpool.store.pool_folder import REMOVAL_SECONDS, PoolFolder, record_account
+from authpool.store.client_record import ClientRecord
+from authpool.store.folder.client_folder import ClientFolder
+from authpool.store.folder.compare_and_set import change_account
+from authpool.store.folder.folder_watch import FolderWatch, Standing
+from authpool.store.folder.pool_folder import REMOVAL_SECONDS, PoolFolder, record_account
 
 PIECE = 256
 """So many files are looked at in one call: a thing of milliseconds, so that nobody waits for the interpreter."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
-from authpool.account import AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.config.discovery import EndpointResolver
-from authpool.health import PoolHealth
-from authpool.pool import Member, Pool, State
+from authpool.oauth.discovery import EndpointResolver
+from authpool.pool.pool import Member, Pool, State
 from authpool.refresh.refresher import Refresher
+from authpool.requests.health import PoolHealth
 
 LOOK_SECONDS = 1.0
 """A pool in which nobody could serve is looked through again after so long, or when its counts change."""

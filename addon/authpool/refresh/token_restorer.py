@@ -5,14 +5,14 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from authpool.account import Account, AccountKey
+from authpool.accounts.account import Account, AccountKey
 from authpool.errors import AuthpoolError
 from authpool.refresh.refresher import Refresher
 from authpool.store import Record
 from authpool.supervision import tell_if_it_dies
 
 
-class Healer:
+class TokenRestorer:
     """Lets a refresher learn from what somebody did to the accounts."""
 
     def __init__(self, refresher: Refresher) -> None:

@@ -1,0 +1,1 @@
+"""Plugins: what they import, the hooks they implement, how they are found, asked and told."""

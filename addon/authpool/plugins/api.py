@@ -1,0 +1,91 @@
+"""What plugins import. Whatever is here is promised to plugins' authors, and nothing else is.
+
+A plugin is a module with functions marked `hookimpl`; `authpool.plugins.hookspecs` says of each hook when it is
+called. What a plugin provides derives from `Rotation`, `TokenSource` or `Store`; what it is told is frozen data.
+"""
+
+from authpool import hookimpl
+from authpool.accounts.account import Account, AccountKey, clip_reason, fingerprint
+from authpool.accounts.events import AccountEvent, PoolEvent, PoolEventKind, PoolExhausted
+from authpool.clock import Clock, SystemClock
+from authpool.config import PoolConfig
+from authpool.config.client_secret import is_literal, resolve_secret
+from authpool.config.config_table import ConfigTable, did_you_mean, mistake
+from authpool.config.endpoint_url import check_endpoint
+from authpool.config.presets import Preset
+from authpool.config.selector import Selector, parse_selector
+from authpool.errors import (
+    BrokenAccountError,
+    ConfigurationError,
+    CredentialDeadError,
+    CredentialMisconfiguredError,
+    CredentialUnavailableError,
+    StoreError,
+    StoreUnavailableError,
+    TokenSourceError,
+    UnknownAccountError,
+)
+from authpool.oauth.verdict import retry_after_seconds
+from authpool.plugins.event_thread import EventThread
+from authpool.refresh.token_source import Fetched, TokenSource, TokenSourceFactory, source_options
+from authpool.requests.classifier import AnswerClass
+from authpool.requests.upstream_answer import UpstreamAnswer
+from authpool.rotation.hash_ring import HashRing
+from authpool.rotation.quota import Quota
+from authpool.rotation.ranking import Ranking
+from authpool.rotation.rotation import Rotation, RotationFactory, RotationRequest, rotation_options
+from authpool.rotation.selection import selected
+from authpool.store import Change, Record, Store, StoreFactory
+
+__all__ = [
+    "Account",
+    "AccountEvent",
+    "AccountKey",
+    "AnswerClass",
+    "BrokenAccountError",
+    "Change",
+    "Clock",
+    "ConfigTable",
+    "ConfigurationError",
+    "CredentialDeadError",
+    "CredentialMisconfiguredError",
+    "CredentialUnavailableError",
+    "EventThread",
+    "Fetched",
+    "HashRing",
+    "PoolConfig",
+    "PoolEvent",
+    "PoolEventKind",
+    "PoolExhausted",
+    "Preset",
+    "Quota",
+    "Ranking",
+    "Record",
+    "Rotation",
+    "RotationFactory",
+    "RotationRequest",
+    "Selector",
+    "Store",
+    "StoreError",
+    "StoreFactory",
+    "StoreUnavailableError",
+    "SystemClock",
+    "TokenSource",
+    "TokenSourceError",
+    "TokenSourceFactory",
+    "UnknownAccountError",
+    "UpstreamAnswer",
+    "check_endpoint",
+    "clip_reason",
+    "did_you_mean",
+    "fingerprint",
+    "hookimpl",
+    "is_literal",
+    "mistake",
+    "parse_selector",
+    "resolve_secret",
+    "retry_after_seconds",
+    "rotation_options",
+    "selected",
+    "source_options",
+]
