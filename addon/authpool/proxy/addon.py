@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
@@ -250,17 +250,22 @@ class Gateway:
         return self._ending
 
     async def _close_service(self) -> None:
+        if self._presence is not None:
+            self._presence.end()
         if self._starting is not None:
             await asyncio.wait({self._starting}, timeout=START_SECONDS)
         self._started.set()  # whoever waits for it is refused
-        if self._presence is not None:
-            self._presence.end()
         if self.service is not None:
             await self.service.stop(self.under_way.land)
 
-    async def _end(self) -> None:
+    def _end(self) -> Coroutine[Any, Any, None]:
         """The terminal is gone, and nobody is there to see what is shown in it: end as if told to."""
         self._stopping = True
+        if self._presence is not None:  # at once: the console may fail over its screen any moment now
+            self._presence.end()
+        return self._close_and_shut_down()
+
+    async def _close_and_shut_down(self) -> None:
         await self._close()  # first: the console fails to end its screen, and then nothing is awaited any more
         ctx.master.shutdown()
 
