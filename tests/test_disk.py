@@ -42,7 +42,7 @@ class Desk:
             assert answer.status_code == 200, answer.text
 
     async def ask_until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not condition():
                 await self.ask(2)
                 await asyncio.sleep(0.05)

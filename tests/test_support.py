@@ -172,7 +172,7 @@ class TestScriptedTokenEndpoint:
                 with pytest.raises(httpx.ReadTimeout):
                     await session.post(endpoint.url, timeout=0.05)
             waiting = asyncio.create_task(refresh(endpoint.url, "r"))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while len(endpoint.received) < 2:
                     await asyncio.sleep(0.001)
         with pytest.raises(httpx.TransportError):
@@ -189,7 +189,7 @@ class TestScriptedTokenEndpoint:
         gate = asyncio.Event()
         async with ScriptedTokenEndpoint([Slow(gate, JSON(200, {}))]) as endpoint:
             asked = asyncio.create_task(refresh(endpoint.url, "r"))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not endpoint.received:
                     await asyncio.sleep(0.001)
             assert not asked.done()

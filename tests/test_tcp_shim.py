@@ -75,7 +75,7 @@ async def test_a_server_answers_a_client_that_has_left(
         writer.write(f"{head}Content-Type: application/x-www-form-urlencoded\r\n\r\n{form}".encode())
         await writer.drain()
         writer.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not (shim.exchanges and shim.exchanges[0].status):
                 await asyncio.sleep(0.01)
     assert shim.exchanges[0].spent

@@ -102,11 +102,11 @@ async def test_a_keeper_and_a_follower_that_die_go_on_where_they_were(
         monkeypatch.setattr(gateway, "_current_marks", lambda: (fail("follower"), marks())[1])
         await turn(clock, 120, until=lambda: transport.posts)
         assert len(transport.posts) == 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while failing:
                 await asyncio.sleep(0.01)
         sign_in(home, clock, provider, "bob")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(gateway.snapshot.pools["p"]) == 1:
                 await clock.advance(0.1)
                 await asyncio.sleep(0.01)

@@ -62,7 +62,7 @@ class FakeClock:
             if not ready:
                 return
 
-    async def wait_for_sleepers(self, count: int = 1, deadline_seconds: float = 5.0) -> None:
+    async def wait_for_sleepers(self, count: int = 1, deadline_seconds: float = 30.0) -> None:
         """Wait, in real time, until so many tasks are asleep: some get there through threads or sockets."""
         async with asyncio.timeout(deadline_seconds):
             while self.sleepers < count:

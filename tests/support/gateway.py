@@ -76,7 +76,7 @@ class RunningGateway:
         """The log as text, one message each."""
         return [record.getMessage() for record in self.log]
 
-    async def wait_until(self, condition: Callable[[], object], deadline_seconds: float = 5.0) -> None:
+    async def wait_until(self, condition: Callable[[], object], deadline_seconds: float = 30.0) -> None:
         """Wait until the condition holds. Raises TimeoutError."""
         async with asyncio.timeout(deadline_seconds):
             while not condition():

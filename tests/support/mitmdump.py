@@ -118,7 +118,7 @@ class Mitmdump:
         if self.process is not None:
             self.process.send_signal(number)
 
-    async def wait_for(self, words: str, deadline_seconds: float = 10.0) -> str:
+    async def wait_for(self, words: str, deadline_seconds: float = 30.0) -> str:
         """Wait until a line of its output holds these words, and answer that line. Raises TimeoutError."""
         async with asyncio.timeout(deadline_seconds):
             while not (found := [line for line in self.output if words in line]):

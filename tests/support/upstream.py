@@ -72,7 +72,7 @@ class Upstream:
             return self.refusal
         return self._queue.popleft() if self._queue else self.respond(request)
 
-    async def wait_for_requests(self, count: int, deadline_seconds: float = 5.0) -> None:
+    async def wait_for_requests(self, count: int, deadline_seconds: float = 30.0) -> None:
         """Wait until so many requests have been received."""
         async with asyncio.timeout(deadline_seconds):
             while len(self.received) < count:

@@ -241,7 +241,7 @@ async def test_interrupted_add_keeps_the_rotated_token(tmp_path: Path) -> None:
         desk.token_endpoint.script = lambda number, form: Slow(gate, desk.provider(number, form))
         given = desk.provider.issue("alice@example.com")["refresh_token"]
         process = await start("--home", str(desk.home), "add", "google", "env:T", env={"T": given})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not desk.posts:
                 await asyncio.sleep(0.01)
         process.send_signal(signal.SIGINT)

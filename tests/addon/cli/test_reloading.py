@@ -42,7 +42,7 @@ def gateway(rig: Rig, confdir: Path, *more: str) -> Mitmdump:
 
 async def told(home: Path, gateways: int) -> None:
     """Wait until so many gateways have said that they are there."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while len(neighbours(home)) < gateways:
             await asyncio.sleep(0.01)
 
@@ -242,7 +242,7 @@ async def test_a_change_between_reading_and_starting_is_noticed(tmp_path: Path) 
     write_configuration(home, pools={"q": {"type": "static", "hosts": ["x.example"]}})
     await service.start()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while set(service.snapshot.pools) != {"q"}:
                 await asyncio.sleep(0.01)
     finally:

@@ -156,7 +156,7 @@ async def test_requests_wait_for_the_accounts_to_be_loaded(rig: Rig, confdir: Pa
     started, go = tmp_path / "started", tmp_path / "go"
     (tmp_path / "slow.py").write_text(SLOW.format(started=str(started), go=str(go)))
     async with gateway(rig, confdir, str(tmp_path / "slow.py"), SCRIPT) as process, client(process.url) as api:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not started.exists():
                 await asyncio.sleep(0.01)
         asking = [asyncio.create_task(api.get("/x")) for _ in range(3)]

@@ -48,13 +48,13 @@ async def test_no_refresh_begins_once_the_gateway_is_to_stop(
     token_endpoint.script = slow = _Slow(rotating)
     gateway = Mitmdump("-s", SCRIPT, "--mode", f"reverse:{upstream.url}", home=home, confdir=confdir)
     async with gateway, httpx.AsyncClient(trust_env=False, timeout=5) as client:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not rig.posts:
                 await asyncio.sleep(0.01)
 
         await client.get(f"{gateway.url}/no-pool")  # connected, before nobody can be
         gateway.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await client.get(f"{gateway.url}/no-pool")).headers.get("Authpool-Error") is None:
                 await asyncio.sleep(0.01)
         answers = [await client.get(f"{gateway.url}/v1/x") for _ in NAMES]

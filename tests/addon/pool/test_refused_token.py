@@ -431,7 +431,7 @@ async def test_the_keeper_fetches_a_token_for_who_was_refused(rig: Rig, start: A
     await ask(service, lambda token, _path: 200 if token in rig.provider else 401)
     assert states(service) == {"a": "cooling"}
     rig.endpoint.script = script
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while states(service) != {"a": "ready"}:
             await turned.advance(1)
             await asyncio.sleep(0.01)

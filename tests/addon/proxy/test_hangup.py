@@ -55,7 +55,7 @@ async def test_a_reload_before_the_gateway_runs_does_not_end_it(
     )
     async with process, client(process.url) as api:
         assert (await api.get("/x")).status_code == 200
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while process.text.count("Pool p reloaded") < 2:  # what was asked for was done, once it could be
                 await asyncio.sleep(0.01)
         assert await process.stop() == 0
@@ -68,7 +68,7 @@ async def test_a_reload_while_it_ends_does_not_cut_it_off(rig: Rig, confdir: Pat
     rig.endpoint.script = lambda number, form: Slow(gate, rig.provider(number, form))
     process = Mitmdump("-s", SCRIPT, "--mode", f"reverse:{rig.upstream.url}", home=rig.path, confdir=confdir)
     async with process:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not rig.posts:
                 await asyncio.sleep(0.01)
         process.send_signal(signal.SIGTERM)
@@ -175,7 +175,7 @@ async def test_with_its_terminal_a_hangup_is_a_reload(rig: Rig, confdir: Path, t
         (file,) = (rig.path / "run").glob("*.json")
         before = file.stat().st_ino
         terminal.process.send_signal(signal.SIGHUP)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while file.stat().st_ino == before:
                 assert terminal.process.returncode is None
                 await asyncio.sleep(0.01)

@@ -193,7 +193,7 @@ async def _answer(
     protocol: h2.connection.H2Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> tuple[int, int]:
     status, size = 0, 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             for event in protocol.receive_data(await reader.read(65536)):
                 match event:

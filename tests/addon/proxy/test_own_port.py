@@ -173,7 +173,7 @@ async def test_a_total_outage_is_told(rig: Rig) -> None:
         assert (await api.get("/h/live")).status_code == 200
         for name in names:  # signed in again
             write_account(rig.path, f"p/{name}", {"token": token_table(rig.provider.issue(name))})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await api.get("/h/ready")).status_code != 200:
                 await asyncio.sleep(0.01)
         assert (await api.get("/x")).status_code == 200

@@ -43,7 +43,7 @@ class Held:
         self._rig = rig
 
     async def asked(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not self._rig.posts:
                 await asyncio.sleep(0.01)
 
@@ -122,7 +122,7 @@ async def test_an_add_lands_while_the_script_is_replaced(rig: Rig, confdir: Path
         await process.wait_for("Added p/bob")
         await process.wait_for("Pool p reloaded: 2 ready")
         process.send_signal(signal.SIGHUP)  # the new gateway's own: the old one has taken nothing of it along
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while process.text.count("Pool p reloaded: 2 ready") < 2:
                 await asyncio.sleep(0.01)
     assert rig.provider.is_current(rig.account("bob")["token"]["refresh_token"])

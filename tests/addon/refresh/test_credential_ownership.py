@@ -345,7 +345,7 @@ async def test_forced_enabling_makes_the_credential_count_again(tmp_path: Path, 
         assert ended.out.startswith("Enabled google/alice without a refresh: its next refresh presents")
         assert running_meanwhile or len(desk.posts) == posts
         async with process(desk, running=True) as gateway:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while (await rows(gateway))["google/alice"].state != "ready":
                     await asyncio.sleep(0.05)
         async with process(desk, running=True) as gateway:

@@ -167,7 +167,7 @@ class TestLockAndReRead:
         async with ScriptedTokenEndpoint(first_hangs) as endpoint:
             victim = refresh_process.start(tmp_path, endpoint.url)
             going = asyncio.ensure_future(asyncio.to_thread(_go, [victim]))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while not endpoint.received:
                     await asyncio.sleep(0.01)
             victim.send_signal(signal.SIGKILL)

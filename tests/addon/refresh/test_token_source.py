@@ -83,7 +83,7 @@ def stored(home: Path, name: str = "alice") -> Document:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.01)
 

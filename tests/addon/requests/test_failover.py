@@ -328,7 +328,7 @@ async def test_the_last_account_dying_of_a_401_is_told_by_us(rig: Rig) -> None:
     async with reverse_gateway(rig) as gateway, client(gateway.url) as api:
         answer = await api.post("/x", content=b"body")
         later = answer
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while "disabled" not in later.json()["detail"]:
                 later = await api.post("/x", content=b"body")
 

@@ -53,7 +53,7 @@ class Following:
         self.told |= await self.store.changes()
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while not condition():
                 await self.step()
 

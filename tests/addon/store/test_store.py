@@ -88,7 +88,7 @@ def reason(record: Record | None) -> str:
 
 async def told_gone(store: FolderStore) -> dict[AccountKey, Record | None]:
     """What `changes` tells once it tells something: a file is believed gone at the second look only."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (changes := dict(await store.changes())):
             await asyncio.sleep(0.01)
     return changes
@@ -96,7 +96,7 @@ async def told_gone(store: FolderStore) -> dict[AccountKey, Record | None]:
 
 async def settled(store: FolderStore, files: CountingFiles) -> None:
     """Wait until no file is so young that it is read once more to be sure."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while files.reads:
             files.reads.clear()
             await asyncio.sleep(0.02)
@@ -384,7 +384,7 @@ async def test_a_file_is_believed_gone_at_the_second_look(folder: Path) -> None:
         aside = path.rename(path.with_suffix(".toml~"))
         asyncio.get_running_loop().call_later(0.02, aside.rename, path)
         assert await look() in ({}, before)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not path.exists():
                 await asyncio.sleep(0.01)
         assert await store.changes() == {}
@@ -677,7 +677,7 @@ async def test_a_cancelled_waiter_leaks_nothing(folder: Path) -> None:
         assert isinstance(outcome, asyncio.CancelledError)
     async with asyncio.timeout(5), store.lock(ALICE):
         pass
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(os.listdir("/dev/fd")) > descriptors:
             await asyncio.sleep(0.01)
 

@@ -131,7 +131,7 @@ async def test_enable_asks_though_a_refresh_that_would_not_is_under_way(tmp_path
         account = await desk.service.store.read(key)
         async with desk.service.store.lock(key):
             unforced = asyncio.create_task(desk.service.refresher.refresh(account))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not desk.service.refresher.refreshing(key):
                     await asyncio.sleep(0)
             enabling = asyncio.create_task(desk.operations.enable(ALICE))
@@ -249,7 +249,7 @@ async def test_remove_waits_for_a_refresh_under_way(tmp_path: Path) -> None:
         gate = asyncio.Event()
         desk.token_endpoint.script = lambda number, form: Slow(gate, desk.provider(number, form))
         refreshing = asyncio.create_task(desk.operations.refresh(ALICE))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not desk.posts:
                 await asyncio.sleep(0.005)
         removing = asyncio.create_task(desk.operations.remove(ALICE))
@@ -296,7 +296,7 @@ async def test_accounts_of_a_running_gateway_are_live(tmp_path: Path) -> None:
         gate = asyncio.Event()
         desk.token_endpoint.script = lambda number, form: Slow(gate, desk.provider(number, form))
         refreshing = asyncio.create_task(desk.operations.refresh(ALICE))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not desk.posts:
                 await asyncio.sleep(0.005)
         alice, bob = await desk.operations.accounts()
