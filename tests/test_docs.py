@@ -112,6 +112,15 @@ def test_configurations_are_accepted(document: Path, tmp_path: Path, monkeypatch
         plugins.token_sources(config.pools)
 
 
+def test_the_plugin_that_is_shown_can_be_loaded(tmp_path: Path) -> None:
+    """As a file in a home."""
+    (shown,) = blocks(ROOT / "addon" / "docs" / "plugins.md", "python")
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "shown.py").write_text(shown.text)
+    (row,) = (row for row in load_plugins(tmp_path, {}).rows if row.name == "shown")
+    assert (row.left_out, row.hooks) == ("", ("authpool_account_event",))
+
+
 @pytest.mark.timeout(300)  # each line starts a program of its own
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 async def test_commands_do_what_they_say(document: Path, tmp_path: Path) -> None:
@@ -132,6 +141,18 @@ async def test_commands_do_what_they_say(document: Path, tmp_path: Path) -> None
                     await run(dataclasses.replace(block, text=block.text.replace(":8080", f":{port}")), tmp_path)
             else:
                 await run(block, tmp_path)
+
+
+@pytest.mark.timeout(120)
+async def test_the_unit_starts_a_gateway(tmp_path: Path) -> None:
+    """What the example for systemd starts, in another home."""
+    (unit,) = blocks(ROOT / "addon" / "docs" / "operations.md", "ini")
+    command = re.findall(r"^ExecStart=(.*)$", unit.text, re.MULTILINE)[0]
+    async with open_desk(tmp_path) as desk:
+        here = re.sub(r" --set confdir=\S+", "", command.replace("/opt/authpool/bin/", ""))
+        here = here.replace("/var/lib/authpool", str(desk.home))
+        async with started(here, tmp_path):
+            pass
 
 
 def provide_files(desk: Desk, folder: Path) -> None:
