@@ -24,10 +24,11 @@ CONFIG_TEMPLATE = """\
 #     cd {home} && mitmdump -s addon
 #
 # A running gateway reads this file again within a second of a change; if it has a mistake, the log names it
-# and the configuration before it stays in force.
+# and the configuration before it stays in force. `authpool reload` tells what came of it.
 
 # [pools.google]
-# preset = "google"                            # also: microsoft, github_app, gitlab, okta, auth0, slack
+# preset = "google"                            # also: microsoft, github_app, gitlab, okta, auth0, slack,
+#                                              # salesforce
 # client_id = "YOUR-CLIENT-ID"
 # client_secret = "env:GOOGLE_CLIENT_SECRET"   # env:NAME, file:PATH, or the value itself
 # scopes = ["openid", "email"]                 # with these the provider tells whose account it is
@@ -39,6 +40,7 @@ CONFIG_TEMPLATE = """\
 # hosts = ["api.example.com"]                  # a port if it is not the scheme's own: "127.0.0.1:9000"
 # paths = ["/v1/*"]                            # optional narrowing
 # methods = ["GET", "POST"]                    # likewise
+# stream_types = ["text/plain"]                # answers that go on as they come, beside event streams and the like
 
 # [pools.service]
 # type = "client_credentials"                  # service identities: each account is a client of its own
@@ -53,7 +55,7 @@ CONFIG_TEMPLATE = """\
 # inject = {{ header = "x-api-key", value = "{{token}}" }}
 
 [gateway]
-# client_keys = "auto"     # auto: required unless every listener is loopback | required | off
+# client_keys = "auto"     # auto: only this machine is served, until there are gateway keys | off
 # max_accounts = 3         # accounts one request may be tried on
 # fast_dispatch = true     # skip addons without the hook at hand: mitmproxy itself gets faster
 # health_path = "/authpool/health"    # in reverse mode, /live and /ready beneath; as a proxy it is

@@ -37,7 +37,7 @@ def home_of_loader(loader: str | None) -> str:
     if loader is None:
         return ""
     path = Path(loader).resolve()
-    return "" if path.is_relative_to(Path(__file__).resolve().parent) else str(path.parent)
+    return "" if path.is_relative_to(Path(__file__).resolve().parents[1]) else str(path.parent)
 
 
 def _expand(path: str, environ: Mapping[str, str]) -> Path:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from mitmproxy import ctx, exceptions
+from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
 
+from authpool.errors import RefusedError
 from authpool.requests.access_log import FORMATS
 
 
@@ -35,8 +36,8 @@ def add_options(loader: Loader, home: str) -> None:
 
 
 def check_options() -> None:
-    """Raises OptionsError for a value that can't be."""
+    """Raises RefusedError for a value that can't be."""
     if ctx.options.proxy_debug:
-        raise exceptions.OptionsError("authpool: proxy_debug logs what is on the wire, credentials too: unset it")
+        raise RefusedError("proxy_debug logs what is on the wire, credentials too: unset it")
     if ctx.options.authpool_access_log not in FORMATS:  # mitmproxy does not look at `choices` itself
-        raise exceptions.OptionsError(f"authpool: authpool_access_log is one of: {', '.join(FORMATS)}")
+        raise RefusedError(f"authpool_access_log is one of: {', '.join(FORMATS)}")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from authpool.cli.scaffold import LOADER
 from authpool.errors import RefusedError
-from authpool.files.home import home_folder, read_secret_file, secure_folder
+from authpool.files.home import home_folder, home_of_loader, read_secret_file, secure_folder
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,13 @@ from authpool.files.home import home_folder, read_secret_file, secure_folder
 def test_the_option_wins_then_the_environment(option: str | None, environ: dict[str, str], home: str) -> None:
     """`authpool_home`, else AUTHPOOL_HOME, else ~/.authpool; empty counts as not given."""
     assert home_folder(option, environ) == Path(home)
+
+
+def test_a_script_is_for_the_home_it_lies_in(tmp_path: Path) -> None:
+    """A copy in a home; but not the one of the package, which `authpool mitmdump` loads for any home."""
+    assert home_of_loader(str(tmp_path / "addon")) == str(tmp_path)
+    assert home_of_loader(str(LOADER)) == ""
+    assert home_of_loader(None) == ""
 
 
 def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,12 +85,13 @@ async def test_off_is_the_default(rig: Rig, confdir: Path) -> None:
 
 
 async def test_another_form_is_refused_at_start(rig: Rig, confdir: Path) -> None:
-    """With those there are; mitmproxy listens for a moment before it looks whether something failed."""
+    """In a line, with those there are; mitmproxy listens for a moment before it looks whether something failed."""
     rig.home("alice")
     gateway = mitmdump(rig, confdir, *access_log("xml"))
     with suppress(GatewayStartError):
         await gateway.start()
     await gateway.wait_for("authpool_access_log is one of: off, text, json")
+    assert "Traceback" not in gateway.text
     if gateway.process is not None:
         async with asyncio.timeout(20):
             assert await gateway.process.wait() == 1
