@@ -291,9 +291,10 @@ class Pool:
     def _settle(self, member: Member) -> None:
         """Make every lane's rotation hold the member exactly while it can serve there, and count it anew."""
         now = self._clock.time()
-        self._lanes.settle(member.key, now, able=member.standing(now) is State.READY)
+        standing = member.standing(now)
+        self._lanes.settle(member.key, now, able=standing is State.READY)
         member.throttle = self._lanes.throttle(member.key)
-        self._count(member, member.state(now))
+        self._count(member, member.state_of(standing, now))
 
     def _count(self, member: Member, state: State | None) -> None:
         if member.settled is not state:
