@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from authpool.accounts.account import Account, AccountKey, BrokenAccount
@@ -112,7 +113,12 @@ class PoolFolder:
         before = self._index.files.get(name)
         if before is not None and not everything and not before.racy and before.identity == identity:
             return before
-        return self._read(name, identity, keep_content=False)
+        seen = self._read(name, identity, keep_content=False)
+        if seen is None or before is None or seen.record != before.record:
+            return seen
+        if not seen.racy and not before.racy and seen.identity == before.identity:
+            return before  # it was read all the same, and is not kept twice
+        return replace(seen, record=before.record)
 
     def _take_in(self, found: Mapping[str, Seen | None], now: float) -> list[Seen]:
         fresh: dict[str, Seen | None] = {}
