@@ -26,7 +26,7 @@ class AccountKey(NamedTuple):
 
     @classmethod
     def of(cls, pool: str, name: str) -> "AccountKey":
-        return cls(pool, name.casefold())
+        return tuple.__new__(cls, (pool, name.casefold()))  # half of the time: 100,000 accounts are loaded at a start
 
     @classmethod
     def parse(cls, address: str) -> "AccountKey":
@@ -131,10 +131,10 @@ class Account:
     client: OAuthClient | None = None
     pending_refresh: PendingRefresh | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    key: AccountKey = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> AccountKey:
-        return AccountKey.of(self.pool, self.name)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", AccountKey.of(self.pool, self.name))  # once: everybody asks for it
 
     @property
     def address(self) -> str:
@@ -221,10 +221,10 @@ class BrokenAccount:
     pool: str
     name: str
     reason: str
+    key: AccountKey = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> AccountKey:
-        return AccountKey.of(self.pool, self.name)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", AccountKey.of(self.pool, self.name))
 
     @property
     def address(self) -> str:

@@ -1,5 +1,6 @@
 """The form of an account in a file: a TOML document, as the contract names its keys. What is unknown survives."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from authpool.accounts.account import Account, Cooldown, OAuthClient, PendingRefresh, Token
@@ -10,106 +11,125 @@ VERSION = 1
 type Document = dict[str, Any]
 """A parsed TOML document."""
 
-_MISSING: Any = object()
-
-
-class _Table:
-    """A TOML table that is taken apart key by key; what was not taken is what authpool does not know."""
-
-    def __init__(self, table: Any, where: str) -> None:
-        if not isinstance(table, dict):
-            raise BrokenAccountError(f"[{where}] must be a table")
-        self._rest = dict(table)
-        self._where = f"{where}." if where else ""
-
-    def take[T](self, key: str, kind: type[T], default: Any = _MISSING) -> T:
-        value = self._rest.pop(key, default)
-        if type(value) is kind:  # nearly always, and 100,000 accounts have two million values
-            return value
-        if value is _MISSING:
-            raise BrokenAccountError(f"`{self._where}{key}` is missing")
-        if value is not default:
-            raise BrokenAccountError(f"`{self._where}{key}` must be a {_KIND_NAMES[kind]}")
-        return value  # type: ignore[no-any-return]
-
-    def take_time(self, key: str, default: Any = None) -> Any:
-        value = self._rest.get(key)
-        if type(value) is float and abs(value) < 1e15:  # an editor or a script wrote 1.7e9
-            self._rest[key] = int(value)
-        return self.take(key, int, default)
-
-    def rest(self) -> dict[str, Any]:
-        return self._rest
-
-
 _KIND_NAMES: dict[type, str] = {str: "string", int: "whole number", bool: "true or false", dict: "table", list: "array"}
+
+_ACCOUNT: dict[str, type] = {
+    "version": int,
+    "name": str,
+    "generation": int,
+    "subject": str,
+    "created_at": int,
+    "disabled": bool,
+    "disabled_at": int,
+    "disabled_reason": str,
+    "proxy_disabled": bool,
+    "proxy_disabled_at": int,
+    "proxy_disabled_reason": str,
+    "proxy_disabled_until": int,
+    "cooldowns": list,
+    "token": dict,
+    "client": dict,
+    "pending_refresh": dict,
+}
+_TOKEN: dict[str, type] = {
+    "access_token": str,
+    "refresh_token": str,
+    "token_type": str,
+    "expires_at": int,
+    "scope": str,
+}
+_CLIENT: dict[str, type] = {"client_id": str, "client_secret": str}
+_PENDING_REFRESH: dict[str, type] = {
+    "fingerprint": str,
+    "started_at": int,
+    "rejected_at": int,
+    "client": str,
+    "unanswered": bool,
+}
+_COOLDOWN: dict[str, type] = {"until": int, "reason": str, "key": str}
+_TIMES = frozenset(
+    {
+        "created_at",
+        "disabled_at",
+        "proxy_disabled_at",
+        "proxy_disabled_until",
+        "expires_at",
+        "started_at",
+        "rejected_at",
+        "until",
+    }
+)
+
+
+def _taken_apart(table: Any, kinds: Mapping[str, type], where: str) -> dict[str, Any]:
+    """The known keys of a table, and under `extra` what authpool does not know. Raises BrokenAccountError."""
+    if not isinstance(table, dict):
+        raise BrokenAccountError(f"[{where}] must be a table")
+    extra: dict[str, Any] = {}
+    known: dict[str, Any] = {"extra": extra}
+    for key, value in table.items():  # only what is there: 100,000 accounts are loaded at a start
+        kind = kinds.get(key)
+        if kind is None:
+            extra[key] = value
+        elif type(value) is kind:
+            known[key] = value
+        elif type(value) is float and key in _TIMES and abs(value) < 1e15:  # an editor or a script wrote 1.7e9
+            known[key] = int(value)
+        else:
+            raise BrokenAccountError(f"`{where and f'{where}.'}{key}` must be a {_KIND_NAMES[kind]}")
+    return known
+
+
+def _require(known: Mapping[str, Any], key: str, where: str) -> None:
+    if key not in known:
+        raise BrokenAccountError(f"`{where}.{key}` is missing")
 
 
 def account_from_document(pool: str, name: str, document: Document) -> Account:
     """Read the account that a file named `name` (decoded) in folder `pool` holds. Raises BrokenAccountError."""
-    top = _Table(document, "")
-    version = top.take("version", int, VERSION)
-    if version != VERSION:
+    version = document.get("version", VERSION)
+    if type(version) is int and version != VERSION:  # before all else: there everything may be different
         raise BrokenAccountError(f"`version` is {version}; this authpool reads version {VERSION}")
-    written_name = top.take("name", str, name)
-    if written_name.casefold() != name.casefold():
+    known = _taken_apart(document, _ACCOUNT, "")
+    known.pop("version", None)
+    written_name = known.setdefault("name", name)
+    if written_name is not name and written_name != name and written_name.casefold() != name.casefold():
         raise BrokenAccountError("`name` is not the one its file name says")
-    return Account(
-        pool=pool,
-        name=written_name,
-        generation=top.take("generation", int, 0),
-        subject=top.take("subject", str, None) or None,
-        created_at=top.take_time("created_at", 0),
-        disabled=top.take("disabled", bool, False),
-        disabled_at=top.take_time("disabled_at"),
-        disabled_reason=top.take("disabled_reason", str, None),
-        proxy_disabled=top.take("proxy_disabled", bool, False),
-        proxy_disabled_at=top.take_time("proxy_disabled_at"),
-        proxy_disabled_reason=top.take("proxy_disabled_reason", str, None),
-        proxy_disabled_until=top.take_time("proxy_disabled_until"),
-        cooldowns=_cooldowns(top.take("cooldowns", list, [])),
-        token=_token(top.take("token", dict, {})),
-        client=_client(top.take("client", dict, None)),
-        pending_refresh=_pending_refresh(top.take("pending_refresh", dict, None)),
-        extra=top.rest(),
-    )
+    if "subject" in known:
+        known["subject"] = known["subject"] or None
+    if "cooldowns" in known:
+        known["cooldowns"] = _cooldowns(known["cooldowns"])
+    if "token" in known:
+        known["token"] = _token(known["token"])
+    if "client" in known:
+        known["client"] = _client(known["client"])
+    if "pending_refresh" in known:
+        known["pending_refresh"] = _pending_refresh(known["pending_refresh"])
+    return Account(pool=pool, **known)
 
 
 def _token(document: Document) -> Token:
-    table = _Table(document, "token")
-    return Token(
-        access_token=table.take("access_token", str, None) or None,
-        refresh_token=table.take("refresh_token", str, None) or None,
-        token_type=table.take("token_type", str, "Bearer"),
-        expires_at=table.take_time("expires_at"),
-        scope=table.take("scope", str, None),
-        extra=table.rest(),
-    )
+    known = _taken_apart(document, _TOKEN, "token")
+    access_token, refresh_token = known.pop("access_token", None), known.pop("refresh_token", None)
+    return Token(access_token=access_token or None, refresh_token=refresh_token or None, **known)
 
 
-def _client(document: Document | None) -> OAuthClient | None:
-    if document is None:
-        return None
-    table = _Table(document, "client")
-    return OAuthClient(
-        client_id=table.take("client_id", str),
-        client_secret=table.take("client_secret", str, None),
-        extra=table.rest(),
-    )
+def _client(document: Document) -> OAuthClient:
+    known = _taken_apart(document, _CLIENT, "client")
+    _require(known, "client_id", "client")
+    return OAuthClient(**known)
 
 
-def _pending_refresh(document: Document | None) -> PendingRefresh | None:
-    if document is None:
-        return None
-    table = _Table(document, "pending_refresh")
-    return PendingRefresh(
-        fingerprint=table.take("fingerprint", str),
-        started_at=table.take_time("started_at", 0),
-        rejected_at=table.take_time("rejected_at"),
-        client=table.take("client", str, None),
-        unanswered=table.take("unanswered", bool, False),
-        extra=table.rest(),
-    )
+def _pending_refresh(document: Document) -> PendingRefresh:
+    known = _taken_apart(document, _PENDING_REFRESH, "pending_refresh")
+    _require(known, "fingerprint", "pending_refresh")
+    known.setdefault("started_at", 0)
+    return PendingRefresh(**known)
+
+
+def _cooldowns(documents: list[Any]) -> tuple[Cooldown, ...]:
+    tables = [_taken_apart(document, _COOLDOWN, "cooldowns") for document in documents]
+    return tuple(Cooldown(**{"until": 0, **table}) for table in tables)
 
 
 def _pending_refresh_table(pending: PendingRefresh | None) -> Document | None:
@@ -124,19 +144,6 @@ def _pending_refresh_table(pending: PendingRefresh | None) -> Document | None:
             "unanswered": pending.unanswered or None,
             **pending.extra,
         }
-    )
-
-
-def _cooldowns(documents: list[Any]) -> tuple[Cooldown, ...]:
-    tables = [_Table(document, "cooldowns") for document in documents]
-    return tuple(
-        Cooldown(
-            until=table.take_time("until", 0),
-            reason=table.take("reason", str, ""),
-            key=table.take("key", str, ""),
-            extra=table.rest(),
-        )
-        for table in tables
     )
 
 

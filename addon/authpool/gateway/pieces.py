@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
 
 PIECE = 100
 """So many at a time: a thing of a millisecond or two."""
@@ -35,3 +36,10 @@ async def in_pieces[T](things: Iterable[T]) -> AsyncIterator[T]:
         yield thing
         if number % PIECE == 0:
             await asyncio.sleep(0)
+
+
+async def let_go(things: list[Any]) -> None:
+    """Let others run while what nobody needs any more is taken down: of 10,000 at once it takes 20 ms."""
+    while things:
+        del things[-PIECE:]
+        await asyncio.sleep(0)

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from authpool.accounts.account import Account, AccountKey
@@ -15,28 +13,26 @@ from authpool.config import CONFIG_NAME, Config, PoolConfig, load_config
 from authpool.config.routing import Router
 from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError, mistakes_placed
 from authpool.files.blocking import BlockingCalls
-from authpool.gateway.follower import Follower, broken_reason
+from authpool.gateway.follower import Follower
 from authpool.gateway.pieces import MANY_ACCOUNTS, in_pieces, loaded_for_good
+from authpool.gateway.pools import PoolBuilder, Snapshot
 from authpool.gateway.presence import WATCHED, Reloaded, last_request
 from authpool.gateway.unconfigured_accounts import UnconfiguredAccounts
 from authpool.oauth.discovery import EndpointResolver
 from authpool.oauth.token_client import TokenClient, TokenEndpoint, fetcher
 from authpool.plugins.manager import load_plugins, refuse_another_store
-from authpool.pool.pool import Pool, State
-from authpool.pool.report import disabled_line, reload_line
+from authpool.pool.pool import Pool
 from authpool.refresh.credential_ownership import Ownership
 from authpool.refresh.outcome import Outcome
 from authpool.refresh.refresher import Refresher
 from authpool.refresh.schedule import RefreshSchedule
 from authpool.refresh.token_restorer import TokenRestorer
-from authpool.refresh.token_source import TokenSource
 from authpool.requests.account_picker import AccountPicker
-from authpool.requests.classifier import Classifier
 from authpool.requests.exhaustion import Exhaustion
 from authpool.requests.failover import Failover
 from authpool.requests.limits import Limits
 from authpool.requests.readiness import Readiness
-from authpool.store import Record, Store
+from authpool.store import Store
 from authpool.store.audit import AuditTrail, ProcessKind
 from authpool.store.trail_index import TrailIndex
 from authpool.supervision import supervised
@@ -45,18 +41,6 @@ logger = logging.getLogger(__name__)
 
 TAKE_BACK_SECONDS = 0.5
 """So often accounts are taken back whose quota is full again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """Configuration and pools that belong together; replaced as a whole, never changed."""
-
-    config: Config
-    router: Router
-    pools: Mapping[str, Pool] = field(default_factory=dict)
-    classifier: Classifier = field(default_factory=Classifier)
-    sources: Mapping[str, TokenSource] = field(default_factory=dict)
-    """Where the accounts of a pool get their tokens, by pool, when a plugin provides it."""
 
 
 class Service:
@@ -142,6 +126,17 @@ class Service:
         self._follower = Follower(
             self._pools, self.store, self.refresher, self._restorer, self._schedule, self.clock, self.ownership
         )
+        self._builder = PoolBuilder(
+            store=self.store,
+            plugins=self.plugins,
+            clock=self.clock,
+            ownership=self.ownership,
+            restorer=self._restorer,
+            follower=self._follower,
+            unconfigured=self.unconfigured,
+            in_force=lambda: self._snapshot,
+            swap=self._swap,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
         self._store_trouble = ""
@@ -213,39 +208,11 @@ class Service:
         self._audit.record(event)
         self.plugins.notify(event)
 
-    # --- building and swapping --------------------------------------------------------------------------------
-
     async def _build(self, config: Config) -> None:
-        # What may fail comes first: what the store tells as changed, `load` too, it tells once.
-        sources = self.plugins.token_sources(config.pools)
-        classifier = self.plugins.classifier()
-        pools = {
-            name: Pool(pool_config, partial(self.plugins.rotation, pool_config), self.clock)
-            for name, pool_config in config.pools.items()
-        }
-        async with self._follower.alone:  # and nobody else asks it before the new pools are in force
-            known = {key: record async for key, record in _records(self._snapshot.pools)}
-            loaded = await self.ownership.load(await self.store.load(config.pools.keys()), config.pools, known=known)
-            await self.unconfigured.look(config.pools)
-            async for key in in_pieces(loaded):
-                record = self._restorer.ahead(loaded[key])
-                self._restorer.compare(known.get(key), record)
-                pools[key.pool].put(record)
-            self._inherit(pools, known)
-            self._swap(
-                Snapshot(
-                    config=config,
-                    router=Router(config.pools.values()),
-                    pools=pools,
-                    sources=sources,
-                    classifier=classifier,
-                )
-            )
-        self.unconfigured.tell()
-        if not pools:
+        await self._builder.build(config)
+        if not config.pools:
             logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
-        for pool in pools.values():
-            await self._tell(pool)
+        await self._builder.tell()
 
     def _swap(self, snapshot: Snapshot) -> None:
         """Let what was built be what counts; clients and issuers get another chance."""
@@ -253,30 +220,6 @@ class Service:
         self.resolver.forget()
         self._snapshot = snapshot
         self.resolver.ask_ahead(snapshot.config.pools.values())
-
-    def _inherit(self, pools: Mapping[str, Pool], known: Mapping[AccountKey, Record]) -> None:
-        """Give the new pools what only this process knows of the accounts, in the step that puts them in force."""
-        former = self._snapshot.pools
-        for name in pools.keys() & former.keys():
-            pool = pools[name]
-            for key, member in former[name].items():  # what changed in memory meanwhile is newer than what was read
-                if known.get(key) is not member.record and pool.get(key) is not None:
-                    pool.put(member.record)
-            pool.inherit(former[name])
-
-    async def _tell(self, pool: Pool) -> None:
-        """Say who is left out, and how the pool stands: the lines operators look for."""
-        now = self.clock.time()
-        left_out = pool.counts().keys() & {State.DISABLED, State.BROKEN}
-        async for member in in_pieces(list(pool) if left_out else ()):
-            match member.state(now):
-                case State.DISABLED:
-                    logger.warning(disabled_line(member.account))
-                case State.BROKEN:  # a warning: mitmproxy ends when an error is logged while it starts
-                    logger.warning(
-                        "Skipping broken account %s: %s", member.record.address, broken_reason(member.record)
-                    )
-        logger.info(reload_line(pool.config.name, pool.counts()))
 
     # --- following --------------------------------------------------------------------------------------------
 
@@ -346,12 +289,6 @@ class Service:
 
     def _configured_pools(self) -> Mapping[str, PoolConfig]:
         return self._snapshot.config.pools
-
-
-async def _records(pools: Mapping[str, Pool]) -> AsyncIterator[tuple[AccountKey, Record]]:
-    for pool in pools.values():
-        async for key, member in in_pieces(list(pool.items())):
-            yield key, member.record
 
 
 __all__ = ["ConfigurationError", "Service", "Snapshot"]

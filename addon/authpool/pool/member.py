@@ -142,7 +142,10 @@ class Member:
 
     def state(self, now: float) -> State:
         """Its state; what it is cooling for in one kind of request only does not count."""
-        standing = self.standing(now)
+        return self.state_of(self.standing(now), now)
+
+    def state_of(self, standing: State, now: float) -> State:
+        """Its state, where its standing is known."""
         if standing is State.READY and self.throttle is not None and self.throttle.blocks(now):
             return State.COOLING
         return standing

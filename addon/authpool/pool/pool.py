@@ -7,6 +7,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, Mapping
+from weakref import ref
 
 from authpool.accounts.account import Account, AccountKey
 from authpool.clock import Clock
@@ -47,7 +48,7 @@ class Pool:
         self._members: dict[AccountKey, Member] = {}
         self._counts: Counter[State] = Counter()
         self._lanes = Lanes(rotation, rng or random.Random())  # noqa: S311 - spreads cooldowns, guards nothing
-        self.suspects = Suspects(self._members, self._lanes, self._settle)
+        self.suspects = Suspects(self._members, self._lanes, _settle_of(self))
         self._unrefreshed: set[AccountKey] = set()
         self._turns: list[tuple[float, AccountKey]] = []
         """When an account's own state changes by itself: the end of a failed refresh's cooldown, or of its sparing."""
@@ -291,9 +292,10 @@ class Pool:
     def _settle(self, member: Member) -> None:
         """Make every lane's rotation hold the member exactly while it can serve there, and count it anew."""
         now = self._clock.time()
-        self._lanes.settle(member.key, now, able=member.standing(now) is State.READY)
+        standing = member.standing(now)
+        self._lanes.settle(member.key, now, able=standing is State.READY)
         member.throttle = self._lanes.throttle(member.key)
-        self._count(member, member.state(now))
+        self._count(member, member.state_of(standing, now))
 
     def _count(self, member: Member, state: State | None) -> None:
         if member.settled is not state:
@@ -302,3 +304,15 @@ class Pool:
             if state is not None:
                 self._counts[state] += 1
             member.settled = state
+
+
+def _settle_of(pool: Pool) -> Callable[[Member], None]:
+    """Settle a member of a pool that is not kept by this: one that is replaced goes at once, uncollected."""
+    reference = ref(pool)
+
+    def settle(member: Member) -> None:
+        held = reference()
+        if held is not None:
+            held._settle(member)  # noqa: SLF001
+
+    return settle

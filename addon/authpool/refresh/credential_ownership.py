@@ -89,7 +89,11 @@ class Ownership:
         self._accounts, self._meanwhile, self._following = accounts, None, True
         judged: dict[AccountKey, Record] = {}
         for number, (key, record) in enumerate(records.items()):
-            judged[key] = await self._judge(record, pools, known.get(key))
+            if isinstance(record, Account) and self._rules.judge(record, self._accounts, pools) is None:
+                self._held.discard(key)
+                judged[key] = record
+            else:
+                judged[key] = await self._judge(record, pools, known.get(key))
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
         return judged

@@ -59,6 +59,8 @@ class CredentialRules:
             if holder is not None and holder.pool in pools:
                 return CopyOf(first=holder, reason=_exchanged_by(holder, known.exchanged_at))
             return Spent(at=known.exchanged_at, by=known.account)
+        if accounts.holders(account) == [account.key]:  # nearly always
+            return None
         rivals = [one for one in accounts.of_token(refresh_token) if concerned(one, pools)]
         first = first_of([account, *rivals], None if known is None else known.account)
         return None if first.key == account.key else CopyOf(first=first, reason=_same_as(first, account))
@@ -66,8 +68,10 @@ class CredentialRules:
 
 def _moving(account: Account, accounts: Holders) -> CopyOf | None:
     """Whether a move of the account was cut off before it left its old address."""
+    if MOVED_FROM not in account.extra:  # nearly always
+        return None
     try:
-        source = accounts.get(AccountKey.parse(str(account.extra.get(MOVED_FROM, ""))))
+        source = accounts.get(AccountKey.parse(str(account.extra[MOVED_FROM])))
     except ValueError:
         return None
     if source is None or source.key == account.key or source.created_at != account.created_at:

@@ -14,7 +14,8 @@ import pytest
 
 from authpool.accounts.account import AccountKey
 from authpool.errors import StoreUnavailableError
-from authpool.store import Record, pool_folder
+from authpool.store import Record
+from authpool.store.folder import file_index
 from authpool.store.folder.folder_watch import FolderWatch, Notifier, silent_type
 from authpool.store.folder.store import PIECE, FolderStore
 from support.file_operations import CountingFiles
@@ -219,7 +220,7 @@ async def test_a_change_that_was_not_told_is_found_and_ends_the_trust(
     folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after an overflow of the system's queue: comparing in pieces finds it, and all is looked at from then on."""
-    monkeypatch.setattr(pool_folder, "OLD_NS", 0)
+    monkeypatch.setattr(file_index, "OLD_NS", 0)
     caplog.set_level("INFO")
     watch = partial(FolderWatch, notify=partial(Deaf, pretends=True))
     async with following(folder, watch=watch) as one:

@@ -11,7 +11,8 @@ from authpool.errors import BrokenAccountError, RefusedError, StoreUnavailableEr
 from authpool.files.atomic_file import FileOperations, Identity, replace_file, unavailable
 from authpool.store import Change
 from authpool.store.folder.account_file import dump_account, parse_account
-from authpool.store.folder.pool_folder import SUFFIX, PoolFolder, Seen, account_file_name, record_account
+from authpool.store.folder.file_index import SUFFIX, Seen, account_file_name
+from authpool.store.folder.pool_folder import PoolFolder, record_account
 
 TRIES = 20
 _PAUSE_SECONDS = 0.01

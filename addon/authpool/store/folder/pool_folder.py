@@ -1,27 +1,24 @@
 """One pool's folder: which file is whose, and what each was like when it was last looked at."""
 
 import errno
-import logging
 import math
 import os
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 from authpool.accounts.account import Account, AccountKey, BrokenAccount
-from authpool.accounts.name import decode_name, encode_name
+from authpool.accounts.name import decode_name
 from authpool.errors import BrokenAccountError, RefusedError, StoreUnavailableError
-from authpool.files.atomic_file import TEMPORARY_SUFFIX, FileOperations, Identity, unavailable
+from authpool.files.atomic_file import FileOperations, Identity, unavailable
 from authpool.store import Record
 from authpool.store.folder.account_file import parse_account
+from authpool.store.folder.file_index import SUFFIX, FileIndex, Seen, is_account, is_temporary, shown_name
 
-SUFFIX = ".toml"
 RACY_NS = 100_000_000
-OLD_NS = 3_000_000_000
 REMOVAL_SECONDS = 0.1
 """An editor that saves by renaming leaves a moment without a file: none is believed gone before this."""
 LOOK_SECONDS = 10.0
@@ -31,27 +28,6 @@ STALE_SECONDS = 86400  # by two clocks, ours and the file server's: they may be 
 # What says something about one file; anything else (too many open files, a failing disk) is the store's
 # trouble, not an account's.
 _FILE_TROUBLE = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENXIO}
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """A file as it was read.
-
-    `racy`: read so soon after its last change that another one may bear the same time stamps (what git calls
-    a racily clean index entry). `content` is None when it could not be read; it is kept out of the index.
-    """
-
-    identity: Identity
-    record: Record
-    racy: bool
-    content: bytes | None = field(default=None, repr=False)
-
-    @property
-    def old(self) -> bool:
-        """Whether its last change is so long ago that everybody who follows was told of it."""
-        return time.time_ns() - self.identity.ctime_ns > OLD_NS
 
 
 class PoolFolder:
@@ -63,12 +39,9 @@ class PoolFolder:
     def __init__(self, pool: str, path: Path, files: FileOperations) -> None:
         self.pool = pool
         self.path = path
-        self.records: dict[AccountKey, Record] = {}
         self._files = files
         self._prefix = f"{path}{os.sep}"  # 10,000 times a Path would take a quarter of the time of a load
-        self._seen: dict[str, Seen] = {}
-        self._names: defaultdict[AccountKey, set[str]] = defaultdict(set)
-        self._changed: set[AccountKey] = set()
+        self._index = FileIndex(pool)
         self._noted: set[str] = set()
         self._missing: dict[str, float] = {}
         """Since when a file is not there any more: an editor that saves by renaming leaves such a moment."""
@@ -78,6 +51,10 @@ class PoolFolder:
         """Files with another name elsewhere: nobody tells what is written under that one."""
         self._looking = threading.Lock()
         self._guard = threading.Lock()  # never held during file work: `note` must not wait for a look
+
+    @property
+    def records(self) -> dict[AccountKey, Record]:
+        return self._index.records
 
     def present(self) -> bool:
         """Whether the folder is there. Raises StoreUnavailableError when it is gone, and held accounts."""
@@ -97,10 +74,10 @@ class PoolFolder:
         """
         listed = os.listdir(self.path) if self.present() else []
         if clean:
-            for name in filter(_is_temporary, listed):
+            for name in filter(is_temporary, listed):
                 self._clear_away(self.path / name)
         with self._guard:
-            return list({*filter(_is_account, listed), *self._seen})
+            return list({*filter(is_account, listed), *self._index.files})
 
     def look_at(self, names: Iterable[str], now: float, *, everything: bool = False) -> list[Seen]:
         """Look at these files, and read those that changed, or all; answers what differs from what was known.
@@ -113,7 +90,7 @@ class PoolFolder:
         try:
             with self._guard:
                 self._noted.clear()
-            found = {name: self._look_again(name, everything=everything) for name in names if _is_account(name)}
+            found = {name: self._look_again(name, everything=everything) for name in names if is_account(name)}
             if None in found.values():
                 self.present()  # in a folder that was moved away meanwhile nothing is missing
             with self._guard:
@@ -133,30 +110,45 @@ class PoolFolder:
         else:
             self._linked.discard(name)
         identity = Identity.of(status)
-        before = self._seen.get(name)
+        before = self._index.files.get(name)
         if before is not None and not everything and not before.racy and before.identity == identity:
             return before
-        return self._read(name, identity, keep_content=False)
+        seen = self._read(name, identity, keep_content=False)
+        if seen is None or before is None or seen.record != before.record:
+            return seen
+        if not seen.racy and not before.racy and seen.identity == before.identity:
+            return before  # it was read all the same, and is not kept twice
+        return replace(seen, record=before.record)
 
     def _take_in(self, found: Mapping[str, Seen | None], now: float) -> list[Seen]:
         fresh: dict[str, Seen | None] = {}
+        different: list[Seen] = []
         for name, seen in found.items():
             if seen is None:
-                if name in self._seen and now - self._missing.setdefault(name, now) >= REMOVAL_SECONDS:
+                if name in self._index.files and now - self._missing.setdefault(name, now) >= REMOVAL_SECONDS:
                     fresh[name] = None
                 continue
             if self._missing:
                 self._missing.pop(name, None)
-            before = self._seen.get(name)
+            before = self._index.files.get(name)
             if seen is not before:
                 fresh[name] = seen
+                if before is None or before.record != seen.record:
+                    different.append(seen)
                 if seen.racy:
                     self._young[name] = now
                 else:
                     self._young.pop(name, None)
-        different = [s for n, s in fresh.items() if s is not None and not _same(self._seen.get(n), s)]
-        self._take_over(fresh)
+        for name in [name for name, seen in fresh.items() if seen is None]:
+            self._forget(name)
+        self._index.take_over(fresh)
         return different
+
+    def _forget(self, name: str) -> None:
+        """A file is gone."""
+        self._missing.pop(name, None)
+        self._young.pop(name, None)
+        self._linked.discard(name)
 
     @property
     def missing(self) -> Collection[str]:
@@ -182,19 +174,20 @@ class PoolFolder:
         with self._guard:
             self._noted.add(name)
             self._missing.pop(name, None)
-            if seen is not None and seen.racy:
+            if seen is None:
+                self._forget(name)
+            elif seen.racy:
                 self._young[name] = -math.inf
-            self._take_over({name: seen})
+            self._index.take_over({name: seen})
 
     @property
     def has_changed(self) -> bool:
-        return bool(self._changed)
+        return self._index.has_changed
 
     def drain(self) -> set[AccountKey]:
         """Tell, once, the accounts that differ from what they were."""
         with self._guard:
-            changed, self._changed = self._changed, set()
-            return changed
+            return self._index.drain()
 
     def look(self, name: str) -> Seen | None:
         """Read one file as it is now, whatever is known of it; None: it is gone. Raises OSError."""
@@ -206,11 +199,13 @@ class PoolFolder:
 
     def file_of(self, key: AccountKey) -> str | None:
         """Find the account's file, where the last sweep saw it, else by looking. Raises OSError."""
-        if (known := self._primary(key)) and os.path.lexists(self.path / known):
+        with self._guard:
+            known = self._index.primary(key)
+        if known and os.path.lexists(self.path / known):
             return known
         if not self.present():
             return None
-        return min((n for n in os.listdir(self.path) if _is_account(n) and self._key(n) == key), default=None)
+        return min((n for n in os.listdir(self.path) if is_account(n) and self._index.key(n) == key), default=None)
 
     def _clear_away(self, path: Path) -> None:
         """Remove what a writer that died left behind, once it is too old for a living one's."""
@@ -236,78 +231,7 @@ class PoolFolder:
         return Seen(identity=identity, record=record, racy=racy, content=content if keep_content else None)
 
     def _broken(self, name: str, reason: str) -> BrokenAccount:
-        return BrokenAccount(pool=self.pool, name=_shown_name(name), reason=reason)
-
-    def _key(self, name: str) -> AccountKey:
-        return AccountKey.of(self.pool, _shown_name(name))
-
-    def _primary(self, key: AccountKey) -> str | None:
-        with self._guard:
-            return min(self._names.get(key, ()), default=None)
-
-    def _take_over(self, fresh: Mapping[str, Seen | None]) -> None:
-        touched = set()
-        for name, seen in fresh.items():
-            known = seen or self._seen.get(name)
-            key = known.record.key if known else self._key(name)
-            touched.add(key)
-            if seen is None:
-                self._seen.pop(name, None)
-                self._missing.pop(name, None)
-                self._young.pop(name, None)
-                self._linked.discard(name)
-                self._names[key].discard(name)
-            else:
-                self._seen[name] = seen
-                if name not in self._names[key]:
-                    self._names[key].add(name)
-                    self._warn_of_namesakes(key)
-        for key in touched:
-            self._settle(key)
-
-    def _settle(self, key: AccountKey) -> None:
-        names = self._names[key]
-        if not names:
-            del self._names[key]
-        record = self._seen[min(names)].record if names else None
-        if record == self.records.get(key):
-            return
-        self._changed.add(key)
-        if record is None:
-            del self.records[key]
-        else:
-            self.records[key] = record
-
-    def _warn_of_namesakes(self, key: AccountKey) -> None:
-        first, *others = sorted(self._names[key])
-        if others:
-            logger.warning("Account %s is what %s says; ignoring its namesake %s", key, ascii(first), ascii(others))
-
-
-def _same(before: Seen | None, now: Seen) -> bool:
-    return before is not None and before.record == now.record
-
-
-def account_file_name(name: str) -> str:
-    """Tell the file name of a new account."""
-    return f"{encode_name(name)}{SUFFIX}"
-
-
-def _is_account(name: str) -> bool:
-    return name.endswith(SUFFIX) and not name.startswith(".")
-
-
-def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
-
-
-def _shown_name(file_name: str) -> str:
-    """Tell the account's name, or what can be shown of a file name that is no account's."""
-    stem = file_name.removesuffix(SUFFIX)
-    try:
-        return decode_name(stem)
-    except ValueError:
-        return stem.encode("ascii", "backslashreplace").decode()
+        return BrokenAccount(pool=self.pool, name=shown_name(name), reason=reason)
 
 
 def record_account(record: Record) -> Account:
