@@ -92,6 +92,7 @@ class GatewayStream(AttemptStream):
         """What is to be sent: to an upstream by the attempt's number, with the credential, or a refusal instead."""
         event, connection = command.event, command.connection
         if connection is self.context.client:
+            event.stream_id = self.stream_id  # an error is passed on as it came from the upstream, by the attempt's
             return None if self._answer_ended and isinstance(event, ResponseEndOfMessage) else command
         if not isinstance(event, RequestHeaders):
             event.stream_id = self._attempt
