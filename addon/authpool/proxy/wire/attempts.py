@@ -10,7 +10,7 @@ import itertools
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import http as http_layer
-from mitmproxy.proxy.layers.http import HttpStream, SendHttp
+from mitmproxy.proxy.layers.http import GetHttpConnection, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._base import HttpEvent
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
@@ -27,6 +27,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 
 from authpool.proxy.wire.connections import forget_failed_connections
+from authpool.proxy.wire.http2 import NewRequestConnection
 
 ANSWER = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
 """The events that come from an upstream, by the number of the attempt."""
@@ -60,7 +61,15 @@ class AttemptStream(HttpStream):
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
         forget_failed_connections(self._layer())
-        return (yield from super().make_server_connection())
+        asking, reply = super().make_server_connection(), None
+        while True:
+            try:
+                command = asking.send(reply)
+            except StopIteration as done:
+                return bool(done.value)
+            if type(command) is GetHttpConnection:
+                command.__class__ = NewRequestConnection
+            reply = yield command
 
     def _end_attempt(self) -> layer.CommandGenerator[None]:
         """Let go of what is left of the attempt on the upstream's side.
