@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from authpool.proxy.wire.attempts import MAX_UNPROCESSED
 from support.certificates import CertificateAuthority
 from support.pool_rig import Rig, gateway_master, proxied
 from support.scripted import Frame, Http2Upstream, ScriptedStream
@@ -106,10 +107,10 @@ async def test_a_refusal_beside_goaway_leads_to_the_next_attempt(
 
 
 @pytest.mark.parametrize("code", (0, 11))
-async def test_what_an_upstream_will_not_answer_after_goaway_is_a_502(
+async def test_what_an_upstream_has_not_processed_before_goaway_goes_out_anew(
     code: int, rig: Rig, authority: CertificateAuthority, confdir: Path
 ) -> None:
-    """A stream beyond the last one is not served; the connection after it is."""
+    """A stream beyond the last one, where all is in good order; another end than that may be the request's fault."""
     first: list[ScriptedStream] = []
 
     def at_head(stream: ScriptedStream) -> Awaitable[None] | None:
@@ -125,4 +126,15 @@ async def test_what_an_upstream_will_not_answer_after_goaway_is_a_502(
     async with gateway(rig, authority, confdir, at_head=at_head, at_end=at_end) as (upstream, api):
         answers = [(await api.post(f"{upstream.url}/x", content=b"body")).status_code for _ in range(2)]
 
-    assert answers == [502, 200]
+    assert answers == ([200, 200] if code == 0 else [502, 200])
+
+
+async def test_an_upstream_that_only_takes_leave_is_a_502(
+    rig: Rig, authority: CertificateAuthority, confdir: Path
+) -> None:
+    """Nobody goes round for ever."""
+    async with gateway(rig, authority, confdir, at_head=lambda stream: go_away(stream, 0)) as (upstream, api):
+        answer = await api.post(f"{upstream.url}/x", content=b"body")
+
+    assert answer.status_code == 502
+    assert upstream.connections_made == 1 + MAX_UNPROCESSED

@@ -29,6 +29,8 @@ from mitmproxy.proxy.layers.http._events import (
 from authpool.proxy.wire.connections import forget_failed_connections
 from authpool.proxy.wire.http2 import NewRequestConnection
 
+MAX_UNPROCESSED = 5
+"""So often a request goes out anew because an upstream took leave before it had done anything with it."""
 ANSWER = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
 """The events that come from an upstream, by the number of the attempt."""
 _attempts = itertools.count(-1, -1)
@@ -42,6 +44,18 @@ class AttemptStream(HttpStream):
         super().__init__(context, stream_id)
         self._attempt = stream_id
         self._attempt_over = False
+        self._unprocessed = 0
+
+    def _goes_out_anew(self) -> bool:
+        """Whether a request that an upstream has not processed can be sent again."""
+        self._unprocessed += 1
+        return (
+            self._unprocessed <= MAX_UNPROCESSED
+            and self.client_state == self.state_done
+            and self.server_state == self.state_wait_for_response_headers
+            and not self.flow.request.stream
+            and self.flow.request.raw_content is not None
+        )
 
     def _is_awaited(self, event: HttpEvent) -> bool:
         """Whether an upstream's event is of the attempt under way; an attempt's last event ends it."""

@@ -23,6 +23,10 @@ _leaving: WeakSet[Connection] = WeakSet()
 """The connections on which an upstream takes no more requests."""
 
 
+class UnprocessedRequestError(ResponseProtocolError):
+    """An upstream says that it has done nothing with a request, which may be sent again (RFC 9113 §8.7)."""
+
+
 class NewRequestConnection(GetHttpConnection):
     """Asks for a connection that still takes requests."""
 
@@ -72,7 +76,7 @@ class GatewayHttp2Client(Http2Client):
             yield ReceiveHttp(self._refused(stream_id))
         return False
 
-    def _refused(self, stream_id: int) -> ResponseProtocolError:
-        return ResponseProtocolError(
+    def _refused(self, stream_id: int) -> UnprocessedRequestError:
+        return UnprocessedRequestError(
             stream_id, "the upstream takes no more requests on this connection", ErrorCode.GENERIC_SERVER_ERROR
         )

@@ -30,6 +30,7 @@ from mitmproxy.proxy.layers.http._http3 import Http3Client
 from authpool.proxy.wire.attempts import ANSWER, AttemptStream
 from authpool.proxy.wire.head import WITH_BODY, head_of
 from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS
+from authpool.proxy.wire.http2 import UnprocessedRequestError
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Installed
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,8 @@ class GatewayStream(AttemptStream):
     def _react(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Wakeup):
             return self._woken(event)
+        if isinstance(event, UnprocessedRequestError) and self._goes_out_anew():
+            return self._resend()
         if isinstance(event, ResponseProtocolError) and self._is_held():
             return self._broken_off(event)
         return super()._handle_event(event)  # type: ignore[no-any-return]
