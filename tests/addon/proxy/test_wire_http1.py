@@ -275,3 +275,21 @@ async def test_a_certificate_that_was_wrong_once_is_not_wrong_for_ever(
 
     assert ([answer.status_code for answer in wrong], seen) == ([502, 502], 0)
     assert [answer.status_code for answer in right] == [200, 200]
+
+
+@pytest.mark.parametrize("answer", (b"", b"garbage\r\n\r\n", ANSWER[:-2]), ids=("nothing", "garbage", "half"))
+async def test_the_failure_of_a_later_attempt_reaches_the_client(answer: bytes, rig: Rig) -> None:
+    """A 401, and then an upstream that breaks the second attempt off: a 502, and no waiting for ever."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.request()
+        refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
+        await connection.send(refusal if connection.number == 0 else answer)
+
+    async with RawUpstream(script) as upstream:
+        rig.host = upstream.authority
+        rig.home("alice")
+        async with gateway_master(rig.path, mode=f"reverse:{upstream.url}") as gateway, client(gateway.url) as api:
+            refused = await api.post("/x", content=b"body")
+
+    assert refused.status_code == 502

@@ -1,9 +1,9 @@
 """The wire: the one place that touches what mitmproxy does not promise.
 
-`stream` puts a gate in front of the upstream, `http1` mends what mitmproxy's HTTP/1 lacks, `own_port` takes the
-probes of load balancers, `listeners` binds the port once, `dispatch` calls mitmproxy's addons without the machinery
-around each, `message_check` spares messages that are as they should be a slow check. All of it is put in place and
-taken away here, once `verify` has found everything it relies on.
+`stream` puts a gate in front of the upstream, `attempts` lets a request be sent again, `http1` and `http2` mend what
+mitmproxy's HTTP lacks, `own_port` takes the probes of load balancers, `listeners` binds the port once, `dispatch` calls
+mitmproxy's addons without the machinery around each, `message_check` spares messages that are as they should be a slow
+check. All of it is put in place and taken away here, once `verify` has found everything it relies on.
 """
 
 import inspect
@@ -12,18 +12,21 @@ from dataclasses import fields
 from typing import Any
 
 import mitmproxy.version
+from h2.connection import H2Connection
 from h11._readers import ChunkedReader
 from mitmproxy import addonmanager, http
 from mitmproxy.proxy import commands, layer
 from mitmproxy.proxy.layers import http as http_layer
-from mitmproxy.proxy.layers.http import DropStream, HttpLayer, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HttpLayer, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import ErrorCode, RequestHeaders, RequestProtocolError
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
+from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from authpool.errors import ConfigurationError
 from authpool.proxy.wire import listeners
 from authpool.proxy.wire.dispatch import dispatch_as_ever, dispatch_fast, fast_trigger_event, stock_trigger_event
 from authpool.proxy.wire.http1 import GatewayHttp1Client
+from authpool.proxy.wire.http2 import GatewayHttp2Client
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Gate, Installed
 from authpool.proxy.wire.message_check import check_as_ever, check_quickly
 from authpool.proxy.wire.own_port import OwnPortHttp1Server
@@ -47,7 +50,7 @@ __all__ = [
 def close(refusal: Callable[[], http.Response]) -> None:
     """Put the stream in place without a gate: until one is installed, everything is answered with `refusal`."""
     Installed.refusal = refusal
-    _put_in_place(GatewayStream, GatewayHttp1Client, OwnPortHttp1Server)
+    _put_in_place(GatewayStream, GatewayHttp1Client, OwnPortHttp1Server, GatewayHttp2Client)
 
 
 def install(gate: Gate, refusal: Callable[[], http.Response], *, fast_dispatch: bool) -> None:
@@ -74,14 +77,17 @@ def remove(gate: Gate) -> None:
 def uninstall() -> None:
     """Leave mitmproxy as it was. For tests: a gateway never does this, for mitmproxy alone fails open."""
     Installed.gate = Installed.refusal = None
-    _put_in_place(HttpStream, Http1Client, Http1Server)
+    _put_in_place(HttpStream, Http1Client, Http1Server, Http2Client)
     dispatch(fast=False)
 
 
-def _put_in_place(stream: type[HttpStream], client: type[Http1Client], server: type[Http1Server]) -> None:
+def _put_in_place(
+    stream: type[HttpStream], client: type[Http1Client], server: type[Http1Server], client2: type[Http2Client]
+) -> None:
     http_layer.HttpStream = stream  # type: ignore[misc]
     http_layer.Http1Client = client  # type: ignore[attr-defined]
     http_layer.Http1Server = server  # type: ignore[attr-defined]
+    http_layer.Http2Client = client2  # type: ignore[attr-defined]
 
 
 _METHODS: tuple[tuple[type, str, list[str]], ...] = (
@@ -104,6 +110,10 @@ _METHODS: tuple[tuple[type, str, list[str]], ...] = (
     (Http1Client, "read_headers", ["self", "event"]),
     (Http1Server, "read_headers", ["self", "event"]),
     (ChunkedReader, "__call__", ["self", "buf"]),
+    (Http2Client, "handle_h2_event", ["self", "event"]),
+    (Http2Client, "close_connection", ["self", "msg"]),
+    (GetHttpConnection, "connection_spec_matches", ["self", "connection"]),
+    (H2Connection, "_receive_goaway_frame", ["self", "frame"]),
     (RequestProtocolError, "__init__", ["self", "stream_id", "message", "code"]),
     (commands.RequestWakeup, "__init__", ["self", "delay"]),
     (addonmanager.AddonManager, "trigger_event", ["self", "event"]),
@@ -123,11 +133,16 @@ _ATTRIBUTES: tuple[tuple[type, str], ...] = (
     (Http1Connection, "request"),
     (Http1Connection, "response"),
     (Http1Connection, "buf"),
+    (Http2Client, "our_stream_id"),
+    (Http2Client, "stream_queue"),
 )
 _REPLACED = (
     (HttpLayer.make_stream, "HttpStream"),
     (HttpLayer._handle_event, "Http1Server"),  # noqa: SLF001 - the very thing this module is for
     (http_layer.HttpClient._handle_event, "Http1Client"),  # noqa: SLF001
+    (http_layer.HttpClient._handle_event, "Http2Client"),  # noqa: SLF001
+    (HttpLayer._handle_event, "Http2Client"),  # noqa: SLF001
+    (HttpStream.make_server_connection, "GetHttpConnection"),
 )
 """Where mitmproxy looks a class up by its name, which is why another one can be put in its place."""
 

@@ -4,12 +4,10 @@
 has not seen, and the credential is put on a copy of the request that exists only on its way to the socket. So it is
 in no flow, and thereby in no UI, file, export or log. With no gate installed, nothing goes out at all.
 
-A stream also outlives an upstream's "no": as long as the request body is held and the client has seen nothing, the
-same stream sends the request again, and the client gets one answer, streamed if it is a stream. Each attempt has a
-number of its own on the upstream's side, so that whatever still comes of one that is over is told by it and dropped.
+An answer that may lead to another attempt is held back, and so is any other for a moment: what is complete within it
+is other addons' to change, what is not flows.
 """
 
-import itertools
 import logging
 from collections.abc import Generator
 from typing import Any
@@ -17,27 +15,22 @@ from typing import Any
 from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp
-from mitmproxy.proxy.layers.http._base import HttpEvent
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
-    RequestData,
     RequestEndOfMessage,
     RequestHeaders,
-    RequestProtocolError,
-    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
-    ResponseTrailers,
 )
 from mitmproxy.proxy.layers.http._http3 import Http3Client
 
-from authpool.proxy.wire.connections import forget_failed_connections
+from authpool.proxy.wire.attempts import ANSWER, AttemptStream
 from authpool.proxy.wire.head import WITH_BODY, head_of
 from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS
+from authpool.proxy.wire.http2 import UnprocessedRequestError
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Installed
 
 logger = logging.getLogger(__name__)
@@ -49,10 +42,6 @@ FLOWS_AFTER_SECONDS = 1.0
 MAX_HELD_SECONDS = 5.0
 """One that may lead to a resend is held back so long; then what there is of it decides."""
 
-_ANSWER = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
-_attempts = itertools.count(-1, -1)
-"""Numbers that no client gives a stream."""
-
 
 class _Patience(commands.RequestWakeup):
     """So long a stream waits for the rest of an answer. In a tunnel others' timers pass through it as well."""
@@ -62,19 +51,17 @@ class _Patience(commands.RequestWakeup):
         self.stream = stream
 
 
-class GatewayStream(HttpStream):
+class GatewayStream(AttemptStream):
     """mitmproxy's HTTP stream, with a gate in front of the upstream."""
 
     def __init__(self, context: Context, stream_id: int) -> None:
         super().__init__(context, stream_id)
-        self._attempt = stream_id
-        self._attempt_over = False
         self._answer_ended = False
         self._patience: _Patience | None = None
         self._held_for_long = False
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, _ANSWER) and not self._is_awaited(event):
+        if isinstance(event, ANSWER) and not self._is_awaited(event):
             return
         inner = self._react(event)
         reply: Any = None
@@ -106,6 +93,7 @@ class GatewayStream(HttpStream):
         """What is to be sent: to an upstream by the attempt's number, with the credential, or a refusal instead."""
         event, connection = command.event, command.connection
         if connection is self.context.client:
+            event.stream_id = self.stream_id  # an error is passed on as it came from the upstream, by the attempt's
             return None if self._answer_ended and isinstance(event, ResponseEndOfMessage) else command
         if not isinstance(event, RequestHeaders):
             event.stream_id = self._attempt
@@ -118,27 +106,16 @@ class GatewayStream(HttpStream):
     def _react(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Wakeup):
             return self._woken(event)
+        if isinstance(event, UnprocessedRequestError) and self._goes_out_anew():
+            return self._resend()
         if isinstance(event, ResponseProtocolError) and self._is_held():
             return self._broken_off(event)
         return super()._handle_event(event)  # type: ignore[no-any-return]
 
-    def _is_awaited(self, event: HttpEvent) -> bool:
-        """Whether an upstream's event is of the attempt under way; an attempt's last event ends it."""
-        if event.stream_id != self._attempt or self._attempt_over:
-            return False
-        self._attempt_over = isinstance(event, ResponseEndOfMessage | ResponseProtocolError)
-        return True
-
     def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """What follows a 101: no messages any more, and still of one attempt."""
-        if isinstance(event, _ANSWER) and event.stream_id != self._attempt:
-            return
         if isinstance(event, events.Wakeup) and getattr(event.command, "stream", None) is self:
-            return
-        for command in super().passthrough(event):
-            if isinstance(command, SendHttp) and command.connection is not self.context.client:
-                command.event.stream_id = self._attempt
-            yield command
+            return  # waited for an answer that was a 101
+        yield from super().passthrough(event)
 
     # --- the request --------------------------------------------------------------------------------------------
 
@@ -185,10 +162,6 @@ class GatewayStream(HttpStream):
         if isinstance(event, RequestEndOfMessage):
             self.client_state = self.state_done
             yield from self.flow_done()
-
-    def make_server_connection(self) -> layer.CommandGenerator[bool]:
-        forget_failed_connections(self._layer())
-        return (yield from super().make_server_connection())
 
     # --- the answer ---------------------------------------------------------------------------------------------
 
@@ -289,50 +262,6 @@ class GatewayStream(HttpStream):
         yield from self._resend()
         return True
 
-    def _end_attempt(self) -> layer.CommandGenerator[None]:
-        """Let go of what is left of the attempt on the upstream's side.
-
-        In HTTP/2 the stream is reset, if it is not over; that frees the unsent rest of its body. In HTTP/1 the
-        connection is closed: an upstream that answers before it has read the body, or will close without having said
-        so, would take the next request with it.
-        """
-        self._attempt_over = True
-        if self.context.server.connected:  # where the upstream has left, mitmproxy is about to close it by itself
-            over = RequestProtocolError(self._attempt, "the attempt is over", ErrorCode.CANCEL)
-            yield SendHttp(over, self.context.server)
-
-    def _resend(self) -> layer.CommandGenerator[None]:
-        """Send the same request again, as if nothing had been answered yet."""
-        self._begin_attempt()
-        if not (yield from self.make_server_connection()):
-            return
-        request, server = self.flow.request, self.context.server
-        content, trailers = request.raw_content, request.trailers
-        yield SendHttp(RequestHeaders(self.stream_id, request, not (content or trailers)), server)
-        if content:
-            yield SendHttp(RequestData(self.stream_id, content), server)
-        if trailers:
-            yield SendHttp(RequestTrailers(self.stream_id, trailers), server)
-        yield SendHttp(RequestEndOfMessage(self.stream_id), server)
-
     def _begin_attempt(self) -> None:
-        streams = self._layer().streams
-        if self._attempt != self.stream_id:
-            streams.pop(self._attempt, None)
-        self._attempt, self._attempt_over = next(_attempts), False
-        streams[self._attempt] = self
+        super()._begin_attempt()
         self._patience, self._held_for_long = None, False
-        self.response_body_buf.clear()
-        self.flow.response = None
-        self.server_state = self.state_wait_for_response_headers
-
-    def _layer(self) -> http_layer.HttpLayer:
-        """The layer that has all streams and connections of this client's connection."""
-        parent = self.context.layers[self.context.layers.index(self) - 1]
-        assert isinstance(parent, http_layer.HttpLayer)  # noqa: S101 - mitmproxy asserts the same
-        return parent
-
-    def _upstream(self) -> layer.Layer | None:
-        """The protocol layer that talks to the upstream."""
-        connection = self._layer().connections.get(self.context.server)
-        return connection.context.layers[-1] if connection is not None else None
