@@ -34,6 +34,8 @@ class Fault:
     detail: str
     until: float
     storm: bool = False
+    witness: AccountKey | None = None
+    """The only account for which the client was refused so far: one other may be asked, to tell whose fault it is."""
 
 
 class ClientWatch:
@@ -136,20 +138,33 @@ class ClientWatch:
 
     # --- holding back -----------------------------------------------------------------------------------------
 
-    def blame(self, client: str, pool: str, detail: str, *, storm: bool = False) -> bool:
-        """Hold the client's refreshes back for a while; True when that is news to the pool."""
+    def blame(
+        self, client: str, pool: str, detail: str, *, storm: bool = False, witness: AccountKey | None = None
+    ) -> bool:
+        """Hold the client's refreshes back for a while; True when that is news to the pool.
+
+        `witness`: what was said may be of this account alone, and counts in full when another one is told it too.
+        """
         known = self._faults.get(client)
         pools = frozenset() if known is None else known.pools
-        until = self._clock.time() + FAULT_SECONDS
-        self._faults[client] = Fault(pools=pools | {pool}, detail=detail, until=until, storm=storm)
+        now = self._clock.time()
+        if known is not None and _stands(known, now) and known.witness != witness:
+            witness = None
+        self._faults[client] = Fault(
+            pools=pools | {pool}, detail=detail, until=now + FAULT_SECONDS, storm=storm, witness=witness
+        )
         return pool not in pools
 
-    def held_back(self, client: str, pool: str) -> Fault | None:
-        """The fault for which the client is not to be asked now, by this pool as little as by the one that met it."""
-        now = self._clock.time()
+    def held_back(self, client: str, pool: str, account: AccountKey | None = None) -> Fault | None:
+        """The fault for which the client is not to be asked now, by this pool as little as by the one that met it.
+
+        Where one account alone told of it, `account` is let go and asked, if it is another and the first to come.
+        """
         fault = self._faults.get(client)
-        # An `until` further away than it can have been set: the wall clock was put back.
-        if fault is None or not now < fault.until <= now + FAULT_SECONDS:
+        if fault is None or not _stands(fault, self._clock.time()):
+            return None
+        if fault.witness is not None and account not in {None, fault.witness}:
+            self._faults[client] = replace(fault, witness=None)
             return None
         if pool not in fault.pools:
             fault = self._faults[client] = replace(fault, pools=fault.pools | {pool})
@@ -172,3 +187,8 @@ class ClientWatch:
     def forget(self) -> None:
         """Somebody changed the configuration: every client is asked again at once; a storm stands all the same."""
         self._faults.clear()
+
+
+def _stands(fault: Fault, now: float) -> bool:
+    """An `until` further away than it can have been set: the wall clock was put back."""
+    return now < fault.until <= now + FAULT_SECONDS
