@@ -62,6 +62,7 @@ class DisableRules:
         """
         if account.disabled:  # it was asked by force, and is as dead as before
             return Dead(account=account)
+        self._clients.note_rejected(client, account.key)
         credential = account.token.refresh_token or account.token.access_token or ""
         now = self._clock.time()
         rejection = Rejection(account=account.key, fingerprint=fingerprint(credential), at=int(now))
