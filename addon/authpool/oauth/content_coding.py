@@ -8,6 +8,7 @@ import zlib
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _PLAIN = frozenset({"", "identity", "gzip", "x-gzip"})  # says gzip and is none: a proxy has undone it already
+_JSON = frozenset({b"{", b"["})  # nothing that is compressed begins so: whatever it says, it is none
 _PIECE_BYTES = 1024
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # zlib's names for the three formats
 
@@ -19,7 +20,7 @@ def decoded(data: bytes, coding: str, limit: int) -> tuple[bytes, bool]:
         return _inflated(data, _GZIP, limit)
     if coding == "deflate":
         return max(_inflated(data, _ZLIB, limit), _inflated(data, _RAW, limit), key=lambda found: len(found[0]))
-    if coding in _PLAIN:
+    if coding in _PLAIN or data.lstrip()[:1] in _JSON:
         return data[:limit], len(data) <= limit
     return b"", False
 

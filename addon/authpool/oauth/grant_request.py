@@ -3,10 +3,12 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote_plus, urlsplit, urlunsplit
 
 from authpool.accounts.account import Account, OAuthClient
 from authpool.config import PoolConfig
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,19 @@ def client_of(pool: PoolConfig, account: Account) -> OAuthClient | None:
 def client_name(url: str, pool: PoolConfig, account: Account) -> str:
     """Name (token endpoint, client) for the storm rule; no secret."""
     client = account.client or pool.client
-    return f"{url} {client.client_id if client is not None else ''}"
+    return f"{_endpoint(url)} {client.client_id if client is not None else ''}"
+
+
+def _endpoint(url: str) -> str:
+    """One name for an endpoint however its URL is spelled (RFC 3986 §6.2.2, §6.2.3)."""
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, (parts.hostname or "").removesuffix(".")
+    except ValueError:
+        return url
+    host = f"[{host}]" if ":" in host else host
+    at = f"{host}:{port}" if port not in {None, _DEFAULT_PORTS.get(parts.scheme)} else host
+    return urlunsplit((parts.scheme, at, parts.path or "/", parts.query, ""))
 
 
 def source_name(pool: PoolConfig) -> str:

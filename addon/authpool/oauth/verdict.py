@@ -144,7 +144,8 @@ def judge(
     success = 200 <= answer.status < 300
     if success and (granted := _granted(body, presented)):
         return granted  # whatever else it says: a rotated refresh token may be in it
-    document = whole_document(body)
+    # A redirect is not followed, and what stands beside it is no token endpoint's word: a portal's, a firewall's.
+    document = None if 300 <= answer.status < 400 else whole_document(body)
     code, sent_code = (None, None) if document is None else code_of(document, codes or {})
     if document is not None and code is not None:
         return _judge_code(code, sent_code, document, answer.status, wait)

@@ -18,6 +18,8 @@ FAULT_SECONDS = 60.0
 """So long a client that is at fault is not asked again, unless somebody says so."""
 ACCEPTED_SECONDS = 600.0
 """So long after it was accepted for one account, a client is not at fault when another account is refused."""
+PROBE_SECONDS = 2.0
+"""In a storm, accounts that were not rejected themselves are asked at this pace: one that is accepted ends it."""
 
 WAY_OUT = (
     "mend the client's settings, or add an account again: the first success ends this, and so does "
@@ -34,6 +36,8 @@ class Fault:
     detail: str
     until: float
     storm: bool = False
+    witness: AccountKey | None = None
+    """The only account for which the client was refused so far: one other may be asked, to tell whose fault it is."""
 
 
 class ClientWatch:
@@ -50,6 +54,10 @@ class ClientWatch:
         """As the store told them last."""
         self._accepted: dict[str, dict[AccountKey, float]] = {}
         """For which two accounts each client was accepted last, and when (monotonic seconds)."""
+        self._rejected: dict[str, set[AccountKey]] = {}
+        """Whose credential was rejected since each client was accepted last, to this process."""
+        self._probed: dict[str, float] = {}
+        """When an account was asked last although a storm stands against its client (monotonic seconds)."""
 
     # --- storms: in the store, so that no restart and no other process begins a new count ---------------------
 
@@ -75,6 +83,7 @@ class ClientWatch:
         """Somebody says that all is well: whether anything had stood against the client. Raises StoreError."""
         before = await self._store.read_client(client)
         fault = self._faults.pop(client, None)
+        self._rejected.pop(client, None)
         if (before is not None and before.in_trouble) or client in self._records:
             await self._update(client, lambda record: record.accepted(self._clock.time()))
         return fault is not None or (before is not None and before.storm)
@@ -127,6 +136,7 @@ class ClientWatch:
             last[account] = self._clock.monotonic()
             while len(last) > 2:
                 del last[next(iter(last))]
+        self._rejected.pop(client, None)
         return self._faults.pop(client, None)
 
     def accepted_for_others(self, client: str, account: AccountKey) -> bool:
@@ -136,24 +146,52 @@ class ClientWatch:
 
     # --- holding back -----------------------------------------------------------------------------------------
 
-    def blame(self, client: str, pool: str, detail: str, *, storm: bool = False) -> bool:
-        """Hold the client's refreshes back for a while; True when that is news to the pool."""
+    def blame(
+        self, client: str, pool: str, detail: str, *, storm: bool = False, witness: AccountKey | None = None
+    ) -> bool:
+        """Hold the client's refreshes back for a while; True when that is news to the pool.
+
+        `witness`: what was said may be of this account alone, and counts in full when another one is told it too.
+        """
         known = self._faults.get(client)
         pools = frozenset() if known is None else known.pools
-        until = self._clock.time() + FAULT_SECONDS
-        self._faults[client] = Fault(pools=pools | {pool}, detail=detail, until=until, storm=storm)
+        now = self._clock.time()
+        if known is not None and _stands(known, now) and known.witness != witness:
+            witness = None
+        self._faults[client] = Fault(
+            pools=pools | {pool}, detail=detail, until=now + FAULT_SECONDS, storm=storm, witness=witness
+        )
         return pool not in pools
 
-    def held_back(self, client: str, pool: str) -> Fault | None:
-        """The fault for which the client is not to be asked now, by this pool as little as by the one that met it."""
-        now = self._clock.time()
+    def held_back(self, client: str, pool: str, account: AccountKey | None = None) -> Fault | None:
+        """The fault for which the client is not to be asked now, by this pool as little as by the one that met it.
+
+        Where one account alone told of it, `account` is let go and asked, if it is another and the first to come. In a
+        storm it is if it was not rejected itself, and none was let go a moment ago: rejected ones must not keep the
+        only one that lives from ending the storm.
+        """
         fault = self._faults.get(client)
-        # An `until` further away than it can have been set: the wall clock was put back.
-        if fault is None or not now < fault.until <= now + FAULT_SECONDS:
+        if fault is None or not _stands(fault, self._clock.time()):
+            return None
+        if fault.witness is not None and account not in {None, fault.witness}:
+            self._faults[client] = replace(fault, witness=None)
+            return None
+        if fault.storm and account is not None and self._may_probe(client, account):
             return None
         if pool not in fault.pools:
             fault = self._faults[client] = replace(fault, pools=fault.pools | {pool})
         return fault
+
+    def note_rejected(self, client: str, account: AccountKey) -> None:
+        """The account's credential was rejected, whatever will come of that."""
+        self._rejected.setdefault(client, set()).add(account)
+
+    def _may_probe(self, client: str, account: AccountKey) -> bool:
+        now = self._clock.monotonic()
+        if account in self._rejected.get(client, ()) or now < self._probed.get(client, -PROBE_SECONDS) + PROBE_SECONDS:
+            return False
+        self._probed[client] = now
+        return True
 
     def fault_of(self, pool: str, clients: Collection[str] = ()) -> str | None:
         """Why a pool's refreshes are held back, for people. `clients`: with which it asks, as far as is known."""
@@ -172,3 +210,9 @@ class ClientWatch:
     def forget(self) -> None:
         """Somebody changed the configuration: every client is asked again at once; a storm stands all the same."""
         self._faults.clear()
+        self._rejected.clear()
+
+
+def _stands(fault: Fault, now: float) -> bool:
+    """An `until` further away than it can have been set: the wall clock was put back."""
+    return now < fault.until <= now + FAULT_SECONDS

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, suppress
 
-from authpool.accounts.account import Account, clip_reason, fingerprint
+from authpool.accounts.account import Account, AccountKey, clip_reason, fingerprint
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.errors import StoreError
@@ -62,6 +62,7 @@ class DisableRules:
         """
         if account.disabled:  # it was asked by force, and is as dead as before
             return Dead(account=account)
+        self._clients.note_rejected(client, account.key)
         credential = account.token.refresh_token or account.token.access_token or ""
         now = self._clock.time()
         rejection = Rejection(account=account.key, fingerprint=fingerprint(credential), at=int(now))
@@ -77,11 +78,15 @@ class DisableRules:
             return await self._ledger.reject(account, client, lost=lost)
         return await self._ledger.condemn(account, reason, held, lost=lost)
 
-    def reject_client(self, account: Account, pool: PoolConfig, client: str, detail: str) -> Outcome:
-        """The client was refused: its own fault, unless it was accepted for another account a moment ago."""
+    def reject_client(self, account: Account, pool: PoolConfig, client: str, code: str, detail: str) -> Outcome:
+        """The client was refused: its own fault, unless it was accepted for another account a moment ago.
+
+        Of a client that has not been asked for another one yet nobody can tell: but for `invalid_client`, which is
+        never an account's, one other is asked before the rest are held back.
+        """
         if self._clients.accepted_for_others(client, account.key):
             return Unavailable(detail=clip_reason(detail), cause="account")
-        return self.fault(pool, client, detail)
+        return self.fault(pool, client, detail, witness=None if code == "invalid_client" else account.key)
 
     async def spare(self, account: Account) -> None:
         """The client is at fault: an account that waited to be confirmed does so no more. Raises SupersededError."""
@@ -112,10 +117,18 @@ class DisableRules:
         url = self._resolver.known_token_url(pool)
         return source_name(pool) if url is None else client_name(url, pool, account)
 
-    def fault(self, pool: PoolConfig, client: str, detail: str, *, storm: bool = False) -> Misconfigured:
+    def fault(
+        self,
+        pool: PoolConfig,
+        client: str,
+        detail: str,
+        *,
+        storm: bool = False,
+        witness: AccountKey | None = None,
+    ) -> Misconfigured:
         """No account is to blame: hold back the client for a while."""
         detail = clip_reason(detail)
-        if self._clients.blame(client, pool.name, detail, storm=storm):
+        if self._clients.blame(client, pool.name, detail, storm=storm, witness=witness):
             logger.error("Pool %s: %s; %s", pool.name, detail, WAY_OUT)
         self._troubles.client_rejected(pool.name, client, detail)
         return Misconfigured(detail=detail)

@@ -134,7 +134,7 @@ class Exchange:
         request = grant_request(pool, url, account)
         if waits and (waiting := self._too_early(account, request)) is not None:
             return waiting
-        fault = self._clients.held_back(request.client, pool.name)
+        fault = self._clients.held_back(request.client, pool.name, account.key)
         if fault is not None and mode not in _FORCED:
             if waits and fault.storm:
                 await self._rules.spare(account)
@@ -193,9 +193,9 @@ class Exchange:
                     outcome = Unavailable(detail=verdict.detail, retry_after_seconds=wait, endpoint=request.url)
                 case _ if self._pools().get(account.pool) != pool:
                     outcome = Unavailable(detail="the pool's configuration changed meanwhile", retry_after_seconds=1)
-                case ClientRejected():
+                case ClientRejected(code=code):
                     detail = f"the token endpoint rejects the client: {reason}"
-                    outcome = self._rules.reject_client(account, pool, request.client, detail)
+                    outcome = self._rules.reject_client(account, pool, request.client, code, detail)
                 case GrantRejected() | SignInRequired() if pool.type == "client_credentials":
                     outcome = Unavailable(detail=clip_reason(reason), cause="account")
                 case GrantRejected() | SignInRequired():

@@ -28,7 +28,8 @@ LOOKS_PER_SECOND = 10.0
 """While a token endpoint is down, those who wait look at this rate, all together, whether one of them may probe it."""
 WAKES_PER_SECOND = 50.0
 """When a token endpoint is back, those who waited come at this rate, the first to expire first."""
-HOPELESS_BACKOFF_SECONDS = 300.0
+OWN_BACKOFF_SECONDS = (2.0, 300.0)
+"""Where what was said is the account's own trouble: some of it passes at once, and the rest is asked seldom."""
 STALE_SHARE = 0.5
 """Of what is left of a token that a refresh did not replace, so much passes before the next one: a few tries in all,
 and one of them shortly before the end."""
@@ -185,13 +186,15 @@ class RefreshSchedule:
 
     def _backoff(self, failures: int, outcome: Unavailable | Misconfigured) -> float:
         """How long one account waits after so many failures of its own, in seconds."""
-        shortest, longest = FAULT_BACKOFF_SECONDS if isinstance(outcome, Misconfigured) else BACKOFF_SECONDS
+        own = isinstance(outcome, Unavailable) and outcome.cause == "account"
+        fault = isinstance(outcome, Misconfigured)
+        shortest, longest = FAULT_BACKOFF_SECONDS if fault else OWN_BACKOFF_SECONDS if own else BACKOFF_SECONDS
         wait = min(longest, shortest * 2.0 ** min(failures - 1, 10)) * self._rng.uniform(0.5, 1.0)
         if isinstance(outcome, Misconfigured):
             return wait
         if outcome.retry_after_seconds is not None:
             return max(outcome.retry_after_seconds, wait if outcome.retry_after_seconds else 0.0)
-        return HOPELESS_BACKOFF_SECONDS if outcome.cause == "account" else wait
+        return wait
 
     def _note_waiting(self, key: AccountKey, outcome: Unavailable | Misconfigured) -> None:
         if isinstance(outcome, Misconfigured) or outcome.endpoint is None:

@@ -56,7 +56,7 @@ class SourceTokens:
     ) -> Outcome:
         """Fetch, and write what was fetched before it is used. Nothing is spent, so there is no intent to write."""
         name = source_name(pool)
-        fault = self._clients.held_back(name, pool.name)
+        fault = self._clients.held_back(name, pool.name, account.key)
         if fault is not None and not force:
             return Misconfigured(detail=fault.detail)
         try:

@@ -120,6 +120,17 @@ class Adding:
             raise RefusedError("the source holds no refresh token; sign in so that the provider issues one")
         expected = name or credential.name
         twin = await self._known.account_of(pool, refresh_token)
+        rescued = await self._unclaimed.successor(refresh_token) if twin is None else None
+        if rescued is not None and rescued.refresh_token is not None:  # the source's own token is spent
+            refresh_token = rescued.refresh_token
+            credential = replace(
+                credential,
+                secret=None,
+                refresh_token=refresh_token,
+                path=rescued.path,
+                exchanged_from=rescued.exchanged_from,
+            )
+            twin = await self._known.account_of(pool, refresh_token)
         if twin is not None:
             return await self._add_again(pool, twin, credential, name)
         endpoints = await self._service.resolver.resolve(pool)
@@ -141,7 +152,7 @@ class Adding:
                     name=name,
                     subject=identity.subject,
                     token=proof.token,
-                    extra={**account.extra, **({ADDED_FROM: spent} if spent is not None else {})},
+                    extra={**account.extra, **_added_from(credential, spent)},
                 )
                 return await self._write(pool, named, replaced=spent)
 
@@ -241,6 +252,11 @@ class Adding:
         )
         await self._holdings.follow()
         return _sentence(before, stored)
+
+
+def _added_from(credential: Credential, spent: str | None) -> dict[str, str]:
+    marks = [*credential.exchanged_from, *([spent] if spent is not None else [])]
+    return {ADDED_FROM: " ".join(marks)} if marks else {}
 
 
 def _own_client(pool: PoolConfig, client: OAuthClient | None) -> OAuthClient | None:

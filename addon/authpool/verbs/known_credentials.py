@@ -24,7 +24,7 @@ class KnownCredentials:
         accounts = await self._holdings.everyone()
         mark = fingerprint(refresh_token)
         same = [one for one in accounts if one.token.refresh_token == refresh_token and self._refreshed(one)]
-        origin = [one for one in accounts if not one.disabled and one.extra.get(ADDED_FROM) == mark]
+        origin = [one for one in accounts if not one.disabled and mark in str(one.extra.get(ADDED_FROM, "")).split()]
         found = sorted([*same, *origin], key=lambda one: (one.pool != pool.name, one not in same, str(one.key)))
         if not found:
             await self._refuse_spent(accounts, mark)

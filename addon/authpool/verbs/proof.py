@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from authpool.accounts.account import Account, Token, clip_reason
+from authpool.accounts.account import Account, Token, clip_reason, fingerprint
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.errors import ConfigurationError, RefusedError
@@ -72,13 +72,13 @@ class Prover:
         verdict, token, lost = await self._present(pool, request, account.token)
         first: Path | None = None
         if isinstance(verdict, PartlyGranted):  # what came is kept, and presented once in its turn
-            first = await self._save(pool, credential, token)
+            first = await self._save(pool, account, credential, token)
             renewed = replace(account, token=token)
             verdict, token, lost = await self._present(pool, grant_request(pool, request.url, renewed), token)
         rotated = token.refresh_token != account.token.refresh_token
         kept = first
         if token.refresh_token is not None and rotated and not isinstance(verdict, NotGranted):
-            kept = await self._save(pool, credential, token)
+            kept = await self._save(pool, account, credential, token)
         for spent in {first, credential.path} - {kept, None} if first is not None and kept is not None else ():
             await self._drop(spent)
         if isinstance(verdict, Granted):
@@ -98,8 +98,14 @@ class Prover:
             token = token_from_grant(token, verdict, asked_at)
         return verdict, token, lost
 
-    async def _save(self, pool: PoolConfig, credential: Credential, token: Token) -> Path | None:
-        fresh = replace(credential, secret=None, refresh_token=token.refresh_token, access_token=token.access_token)
+    async def _save(self, pool: PoolConfig, account: Account, credential: Credential, token: Token) -> Path | None:
+        fresh = replace(
+            credential,
+            secret=None,
+            refresh_token=token.refresh_token,
+            access_token=token.access_token,
+            exchanged_from=(*credential.exchanged_from, fingerprint(account.token.refresh_token or "")),
+        )
         return await self._keep(pool.name, fresh)
 
 

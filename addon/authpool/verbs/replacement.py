@@ -7,7 +7,9 @@ from authpool.config import PoolConfig
 from authpool.errors import RefusedError
 
 ADDED_FROM = "added_from"
-"""Key in an account's file: the fingerprint of the refresh token that was exchanged when the account was added.
+"""Key in an account's file: fingerprints of the refresh tokens that were exchanged when the account was added.
+
+More than one, with a space between, where that took more than one `add`.
 
 Adding the same file twice would present a spent token, and a provider that punishes reuse would end the grant.
 """

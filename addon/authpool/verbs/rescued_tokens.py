@@ -18,7 +18,7 @@ from authpool.errors import RefusedError, StoreUnavailableError
 from authpool.files.atomic_file import FileOperations, replace_file
 from authpool.files.home import secure_folder
 from authpool.files.kernel_lock import Run, hold
-from authpool.verbs.sources import Credential, credential_document
+from authpool.verbs.sources import Credential, credential_document, read_source
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,11 @@ class RescuedTokens:
         with suppress(StoreUnavailableError):
             await self._run(self.drop, path)
 
+    async def successor(self, refresh_token: str) -> Credential | None:
+        """What a refresh token was exchanged for by an `add` that was cut off, or refused afterwards, if it is here."""
+        found: Credential | None = await self._run(self._successor, fingerprint(refresh_token))
+        return found
+
     def keep(self, pool: str, credential: Credential) -> Path | None:
         """Write a credential durably, and tell where: in the home, else among the machine's temporary files.
 
@@ -88,6 +93,14 @@ class RescuedTokens:
             self._files.unlink(path)
             if path.parent != self._folder:
                 path.parent.rmdir()
+
+    def _successor(self, mark: str) -> Credential | None:
+        for path in sorted(self._folder.glob("*.json")):
+            with suppress(RefusedError, OSError):  # what can't be read is somebody's who reads it by hand
+                credential = read_source(f"@{path}", environ={})
+                if mark in credential.exchanged_from:
+                    return credential
+        return None
 
     def _make_folder(self) -> None:
         secure_folder(self._folder, inside=True)

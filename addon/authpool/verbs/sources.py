@@ -21,6 +21,7 @@ _FORMATS = (
     "or a refresh token alone on one line"
 )
 _PATTERNS = "@FILE or env:NAME"
+_EXCHANGED_FROM = "exchanged_from"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,8 @@ class Credential:
     proxy_disabled_at: int | None = None
     proxy_disabled_reason: str | None = None
     path: Path | None = None
+    exchanged_from: tuple[str, ...] = ()
+    """Fingerprints of the refresh tokens that were given for this one while it was being added."""
 
 
 def read_source(source: str, *, environ: Mapping[str, str], stdin: Callable[[], str] | None = None) -> Credential:
@@ -127,6 +130,7 @@ def _from_document(document: Mapping[str, Any], origin: str, path: Path | None) 
         label=_text(document, "custom_label", origin),
         proxy_disabled=document.get("proxy_disabled") is True,
         path=path,
+        exchanged_from=_marks(document),
         **_pause(document, origin),
     )
     if not (credential.refresh_token or credential.access_token or credential.client):
@@ -143,6 +147,11 @@ def _pause(document: Mapping[str, Any], origin: str) -> dict[str, Any]:
         "proxy_disabled_at": int(at) if type(at) in {int, float} and abs(at) < 1e15 else None,
         "proxy_disabled_reason": None if reason is None else clip_reason(reason),
     }
+
+
+def _marks(document: Mapping[str, Any]) -> tuple[str, ...]:
+    marks = document.get(_EXCHANGED_FROM)
+    return tuple(mark for mark in marks if isinstance(mark, str)) if isinstance(marks, list) else ()
 
 
 def _text(document: Mapping[str, Any], key: str, origin: str) -> str | None:
@@ -178,5 +187,6 @@ def credential_document(credential: Credential) -> dict[str, Any]:
         "proxy_disabled": credential.proxy_disabled or None,
         "proxy_disabled_at": credential.proxy_disabled_at,
         "proxy_disabled_reason": credential.proxy_disabled_reason,
+        _EXCHANGED_FROM: list(credential.exchanged_from) or None,
     }
     return {key: value for key, value in document.items() if value is not None}

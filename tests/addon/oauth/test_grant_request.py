@@ -97,3 +97,14 @@ def test_the_client_is_told_apart_without_its_secret() -> None:
         assert SECRET not in repr(request)
         assert "r+t" not in repr(request)
     assert grant_request(pool_config(client=client(client_id="other")), URL, ACCOUNT).client != f"{URL} id"
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    ("HTTPS://Provider.Example/token", "https://provider.example:443/token", "https://provider.example./token"),
+)
+def test_a_client_has_one_name_however_its_endpoint_is_spelled(spelled: str) -> None:
+    """Two pools that write one URL in two ways are not two clients of three accounts each to the storm rule."""
+    url = "https://provider.example/token"
+    assert grant_request(pool_config(), spelled, ACCOUNT).client == grant_request(pool_config(), url, ACCOUNT).client
+    assert grant_request(pool_config(), url + "/", ACCOUNT).client != grant_request(pool_config(), url, ACCOUNT).client

@@ -63,6 +63,40 @@ class TestAClientThatIsRefused:
         rig.transport.script.append(REFUSED)
         assert isinstance(await rig.refresher.refresh(bob), Unavailable)
 
+    async def test_of_the_first_that_is_asked_another_one_tells_whose_fault_it_is(self, rig: Rig) -> None:
+        """Nobody was accepted yet: one more is asked before the rest are held back, and the first one cools alone."""
+        alice, bob, carol = [await rig.add(name) for name in ("alice", "bob", "carol")]
+        rig.transport.script.append(REFUSED)
+        assert isinstance(await rig.refresher.refresh(alice), Misconfigured)
+        assert isinstance(await rig.refresher.refresh(alice), Misconfigured)  # who told of it is not asked again
+        assert len(rig.transport.posts) == 1
+        assert isinstance(await rig.refresher.refresh(bob), Ready)
+        assert rig.refresher.fault("pool") is None
+        assert isinstance(await rig.refresher.refresh(carol), Ready)
+        rig.transport.script.append(REFUSED)
+        outcome = await rig.refresher.refresh(alice)
+        assert isinstance(outcome, Unavailable)
+        assert outcome.cause == "account"
+
+    @pytest.mark.parametrize("second", (REFUSED, reply(503, {})))
+    async def test_one_other_is_asked_and_no_more(self, rig: Rig, second: Answer) -> None:
+        """Two accounts say the same, or the second has no answer: the rest are held back until it is due again."""
+        alice, bob, carol = [await rig.add(name) for name in ("alice", "bob", "carol")]
+        rig.transport.script.extend((REFUSED, second))
+        for account in (alice, bob, carol, alice, carol):
+            assert not isinstance(await rig.refresher.refresh(account), Ready)
+        assert len(rig.transport.posts) == 2
+        await rig.clock.advance(61)
+        assert isinstance(await rig.refresher.refresh(carol), Ready)
+
+    async def test_invalid_client_is_never_one_accounts(self, rig: Rig) -> None:
+        """Nobody else is asked."""
+        alice, bob = await rig.add(), await rig.add("bob")
+        rig.transport.script.append(reply(401, {"error": "invalid_client"}))
+        assert isinstance(await rig.refresher.refresh(alice), Misconfigured)
+        assert isinstance(await rig.refresher.refresh(bob), Misconfigured)
+        assert len(rig.transport.posts) == 1
+
 
 class TestARefusedToken:
     async def test_a_caller_does_not_get_it_from_a_flight_that_ignores_it(self, rig: Rig) -> None:

@@ -261,3 +261,22 @@ def test_a_clock_put_back_ends_the_wait(store: MemoryStore, clock: FakeClock) ->
     watch.blame("c", "pool", "why")
     clock.jump(-3600)
     assert watch.held_back("c", "pool") is None
+
+
+async def test_in_a_storm_who_was_not_rejected_is_asked_at_a_pace(store: MemoryStore, clock: FakeClock) -> None:
+    """The dead ones must not keep the one that lives from being asked, for its success ends the storm."""
+    watch = ClientWatch(store, clock)
+    dead, lives, other = [AccountKey.of("pool", name) for name in ("dead", "lives", "other")]
+    watch.note_rejected("c", dead)
+    watch.blame("c", "pool", "why", storm=True)
+    assert watch.held_back("c", "pool", dead) is not None
+    assert watch.held_back("c", "pool", lives) is None
+    assert watch.held_back("c", "pool", other) is not None
+    await clock.advance(2)
+    assert watch.held_back("c", "pool", dead) is not None
+    assert watch.held_back("c", "pool", other) is None
+    watch.note_rejected("c", other)
+    await clock.advance(2)
+    assert watch.held_back("c", "pool", other) is not None
+    assert watch.heard("c", lives) is not None
+    assert watch.held_back("c", "pool", dead) is None

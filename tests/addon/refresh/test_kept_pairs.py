@@ -247,6 +247,7 @@ WIRE: dict[str, Callable[[bytes], WireAnswer]] = {
     "gzip": lambda body: Raw(compressed(body)),
     "gzip without a header": lambda body: Raw(sized(gzip.compress(body))),
     "a header without gzip": lambda body: Raw(sized(body, headers=b"content-encoding: gzip\r\n")),
+    "a header of a coding that is not known": lambda body: Raw(sized(body, headers=b"content-encoding: br\r\n")),
     "deflate": lambda body: Raw(sized(zlib.compress(body), headers=b"content-encoding: deflate\r\n")),
     "gzip that was cut": lambda body: Raw(compressed(body + b" " * 2000)[:-12]),
     "gzip with a bad sum": lambda body: Raw(compressed(body)[:-8] + b"12345678"),

@@ -1,6 +1,7 @@
 """Refreshing ahead of expiry: what is due when, and what an outcome does to the pool."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -140,6 +141,21 @@ async def test_failures_back_off_and_a_live_token_goes_on_serving(clock: FakeClo
     world.refresher.outcome = None
     await clock.advance(31)
     assert world.state() is State.READY
+
+
+async def test_an_accounts_own_trouble_is_asked_again_soon_and_then_seldom(
+    clock: FakeClock, worlds: list[World]
+) -> None:
+    """A service identity's only account does not wait five minutes for what passes in a second."""
+    world = World(clock, account(clock, lifetime=0))
+    worlds.append(world)
+    world.refresher.outcome = Unavailable(detail="invalid_grant", cause="account")
+    await clock.advance(1800)
+    times = [at for at, _ in world.refresher.asked]
+    pauses = [after - before for before, after in itertools.pairwise(times)]
+    assert pauses[0] <= 3
+    assert max(pauses) <= 300
+    assert 8 <= len(times) <= 24
 
 
 async def test_retry_after_is_honoured(clock: FakeClock, worlds: list[World]) -> None:

@@ -296,3 +296,26 @@ async def test_a_storm_lets_those_go_that_wait_to_be_confirmed(
         await gateway.catch_up()  # what this process wrote is told like anybody's, but not by the turned clock
         counts = gateway.snapshot.pools["p"].counts()
         assert (counts[State.DISABLED], counts[State.READY]) == (3, 5)
+
+
+async def test_the_dead_do_not_keep_the_one_that_lives_from_being_asked(
+    tmp_path: Path, clock: FakeClock, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its token ends while the storm stands, and the others come first each time: its success ends the storm."""
+
+    def handle(form: Mapping[str, str]) -> Answer:
+        lives = form.get("refresh_token", "").endswith("-of-user7")
+        return Transport.handle(endpoint, form) if lives else INVALID_GRANT
+
+    monkeypatch.setattr(endpoint, "handle", handle)
+    endpoint.provider.expires_in = 20
+    home = home_of(tmp_path, clock, endpoint, 8)
+    async with idle_gateway(home, clock, endpoint) as gateway:
+        member = gateway.snapshot.pools["p"].get(AccountKey.of("p", "user7"))
+        assert member is not None
+        without = 0
+        for _ in range(120):
+            await turn(clock, 1)
+            without += not member.live(clock.time())
+        assert without <= 20
+    assert "user7" not in disabled(home)
