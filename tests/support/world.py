@@ -548,8 +548,8 @@ class World:
         for _ in range(100):
             if not self.air and not any(process.busy for process in self.processes):
                 return
-            for flying in list(self.air):
-                self.land(flying, "answer")
+            while self.air:
+                self.land(self.air[0], "answer")
             self.run(seconds=2.0)
         raise AssertionError("with all faults over, somebody is still busy")
 
