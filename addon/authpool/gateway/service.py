@@ -232,6 +232,8 @@ class Service:
                 self._restorer.compare(known.get(key), record)
                 pools[key.pool].put(record)
             self._inherit(pools, known)
+            for key in known.keys() - loaded.keys():
+                self.refresher.removed(key)
             self._swap(
                 Snapshot(
                     config=config,
