@@ -148,14 +148,17 @@ class WorldMachine(RuleBasedStateMachine):
         """The provider rejects every refresh token of a client, until that is over."""
         (self.world.cursed.discard if over else self.world.cursed.add)(client)
 
-    @rule(number=numbers, how=hows, fate=st.sampled_from(["answer", "lost_after", "unavailable_after"]))
-    def everybody_is_refreshed(self, number: int, how: str, fate: Fate) -> None:
-        """One after the other, from take-off to a verdict, confirmed where it must be."""
+    @rule(number=numbers, how=hows, fate=st.sampled_from(["answer", "lost_after", "unavailable"]), cursed=st.booleans())
+    def everybody_is_refreshed(self, number: int, how: str, fate: Fate, *, cursed: bool) -> None:
+        """One after the other, from take-off to a verdict, confirmed where it must be; while a client is `cursed`."""
+        if cursed:
+            self.world.disk.trouble = None
+            self.world.cursed.add("client")
         for key in self.world.known_keys():
             self.begin_refresh(number, key, how)
         for played in (fate, "answer", "answer"):
             for _ in range(len(self.world.air)):
-                self.land(0, played)  # type: ignore[arg-type]
+                self.land(0, played)
                 self.world.check()
             self.world.run(seconds=4.5)
             if how == "plain":
