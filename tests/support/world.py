@@ -100,7 +100,9 @@ class World:
         self._said: set[str] = set()
         """By fingerprint, the refresh tokens that the audit trail ever showed as exchanged."""
         self._forced: set[str] = set()
-        """Refresh tokens that somebody let count again by force."""
+        """Refresh tokens that somebody let count again by force, and that were not exchanged since."""
+        self._insisted: set[str] = set()
+        """The same, as far as the audit trail still says so."""
         self._excused: set[int] = set()
         """Grants of which a spent token was presented, and the audit trail could not know."""
         self._brought_back: set[int] = set()
@@ -200,6 +202,7 @@ class World:
         now = self.stored(key)
         if now is not None and not now.disabled:
             self._forced.add(now.token.refresh_token or "")
+            self._insisted.add(now.token.refresh_token or "")
             self._brought_back.add(self._grant_of[now.token.refresh_token or ""])
 
     def move(self, key: AccountKey, pool: str, step: str | None, writes: int) -> None:
@@ -374,6 +377,7 @@ class World:
         for process in self.processes:
             if process.gateway and not process.dead:
                 process.aware |= known
+        self._insisted.clear()
         put_trail_back(self.home, content)
 
     def _put_in_place(self, key: AccountKey, content: bytes) -> None:
@@ -455,7 +459,7 @@ class World:
         """Only what was exchanged, and written down so, may be held back for that, unless somebody insists."""
         assert token in self._successors, f"{key} holds what was never exchanged, and is held back: {reason}"
         assert fingerprint(token) in self._said, f"{key} is held back, and the trail says nothing of it: {reason}"
-        assert token not in self._forced, f"{key} was enabled by force, and is held back again: {reason}"
+        assert token not in self._insisted, f"{key} was enabled by force, and is held back again: {reason}"
 
     def _check_storm(self, key: AccountKey) -> None:
         """So many accounts of one client may die between two of its successes, whoever judges them."""
@@ -598,6 +602,8 @@ class World:
         self._grant_of[fresh] = self._grant_of[spent]
         if fresh != spent:
             self._successors[spent] = fresh
+            self._forced.discard(spent)
+            self._insisted.discard(spent)
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if not isinstance(context.get("exception"), Crash):
