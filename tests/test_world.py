@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from authpool.accounts.account import AccountKey
 from support.crashing_process import CrashingProcess
+from support.crashing_trail import TRAIL_STEPS
 from support.fates import Fate
 from support.file_operations import STEPS
 from support.world import Edit, World, key_of
@@ -28,11 +29,13 @@ NAMES = ("alice", "bob", "carol", "dave", "erin", "frank")
 KEYS = [key_of(name) for name in NAMES]
 PROVIDERS: list[dict[str, Any]] = [{}, {}, {"grace_seconds": 5.0}, {"rotate": False}]
 
-keys = st.sampled_from(KEYS)
+keys = st.integers(0, 8)
+"""Of the accounts that there are: the first six, unless somebody copied, moved or removed some."""
+pools = st.sampled_from(["pool", "twin", "twin", "other"])
 names = st.sampled_from(NAMES)
 numbers = st.integers(0, 7)
 hows = st.sampled_from(["plain", "force", "rejected"])
-interludes = st.sampled_from(["add", "die and add", "pause", "token_label", "remove"])
+interludes = st.sampled_from(["add", "die and add", "pause", "token_label", "remove", "copy"])
 troubles = st.sampled_from([errno.ENOSPC, errno.EROFS, errno.EIO])
 fates = st.sampled_from(["answer"] * 6 + list(get_args(Fate.__value__)))
 
@@ -58,8 +61,16 @@ class WorldMachine(RuleBasedStateMachine):
         alive = [process for process in self.world.processes if not process.dead]
         return alive[number % len(alive)] if alive else None
 
+    def key(self, number: int) -> AccountKey:
+        there = self.world.known_keys()
+        ordered = [key for key in KEYS if key in there] + [key for key in there if key not in KEYS]
+        return ordered[number % len(ordered)] if ordered else KEYS[0]
+
     @rule(number=numbers, key=keys, how=hows)
-    def take_off(self, number: int, key: AccountKey, how: str) -> None:
+    def take_off(self, number: int, key: int, how: str) -> None:
+        self.begin_refresh(number, self.key(key), how)
+
+    def begin_refresh(self, number: int, key: AccountKey, how: str) -> None:
         process = self.living(number)
         if process is None or key not in process.seen:
             return
@@ -73,7 +84,7 @@ class WorldMachine(RuleBasedStateMachine):
             self.world.land(self.world.air[number % len(self.world.air)], fate)
 
     @rule(number=numbers, key=keys, how=hows, played=st.lists(fates, min_size=1, max_size=3))
-    def fly(self, number: int, key: AccountKey, how: str, played: list[Fate]) -> None:
+    def fly(self, number: int, key: int, how: str, played: list[Fate]) -> None:
         """From take-off to landing, retries included."""
         self.take_off(number, key, how)
         for fate in played:
@@ -82,7 +93,7 @@ class WorldMachine(RuleBasedStateMachine):
             self.world.run(seconds=1.5)
 
     @rule(number=numbers, key=keys, how=hows, trouble=troubles, played=st.lists(fates, min_size=1, max_size=3))
-    def disk_fails_in_flight(self, number: int, key: AccountKey, how: str, trouble: int, played: list[Fate]) -> None:
+    def disk_fails_in_flight(self, number: int, key: int, how: str, trouble: int, played: list[Fate]) -> None:
         """The intent is written, and then nothing more."""
         self.world.disk.trouble = None
         self.take_off(number, key, how)
@@ -92,13 +103,16 @@ class WorldMachine(RuleBasedStateMachine):
             self.world.check()
 
     @rule(number=numbers, key=keys, how=hows, edit=interludes, fate=fates)
-    def operator_in_flight(self, number: int, key: AccountKey, how: str, edit: str, fate: Fate) -> None:
+    def operator_in_flight(self, number: int, key: int, how: str, edit: str, fate: Fate) -> None:
         """Somebody changes the record while the POST is under way."""
         self.take_off(number, key, how)
         if edit == "die and add":
-            self.world.revoke(key.name)
+            self.world.revoke(self.key(key).name)
             edit = "add"
-        self.operate(key, edit)
+        if edit == "copy":
+            self.world.copy(self.key(key), AccountKey.of("twin", f"{self.key(key).name}-copy"), noticed=False)
+        else:
+            self.operate(key, edit)
         self.land(-1, fate)
 
     @rule(number=numbers, fate=st.sampled_from(["lost_before", "lost_after"]))
@@ -107,9 +121,9 @@ class WorldMachine(RuleBasedStateMachine):
             COUNTED["posts"] += 1
             self.world.land(self.world.air[number % len(self.world.air)], fate, crash=True)
 
-    @rule(number=numbers, key=keys, step=st.sampled_from(STEPS), writes=st.integers(0, 2))
-    def crash_at_a_write(self, number: int, key: AccountKey, step: str, writes: int) -> None:
-        """Of the intent, of the pair, or of a later one."""
+    @rule(number=numbers, key=keys, step=st.sampled_from(STEPS + TRAIL_STEPS), writes=st.integers(0, 2))
+    def crash_at_a_write(self, number: int, key: int, step: str, writes: int) -> None:
+        """Of the intent, of the pair, or of a later one; or once all is written but the line in the trail."""
         process = self.living(number)
         if process is not None:
             process.files.step, process.files.writes_left = step, writes
@@ -134,23 +148,36 @@ class WorldMachine(RuleBasedStateMachine):
         """The provider rejects every refresh token of a client, until that is over."""
         (self.world.cursed.discard if over else self.world.cursed.add)(client)
 
-    @rule(number=numbers, how=hows, fate=st.sampled_from(["answer", "lost_after", "unavailable_after"]))
-    def everybody_is_refreshed(self, number: int, how: str, fate: Fate) -> None:
-        """One after the other, from take-off to a verdict, confirmed where it must be."""
-        for key in KEYS:
-            self.take_off(number, key, how)
+    @rule(number=numbers, how=hows, fate=st.sampled_from(["answer", "lost_after", "unavailable"]), cursed=st.booleans())
+    def everybody_is_refreshed(self, number: int, how: str, fate: Fate, *, cursed: bool) -> None:
+        """One after the other, from take-off to a verdict, confirmed where it must be; while a client is `cursed`."""
+        if cursed:
+            self.world.disk.trouble = None
+            self.world.cursed.add("client")
+        for key in self.world.known_keys():
+            self.begin_refresh(number, key, how)
         for played in (fate, "answer", "answer"):
             for _ in range(len(self.world.air)):
-                self.land(0, played)  # type: ignore[arg-type]
+                self.land(0, played)
                 self.world.check()
             self.world.run(seconds=4.5)
             if how == "plain":
-                for key in KEYS:
-                    self.take_off(number, key, how)
+                for key in self.world.known_keys():
+                    self.begin_refresh(number, key, how)
 
     @rule(key=keys)
-    def command_line(self, key: AccountKey) -> None:
-        self.world.command(key)
+    def command_line(self, key: int) -> None:
+        self.world.command(self.key(key))
+
+    @rule(key=keys, pool=pools, step=st.none() | st.sampled_from(STEPS + TRAIL_STEPS), writes=st.integers(0, 3))
+    def move(self, key: int, pool: str, step: str | None, writes: int) -> None:
+        self.world.move(self.key(key), pool, step, writes)
+
+    @rule(number=numbers)
+    def enable_by_force(self, number: int) -> None:
+        disabled = [key for key in self.world.known_keys() if (held := self.world.stored(key)) and held.disabled]
+        if disabled:
+            self.world.enable_by_force(disabled[number % len(disabled)])
 
     @rule(pool=st.sampled_from(["pool", "twin", "other"]))
     def resume_pool(self, pool: str) -> None:
@@ -176,37 +203,80 @@ class WorldMachine(RuleBasedStateMachine):
 
     @rule(
         key=keys,
-        what=st.sampled_from([*get_args(Edit.__value__), "add", "add", "save", "save in flight", "open", "remove"]),
+        what=st.sampled_from(
+            [
+                *get_args(Edit.__value__),
+                *("add", "add", "add by hand", "save", "save in flight", "open", "remove", "remove by hand"),
+            ]
+        ),
     )
-    def operate(self, key: AccountKey, what: Any) -> None:
+    def operate(self, key: int, what: Any) -> None:
         """By hand, without regard to locks."""
-        if what == "add":
-            self.world.add(key.name)
-        elif self.world.stored(key) is None:
+        account = self.key(key)
+        if what in {"add", "add by hand"}:
+            self.world.add(NAMES[key % len(NAMES)], by_hand=what == "add by hand")
+        elif self.world.stored(account) is None:
             return
-        elif what == "remove":
-            self.world.remove(key)
+        elif what in {"remove", "remove by hand"}:
+            self.world.remove(account, by_hand=what == "remove by hand")
         elif what == "open":
-            self.world.open_editor(key)
+            self.world.open_editor(account)
         elif what in {"save", "save in flight"}:
-            ours = [f for f in self.world.air if f.refresh_token.endswith(f"-of-{key.name}")]
-            self.world.save_by_rename(key, ours[0] if ours and what == "save in flight" else None)
+            ours = [flying for flying in self.world.air if flying.key == account]
+            self.world.save_by_rename(account, ours[0] if ours and what == "save in flight" else None)
         else:
-            self.world.edit(key, what)
+            self.world.edit(account, what)
+
+    @rule(key=keys, pool=pools, noticed=st.booleans(), number=numbers)
+    def copy(self, key: int, pool: str, number: int, *, noticed: bool) -> None:
+        """Into the client's other pool, or under another name; and somebody refreshes it."""
+        account = self.key(key)
+        if account.pool == "other" or pool == "other":
+            pool = account.pool  # a credential is worth nothing at another client
+        to = AccountKey.of(pool, account.name if account.pool != pool else f"{account.name}-copy")
+        self.world.copy(account, to, noticed=noticed)
+        self.begin_refresh(number, to, "force")
+
+    @rule()
+    def back_up(self) -> None:
+        self.world.back_up()
+
+    @rule(key=st.none() | keys, trail=st.booleans(), clean=st.booleans(), noticed=st.booleans(), number=numbers)
+    def restore(self, key: int | None, number: int, *, trail: bool, clean: bool, noticed: bool) -> None:
+        """One account's file or all of them; and somebody refreshes one."""
+        account = None if key is None else self.key(key)
+        self.world.restore(account, trail=trail, clean=clean, noticed=noticed)
+        self.begin_refresh(number, account or self.key(number), "force")
+
+    @rule(number=numbers, key=keys, trail=st.booleans(), how=st.sampled_from(["restart", "run on"]))
+    def refresh_and_restore(self, number: int, key: int, how: str, *, trail: bool) -> None:
+        """What is put back was exchanged meanwhile, whether a gateway knows or not."""
+        self.world.disk.trouble = None
+        self.world.back_up()
+        self.fly(number, key, "force", ["answer"])
+        if how == "restart":
+            for process in self.world.processes:
+                if not process.dead:
+                    self.world.kill(process)
+        self.world.restore(None, trail=trail, clean=False, noticed=False)
+        while any(process.dead for process in self.world.processes):
+            self.restart()
+        self.take_off(number, key, "force")
 
     @rule(number=numbers, key=keys, noticed=st.booleans(), first=st.sampled_from(["open", "refresh", "add", "pause"]))
-    def an_editor_saves_what_it_loaded(self, number: int, key: AccountKey, first: str, *, noticed: bool) -> None:
+    def an_editor_saves_what_it_loaded(self, number: int, key: int, first: str, *, noticed: bool) -> None:
         """The spent token is back in the file, with whatever else was in it then."""
+        account = self.key(key)
         if first == "refresh":
             self.world.disk.trouble = None
-            self.world.open_editor(key)
+            self.world.open_editor(account)
             self.fly(number, key, "force", ["answer"])
-        elif first != "open" and self.world.stored(key) is not None:
-            self.world.open_editor(key)
+        elif first != "open" and self.world.stored(account) is not None:
+            self.world.open_editor(account)
             self.operate(key, first)
             self.world.check()  # what the editor is about to replace was there
-        self.world.save_editor(key, noticed=noticed)
-        self.take_off(number, key, "force")
+        self.world.save_editor(account, noticed=noticed)
+        self.begin_refresh(number, account, "force")
 
     # --- what must hold ---------------------------------------------------------------------------------------
 

@@ -129,6 +129,7 @@ class Chaos:
                 continue
             service = Service(self._home, {})  # one each: a process remembers what a client was refused
             try:
+                await Operations(service).resume(POOL)  # so many may have lost an answer at once that it is a storm
                 await Operations(service).refresh(f"{POOL}/{name}")
                 self.record.still_refresh.add(name)
             except RefusedError as refused:

@@ -1,20 +1,18 @@
 """A gateway's process in miniature, which can be killed at any step of a refresh."""
 
 import asyncio
-import errno
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from authpool.accounts.account import Account, AccountKey
 from authpool.clock import Clock
 from authpool.config.pool_config import PoolConfig
 from authpool.errors import StoreError
-from authpool.files.atomic_file import StrPath
 from authpool.gateway.follower import Follower
 from authpool.oauth.discovery import EndpointResolver
 from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS
@@ -25,14 +23,20 @@ from authpool.refresh.outcome import Outcome, Ready
 from authpool.refresh.refresher import Refresher
 from authpool.refresh.schedule import RefreshSchedule
 from authpool.refresh.token_restorer import TokenRestorer
-from authpool.store import Record
 from authpool.store.folder.store import FolderStore
+from authpool.store.trail_index import TrailIndex
+from authpool.verbs.holdings import Holdings
+from authpool.verbs.moving import Moving
+from authpool.verbs.rescued_tokens import RescuedTokens
+from authpool.verbs.reviving import Reviving
 from authpool_round_robin import RoundRobin
-from support.file_operations import InterruptedFiles
+from support.crashing_files import Crash, Disk, DyingFiles
+from support.crashing_trail import CrashingTrail
 
-
-class Crash(BaseException):
-    """The process is gone; as with SIGKILL, nobody handles it."""
+ACCOUNTS = "accounts"
+"""The folder of accounts in a home."""
+PATIENCE_SECONDS = 1.0
+"""So long a command waits for an account that others hold."""
 
 
 async def inline[T](function: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
@@ -45,59 +49,13 @@ async def no_discovery(_url: str) -> tuple[int, bytes]:
     raise OSError("there is no issuer")
 
 
-@dataclass(slots=True, kw_only=True)
-class Disk:
-    """The disk that all processes share; `trouble` is the errno that each write ends in, None: it works."""
-
-    trouble: int | None = None
-
-
-class DyingFiles(InterruptedFiles):
-    """System calls that fail with the disk, end with the process, and kill it at a chosen step of a later write."""
-
-    def __init__(self, disk: Disk, die: Callable[[], None]) -> None:
-        super().__init__(None, die)
-        self.dead = False
-        self.writes_left = 0
-        self._disk = disk
-
-    def read(self, path: StrPath) -> bytes:
-        self._alive()
-        return super().read(path)
-
-    def unlink(self, path: Path) -> None:
-        self._alive()
-        super().unlink(path)
-
-    def write(self, descriptor: int, data: memoryview) -> int:
-        self._at("write")
-        half = os.write(descriptor, data[: len(data) // 2])
-        self._at("half a write")
-        return half + os.write(descriptor, data[half:])
-
-    def _at(self, step: str) -> None:
-        self._alive()
-        if self.step == step and self.writes_left == 0:
-            self._interrupt()
-        if step == "fsync_folder" and self.step is not None:
-            self.writes_left -= 1
-        if step == "create" and self._disk.trouble == errno.EROFS:
-            raise OSError(errno.EROFS, "Read-only file system")
-        if step == "half a write" and self._disk.trouble == errno.ENOSPC:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        if step == "fsync_folder" and self._disk.trouble == errno.EIO:
-            raise OSError(errno.EIO, "Input/output error")
-
-    def _alive(self) -> None:
-        if self.dead:
-            raise Crash
-
-
 @dataclass(slots=True, kw_only=True, eq=False)
 class Flying:
     """A POST that was sent and not answered yet."""
 
     process: "CrashingProcess"
+    key: AccountKey
+    """The account for which it is presented: a copy's token names another one."""
     form: Mapping[str, str] = field(repr=False)
     landed: "asyncio.Future[Answer]" = field(repr=False)
 
@@ -106,24 +64,12 @@ class Flying:
         return self.form["refresh_token"]
 
 
-class Anybody(Ownership):
-    """Whoever holds a credential may present it: copies into other pools are not of this world."""
-
-    def __init__(self) -> None:
-        """Nothing is judged, so nothing is needed."""
-
-    async def follow(
-        self, changes: Mapping[AccountKey, Record | None], known: Callable[[AccountKey], Record | None]
-    ) -> dict[AccountKey, Record | None]:
-        return dict(changes)
-
-
 class CrashingProcess:
-    """One Refresher on one FolderStore of its own. `posted` hears of each POST and decides when it is answered."""
+    """One Refresher on one FolderStore of its own, in a home. `posted` hears of each POST and decides when it ends."""
 
     def __init__(
         self,
-        folder: Path,
+        home: Path,
         disk: Disk,
         clock: Clock,
         pools: Mapping[str, PoolConfig],
@@ -134,12 +80,25 @@ class CrashingProcess:
         """A `gateway` follows the folder, and refreshes what is due, from its first `load` on."""
         self.gateway = gateway
         self.files = DyingFiles(disk, self.crash)
-        self.store = FolderStore(folder, run=inline, files=self.files)
+        self.store = FolderStore(home / ACCOUNTS, run=inline, files=self.files)
         self.seen: dict[AccountKey, Account] = {}
-        self.left_behind: set[str] = set()
-        """Refresh tokens that this process saw replaced: none of them is one to present, whoever brings it back."""
+        self._left_behind: set[tuple[AccountKey, str]] = set()
+        """Refresh tokens that it saw replaced, by account: none is one to present there, whoever brings it back."""
+        self.aware: set[str] = set()
+        """What the audit trail told it, by fingerprint, before somebody put an older trail in its place."""
         self._posted = posted
         self._callers: set[asyncio.Task[Outcome]] = set()
+        self._audit = CrashingTrail(home, clock, "gateway" if gateway else "command line", self.files)
+        self.ownership = Ownership(
+            store=self.store,
+            trail=TrailIndex(home),
+            pools=lambda: pools,
+            clock=clock,
+            run=inline,
+            notify=self._audit.record,
+            unwritten=lambda key: self.refresher.unwritten(key),  # noqa: PLW0108 - the refresher comes next
+            learn=lambda spent, newest: self.refresher.replaced(spent, newest),  # noqa: PLW0108 - likewise
+        )
         self.refresher = Refresher(
             store=self.store,
             endpoint=self,
@@ -147,16 +106,19 @@ class CrashingProcess:
             pools=lambda: pools,
             clock=clock,
             settled=self._settled,
+            notify=self._audit.record,
             everyone=self._everyone,
             rng=Random(0),
+            may_present=self.ownership.check,
         )
+        self._home = home
         self._clock = clock
         self._configs = pools
         self._served = {name: Pool(config, RoundRobin, clock) for name, config in pools.items()}
         self._restorer = TokenRestorer(self.refresher)
         self._schedule = RefreshSchedule(lambda: self._served, self.refresher, clock, Random(0))
         self._follower = Follower(
-            lambda: self._served, self.store, self.refresher, self._restorer, self._schedule, clock, Anybody()
+            lambda: self._served, self.store, self.refresher, self._restorer, self._schedule, clock, self.ownership
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -165,7 +127,9 @@ class CrashingProcess:
         return self.files.dead
 
     async def post(self, _url: str, form: Mapping[str, str], _headers: Mapping[str, str]) -> Answer:
-        flying = Flying(process=self, form=form, landed=asyncio.get_running_loop().create_future())
+        ours = asyncio.current_task()
+        key = next(key for key, flight in self.refresher._flights.items() if flight is ours)
+        flying = Flying(process=self, key=key, form=form, landed=asyncio.get_running_loop().create_future())
         self._posted(flying)
         try:
             async with asyncio.timeout(CONNECT_SECONDS + ANSWER_SECONDS):
@@ -178,22 +142,20 @@ class CrashingProcess:
 
     async def load(self) -> None:
         """Take in the accounts as they are stored, as a start and a reload do."""
-        records = await self.store.load(list(self._configs))
         self.refresher.forget_faults()
         if not self.gateway:
-            self._take_in(records)
+            self._take_in(await self.store.load(list(self._configs)))
             return
-        for pool in self._served.values():
-            for member in list(pool):
-                if member.key not in records:
-                    self.refresher.removed(member.key)
-                    pool.remove(member.key)
-        for key, record in records.items():
-            served = self._served[key.pool]
-            member = served.get(key)
-            ahead = self._restorer.ahead(record)
-            self._restorer.compare(None if member is None else member.record, ahead)
-            self._schedule.plan(served.put(ahead))
+        async with self._follower.alone:
+            known = {member.key: member.record for pool in self._served.values() for member in pool}
+            loaded = await self.ownership.load(await self.store.load(list(self._configs)), self._configs, known=known)
+            for key in known.keys() - loaded.keys():
+                self.refresher.removed(key)
+                self._served[key.pool].remove(key)
+            for key, record in loaded.items():
+                ahead = self._restorer.ahead(record)
+                self._restorer.compare(known.get(key), ahead)
+                self._schedule.plan(self._served[key.pool].put(ahead))
         self._see()
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._schedule.run()), asyncio.create_task(self._follow_on())]
@@ -227,6 +189,7 @@ class CrashingProcess:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._restorer.aclose()
+        await self.ownership.aclose()
         await self.refresher.aclose()
 
     def request(self, account: Account, **how: Any) -> asyncio.Task[Outcome]:
@@ -235,6 +198,29 @@ class CrashingProcess:
         self._callers.add(caller)
         caller.add_done_callback(self._callers.discard)
         return caller
+
+    async def move(self, key: AccountKey, pool: str) -> None:
+        """The verb `move`, as the command line does it."""
+        await Moving(self._service(), self._holdings()).move(str(key), pool)
+
+    async def enable_by_force(self, key: AccountKey) -> None:
+        """The verb `enable --force`, likewise."""
+        holdings = self._holdings()
+        await Reviving(self._service(), holdings, RescuedTokens(self._home, run=inline)).enable_by_force(
+            await self.store.read(key)
+        )
+
+    def _holdings(self) -> Holdings:
+        return Holdings(self._service(), patience_seconds=PATIENCE_SECONDS)
+
+    def _service(self) -> Any:
+        """As much of a Service as those verbs touch."""
+        return SimpleNamespace(
+            store=self.store,
+            notify=self._audit.record,
+            snapshot=SimpleNamespace(pools={}, config=SimpleNamespace(pools=self._configs)),
+            ownership=self.ownership,
+        )
 
     def unwritten(self, key: AccountKey) -> Account | None:
         return self.refresher._pending_writes.get(key)
@@ -252,6 +238,7 @@ class CrashingProcess:
         """End as by SIGKILL: no handler tidies up, and the kernel lets go of the locks."""
         self.files.dead = True
         ours = [*self._callers, *self.refresher._flights.values(), *self.refresher._pending_writes._tasks]
+        ours += [self.ownership._writing] if self.ownership._writing is not None else []
         for task in [*ours, *self._tasks, *self._schedule._flights, *self._restorer._tasks]:
             if task is not asyncio.current_task():
                 task.cancel()
@@ -281,4 +268,9 @@ class CrashingProcess:
     def _leave_behind(self, account: Account) -> None:
         former = self.seen.get(account.key)
         if former is not None and account.generation > former.generation:
-            self.left_behind |= {former.token.refresh_token or ""} - {account.token.refresh_token or ""}
+            replaced = {former.token.refresh_token or ""} - {account.token.refresh_token or ""}
+            self._left_behind |= {(account.key, token) for token in replaced}
+
+    def left_behind(self, key: AccountKey, token: str | None) -> bool:
+        """Whether it saw that refresh token of the account replaced."""
+        return (key, token or "") in self._left_behind

@@ -11,23 +11,30 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from authpool.accounts.account import Account, AccountKey, Token, fingerprint
+from authpool.accounts.events import AccountEvent, EventKind
 from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import ClientConfig, PoolConfig
+from authpool.errors import AuthpoolError
 from authpool.oauth.verdict import Answer, Reply
+from authpool.refresh.credential_rules import MOVED_FROM, RESTORED
 from authpool.refresh.outcome import Outcome, Ready
+from authpool.store.audit import AuditTrail
 from authpool.store.client_record import ACCOUNTS
 from authpool.store.folder.account_file import parse_account
 from authpool.store.folder.store import FolderStore
 from support.answers import JSON
-from support.crashing_process import Crash, CrashingProcess, Disk, Flying, inline
+from support.crashing_files import Crash, Disk
+from support.crashing_process import ACCOUNTS as ACCOUNTS_FOLDER
+from support.crashing_process import CrashingProcess, Flying, inline
+from support.crashing_trail import TrailReader, put_trail_back, trail_content
 from support.fates import ARRIVES, CLEAR, Fate, reaches_the_provider, what_arrives
 from support.rotating_provider import RotatingProvider
 from support.virtual_time import VirtualClock, VirtualTimeLoop
@@ -35,6 +42,14 @@ from support.virtual_time import VirtualClock, VirtualTimeLoop
 type Edit = Literal["pause", "resume", "label", "token_label"]
 
 _MEMORY = Path("/dev/shm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """Everything that was in a home once."""
+
+    files: Mapping[AccountKey, bytes] = field(repr=False)
+    trail: dict[str, bytes] = field(repr=False)
 
 
 class World:
@@ -67,26 +82,38 @@ class World:
         """By client: who was disabled since it was accepted last."""
         self._pending_writes: set[AccountKey] = set()
         """Whose verdict is of before that, and not written yet."""
-        self._operator = FolderStore(self.home, run=inline)
+        (self.home / ACCOUNTS_FOLDER).mkdir(mode=0o700)
+        self._operator = FolderStore(self.home / ACCOUNTS_FOLDER, run=inline)
+        self._reader = TrailReader(self.home)
+        self._trail = AuditTrail(self.home, self.clock, "command line")
         self._numbers = iter(range(1_000_000))
         self._grant_of: dict[str, int] = {}
         self._revoked: set[int] = set()
         self._unclear: set[str] = set()
         self._successors: dict[str, str] = {}
-        self._arrived: dict[str, CrashingProcess] = {}
+        self._arrived: dict[str, tuple[CrashingProcess, AccountKey]] = {}
         self._on_disk: set[str] = set()
         self._edits: dict[AccountKey, dict[str, Any]] = {}
         self._disabled: set[AccountKey] = set()
         self._drafts: dict[AccountKey, bytes] = {}
+        self._backup: Backup | None = None
+        self._said: set[str] = set()
+        """By fingerprint, the refresh tokens that the audit trail ever showed as exchanged."""
+        self._forced: set[str] = set()
+        """Refresh tokens that somebody let count again by force, and that were not exchanged since."""
+        self._insisted: set[str] = set()
+        """The same, as far as the audit trail still says so."""
+        self._excused: set[int] = set()
+        """Grants of which a spent token was presented, and the audit trail could not know."""
         self._brought_back: set[int] = set()
+        """Grants of which somebody brought a token back, or a second copy into the folder."""
         self._asking: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
         """Which token a refresh under way presented last."""
-        """Grants of which somebody's editor brought a spent token back."""
         self._erased: set[str] = set()
         """Refresh tokens whose intent somebody's editor took out of the file."""
         self._surprises: list[str] = []
         for pool in self._pools:
-            (self.home / pool).mkdir(mode=0o700)
+            (self.home / ACCOUNTS_FOLDER / pool).mkdir(mode=0o700)
 
     # --- what happens -----------------------------------------------------------------------------------------
 
@@ -126,9 +153,9 @@ class World:
     def land(self, flying: Flying, fate: Fate, *, crash: bool = False) -> None:
         """Let a POST come to its end; with `crash` its process dies before it hears of it."""
         self.air.remove(flying)
-        answer = self._answer(flying, fate)
+        answer, given = self._answer(flying, fate)
         # What was presented, alone in the answer, tells no more than an answer that was lost.
-        clear = fate in CLEAR or (fate in ARRIVES and _refresh_token(answer) != flying.refresh_token)
+        clear = fate in CLEAR or (fate in ARRIVES and given != flying.refresh_token)
         if crash or not clear:
             self._unclear.add(flying.refresh_token)
         if crash:
@@ -136,12 +163,10 @@ class World:
             return
         if isinstance(answer, Reply) and answer.status == 400:
             self._told_dead[flying.refresh_token] += 1
-        if isinstance(answer, Reply) and answer.status == 200 and fate in {"answer", "cut_after"}:
+        if given is not None and fate in {*ARRIVES, "cut_after"}:
             self._accepted(flying.form["client_id"])
-        if isinstance(answer, Reply) and fate == "answer" and answer.status == 200:
-            self._arrived[json.loads(answer.body)["refresh_token"]] = flying.process
-        if fate in ARRIVES and (token := _refresh_token(answer)) is not None:
-            self._arrived[token] = flying.process
+        if given is not None and fate in ARRIVES:
+            self._arrived[given] = flying.process, flying.key
         flying.landed.set_result(answer)
         self.run()
 
@@ -158,9 +183,49 @@ class World:
 
     def command(self, key: AccountKey) -> None:
         """Refresh an account on the command line, unless that is busy."""
-        if len(self.processes) < 3 or self.processes[2].dead or not self.processes[2].busy:
-            self.start(2, gateway=False)
+        if self._commander() is not None:
             self.take_off(self.processes[2], key, force=True)
+
+    def _commander(self) -> CrashingProcess | None:
+        if len(self.processes) > 2 and not self.processes[2].dead and self.processes[2].busy:
+            return None
+        self.start(2, gateway=False)
+        return self.processes[2]
+
+    def enable_by_force(self, key: AccountKey) -> None:
+        """Somebody who knows better takes a disabled account back."""
+        held = self.stored(key)
+        commander = self._commander() if held is not None and held.disabled else None
+        if held is None or commander is None:
+            return
+        self._run_verb(commander.enable_by_force(key))
+        now = self.stored(key)
+        if now is not None and not now.disabled:
+            self._forced.add(now.token.refresh_token or "")
+            self._insisted.add(now.token.refresh_token or "")
+            self._brought_back.add(self._grant_of[now.token.refresh_token or ""])
+
+    def move(self, key: AccountKey, pool: str, step: str | None, writes: int) -> None:
+        """Move an account on the command line, which may die of it."""
+        commander, target = self._commander(), AccountKey.of(pool, key.name)
+        if commander is None:
+            return
+        commander.files.step, commander.files.writes_left = step, writes
+        before = self._edits.get(target)
+        self._run_verb(commander.move(key, pool))
+        commander.files.step = None
+        if before is None and self.stored(target) is not None:
+            self._edits[target] = dict(self._edits[key])
+            (self._disabled.add if key in self._disabled else self._disabled.discard)(target)
+        if self.stored(key) is None and target in self._edits:
+            self._forget(key)
+
+    def _run_verb(self, verb: Coroutine[Any, Any, None]) -> None:
+        async def attempt() -> None:
+            with suppress(AuthpoolError):
+                await verb
+
+        self.run(attempt())
 
     def resume(self, pool: str) -> None:
         """Say that a pool's client is well."""
@@ -183,8 +248,8 @@ class World:
 
     # --- the operator -----------------------------------------------------------------------------------------
 
-    def add(self, name: str) -> None:
-        """Sign in, and write what came of it: a new account, or the old one re-added. No lock: an edit by hand."""
+    def add(self, name: str, *, by_hand: bool = False) -> None:
+        """Sign in, and write what came of it: a new account, or the old one re-added. No lock, as by hand."""
         issued = self.provider.issue(name)
         self._grant_of[issued["refresh_token"]] = next(self._numbers)
         token = Token(access_token=issued["access_token"], refresh_token=issued["refresh_token"], expires_at=0)
@@ -195,6 +260,13 @@ class World:
         key = key_of(name)
         self._edits.setdefault(key, {"proxy_disabled": False, "extra": {}})["token_extra"] = {}
         self.run(self._operator.update(key, renew))
+        if not by_hand:
+            self._write_down("readded", key)
+
+    def _write_down(self, kind: EventKind, key: AccountKey) -> None:
+        account = self.stored(key)
+        if self.disk.trouble is None:
+            self._trail.record(AccountEvent(kind=kind, account=account or Account(pool=key.pool, name=key.name)))
 
     def edit(self, key: AccountKey, what: Edit) -> None:
         """Change something that is the operator's own."""
@@ -220,11 +292,20 @@ class World:
 
         self.run(self._operator.update(key, change))
 
-    def remove(self, key: AccountKey) -> None:
+    def remove(self, key: AccountKey, *, by_hand: bool = False) -> None:
+        self._forget(key)
+        self.run(self._operator.update(key, lambda _: None))
+        if not by_hand:
+            self._write_down("removed", key)
+
+    def _forget(self, key: AccountKey) -> None:
         self._edits.pop(key, None)
         self._drafts.pop(key, None)
         self._disabled.discard(key)
-        self.run(self._operator.update(key, lambda _: None))
+
+    def known_keys(self) -> list[AccountKey]:
+        """Every account that there is, as far as people know."""
+        return sorted(self._edits)
 
     def save_by_rename(self, key: AccountKey, meanwhile: Flying | None) -> None:
         """Save the file as some editors do, with a moment in which there is none; a POST may land within it."""
@@ -248,29 +329,83 @@ class World:
 
     def save_editor(self, key: AccountKey, *, noticed: bool = True) -> None:
         """Save what was loaded over whatever came since; the gateways take it in, or (not `noticed`) have not yet."""
-        path, draft, held = self._operator.path_of(key), self._drafts.get(key), self.stored(key)
-        if path is None or draft is None or held is None:
+        draft = self._drafts.get(key)
+        if draft is None or self.stored(key) is None:
             return
-        self._on_disk.add(held.token.refresh_token or "")
-        saved = parse_account(key.pool, key.name, draft)
-        if saved.token.refresh_token != held.token.refresh_token:
-            self._brought_back |= {self._grant_of[account.token.refresh_token or ""] for account in (saved, held)}
+        self._put_in_place(key, draft)
+        self._look_around(noticed=noticed)
+
+    def copy(self, key: AccountKey, to: AccountKey, *, noticed: bool) -> None:
+        """Copy an account's file by hand: into another pool of the client, or under another name."""
+        path = self._operator.path_of(key)
+        if path is None or self._operator.path_of(to) is not None:
+            return
+        renamed = path.read_bytes().replace(f'name = "{key.name}"\n'.encode(), f'name = "{to.name}"\n'.encode())
+        self._put_in_place(to, renamed)
+        self._look_around(noticed=noticed)
+
+    def back_up(self) -> None:
+        """Copy the accounts and the audit trail away."""
+        files = {
+            key: path.read_bytes() for key in self.known_keys() if (path := self._operator.path_of(key)) is not None
+        }
+        self._backup = Backup(files=files, trail=trail_content(self.home))
+
+    def restore(self, key: AccountKey | None, *, trail: bool, clean: bool, noticed: bool) -> None:
+        """Put the backup back: one account's file, or all of them; `clean`: what is not in it goes.
+
+        With the `trail` nobody can know any more, but for a gateway that read it before.
+        """
+        if self._backup is None:
+            return
+        if key is not None:
+            if key in self._backup.files:
+                self._put_in_place(key, self._backup.files[key])
+        else:
+            self.run(seconds=1.0)
+            self._restore_trail(self._backup.trail if trail else None)
+            for gone in set(self.known_keys()) - self._backup.files.keys() if clean else ():
+                self.remove(gone, by_hand=True)
+            for each, content in self._backup.files.items():
+                self._put_in_place(each, content)
+        self._look_around(noticed=noticed)
+
+    def _restore_trail(self, content: dict[str, bytes] | None) -> None:
+        if content is None:
+            return
+        known = self._reader.exchanged()
+        for process in self.processes:
+            if process.gateway and not process.dead:
+                process.aware |= known
+        self._insisted.clear()
+        put_trail_back(self.home, content)
+
+    def _put_in_place(self, key: AccountKey, content: bytes) -> None:
+        held, saved = self.stored(key), parse_account(key.pool, key.name, content)
+        tokens = {account.token.refresh_token or "" for account in (saved, held) if account is not None}
+        if held is not None:
+            self._on_disk.add(held.token.refresh_token or "")
+        if len(tokens) > 1 or held is None:
+            self._brought_back |= {self._grant_of[token] for token in tokens}
         elif held.pending_refresh is not None and saved.pending_refresh is None:
-            self._erased.add(saved.token.refresh_token or "")
+            self._erased |= tokens
         self._edits[key] = {
             "proxy_disabled": saved.proxy_disabled,
-            "extra": dict(saved.extra),
+            "extra": _own(saved.extra),
             "token_extra": dict(saved.token.extra),
         }
         (self._disabled.add if saved.disabled else self._disabled.discard)(key)
+        path = self._operator.path_of(key) or self.home / ACCOUNTS_FOLDER / key.pool / f"{key.name}.toml"
         aside = path.with_suffix(".new")
         aside.touch(mode=0o600)
-        aside.write_bytes(draft)
+        aside.write_bytes(content)
         aside.replace(path)
-        if noticed:
-            for process in self.processes:
-                if not process.dead:
-                    self.run(process.follow())
+
+    def _look_around(self, *, noticed: bool) -> None:
+        """The gateways take it in, or (not `noticed`) have not yet."""
+        for process in self.processes if noticed else ():
+            if not process.dead:
+                self.run(process.follow())
 
     # --- what must hold ---------------------------------------------------------------------------------------
 
@@ -281,6 +416,7 @@ class World:
     def check(self) -> None:
         """Raise AssertionError when the promise is broken."""
         assert not self._surprises, self._surprises
+        self._said |= self._reader.exchanged()
         for key in self._edits:
             account = self.stored(key)
             assert account is not None, f"{key} is gone, and nobody removed it"
@@ -289,13 +425,13 @@ class World:
             self._on_disk.add(account.token.refresh_token or "")
             self._check_edits(key, account)
             self._check_disabled(key, account)
-        for token, process in list(self._arrived.items()):
-            self._check_arrived(token, process)
+        for token, (process, key) in list(self._arrived.items()):
+            self._check_arrived(token, process, key)
 
     def _check_edits(self, key: AccountKey, account: Account) -> None:
         edits = self._edits[key]
         assert account.proxy_disabled == edits["proxy_disabled"], f"{key}: somebody undid the operator's switch"
-        assert account.extra == edits["extra"], f"{key}: an operator's edit is undone"
+        assert _own(account.extra) == edits["extra"], f"{key}: an operator's edit is undone"
         assert account.token.extra == edits["token_extra"], f"{key}: an operator's edit is undone"
 
     def _check_disabled(self, key: AccountKey, account: Account) -> None:
@@ -304,17 +440,26 @@ class World:
         if not newly:
             return
         token, reason = account.token.refresh_token or "", account.disabled_reason or ""
+        if reason.startswith(RESTORED):
+            self._check_restored(key, token, reason)
+            return
         revoked = self._grant_of[token] in self._revoked
         self._check_storm(key)
         cursed = token in self._cursed_tokens
         assert cursed or not self.provider.is_current(token), f"{key} was healthy, and is disabled: {reason}"
-        if self._grant_of[token] in self._brought_back or token in self._erased:
+        if self._grant_of[token] in self._excused or token in self._erased:
             return  # who did not know that it was spent presented it, and has nothing to say but what it heard
         assert self._told_dead[token] > 1, f"{key} is disabled, and nobody confirmed it: {reason}"
         if not cursed and (not revoked or token in self._successors):
             assert reason.startswith("rotation_lost:"), f"we lost {key}, and say {reason}"
         if token not in self._unclear:
             assert reason.startswith("invalid_grant"), f"nothing of {key} was lost, and we say {reason}"
+
+    def _check_restored(self, key: AccountKey, token: str, reason: str) -> None:
+        """Only what was exchanged, and written down so, may be held back for that, unless somebody insists."""
+        assert token in self._successors, f"{key} holds what was never exchanged, and is held back: {reason}"
+        assert fingerprint(token) in self._said, f"{key} is held back, and the trail says nothing of it: {reason}"
+        assert token not in self._insisted, f"{key} was enabled by force, and is held back again: {reason}"
 
     def _check_storm(self, key: AccountKey) -> None:
         """So many accounts of one client may die between two of its successes, whoever judges them."""
@@ -325,9 +470,8 @@ class World:
         died.add(key)
         assert len(died) < ACCOUNTS, f"a storm disables {sorted(died)}"
 
-    def _check_arrived(self, token: str, process: CrashingProcess) -> None:
+    def _check_arrived(self, token: str, process: CrashingProcess, key: AccountKey) -> None:
         """A refresh token that reached a process is on disk or in its memory, or something newer is."""
-        key = key_of(token.rpartition("-of-")[2])
         account = self.stored(key) if key in self._edits else None
         held = account.token.refresh_token if account is not None else None
         superseded = held is None or self._grant_of[held] != self._grant_of[token] or token in self._successors
@@ -336,7 +480,7 @@ class World:
         elif process.dead:
             self._unclear.add(held or "")
             del self._arrived[token]
-        elif self._grant_of[token] in self._brought_back and held not in process.left_behind:
+        elif self._grant_of[token] in self._brought_back and not process.left_behind(key, held):
             del self._arrived[token]  # to this process what an editor saved looks like somebody's sign-in
         else:
             unwritten = process.unwritten(key)
@@ -344,32 +488,56 @@ class World:
             assert unwritten.token.refresh_token == token, f"{key}: a refresh token that had arrived is lost"
 
     def _posted(self, flying: Flying) -> None:
-        token = flying.refresh_token
-        key = key_of(token.rpartition("-of-")[2])
-        account = self.stored(key)
+        token, key = flying.refresh_token, flying.key
         flight = flying.process.refresher._flights.get(key)
         again = flight is not None and self._asking.get(flight) == token  # its answer was lost
         if flight is not None:
             self._asking[flight] = token
-        if self._grant_of[token] in self._brought_back:
-            spent = self.provider.rotate  # else it is an older grant, as good as before
-            if spent and token in flying.process.left_behind and not again:
-                self._surprises.append(f"{key}: an editor brought a spent token back, and who knew it presents it")
-            self.air.append(flying)
-            return
-        if account is not None and account.token.refresh_token == token and token not in self._erased:
-            pending = account.pending_refresh
-            if pending is None or pending.fingerprint != fingerprint(token):
-                self._surprises.append(f"{key}: a POST without its intent on disk")
-            elif pending.rejected_at is not None and not pending.unanswered:
-                self._surprises.append(f"{key}: a confirmation without an intent of its own")
-        newer = self._successors.get(token)
-        holder = self._arrived.get(newer or "")
-        if newer in self._on_disk or (holder is not None and not holder.dead):
-            self._surprises.append(f"{key}: a spent token is presented, and a newer one is there")
-        if any(f.refresh_token == token and not f.landed.done() for f in self.air if not f.process.dead):
-            self._surprises.append(f"{key}: presented by two at once")
+        if token not in self._forced:
+            self._check_intent(key, token)
+            self._check_presented(flying, again=again)
+        elif self.provider.rotate and token in self._successors:
+            self._excused.add(self._grant_of[token])  # the operator was told what this may end in
         self.air.append(flying)
+
+    def _check_intent(self, key: AccountKey, token: str) -> None:
+        account = self.stored(key)
+        if account is None or account.token.refresh_token != token or token in self._erased:
+            return
+        pending = account.pending_refresh
+        if pending is None or pending.fingerprint != fingerprint(token):
+            self._surprises.append(f"{key}: a POST without its intent on disk")
+        elif pending.rejected_at is not None and not pending.unanswered:
+            self._surprises.append(f"{key}: a confirmation without an intent of its own")
+
+    def _check_presented(self, flying: Flying, *, again: bool) -> None:
+        """No spent token is presented by who could know, and none by two at once."""
+        token, process, grant = flying.refresh_token, flying.process, self._grant_of[flying.refresh_token]
+        newer, mixed = self._successors.get(token), grant in self._brought_back
+        holder, _ = self._arrived.get(newer or "", (None, None))
+        if newer is not None and not again:
+            if fingerprint(token) in self._reader.exchanged() | process.aware:
+                self._surprises.append(f"{flying.key}: a spent token is presented, and the audit trail says so")
+            elif mixed and process.left_behind(flying.key, token):
+                self._surprises.append(f"{flying.key}: a spent token is presented by who saw it replaced")
+            elif mixed:
+                self._excused.add(grant)
+            elif newer in self._on_disk or (holder is not None and not holder.dead):
+                self._surprises.append(f"{flying.key}: a spent token is presented, and a newer one is there")
+        rivals = [f for f in self.air if f.refresh_token == token and not (f.landed.done() or f.process.dead)]
+        if rivals and mixed and (not self._is_on_the_trail(token) or not self._still_holds(rivals[0])):
+            self._excused.add(grant)
+        elif rivals:
+            self._surprises.append(f"{flying.key}: presented by two at once")
+
+    def _still_holds(self, flying: Flying) -> bool:
+        """Whether the account has the token yet that is presented for it: a re-add lets a copy's be its own."""
+        return _token_of(self.stored(flying.key)) == flying.refresh_token
+
+    def _is_on_the_trail(self, token: str) -> bool:
+        """Whether whose token it is was written down."""
+        mark = f'"{fingerprint(token)}"'.encode()
+        return any(mark in content for content in trail_content(self.home).values())
 
     # --- the end ----------------------------------------------------------------------------------------------
 
@@ -384,27 +552,31 @@ class World:
         for _ in range(100):
             if not self.air and not any(process.busy for process in self.processes):
                 return
-            for flying in list(self.air):
-                self.land(flying, "answer")
+            while self.air:
+                self.land(self.air[0], "answer")
             self.run(seconds=2.0)
         raise AssertionError("with all faults over, somebody is still busy")
 
     def refresh_everything(self) -> None:
-        """Every account whose grant is alive refreshes, in every process."""
+        """Every account whose grant is alive refreshes, in every process; of copies one does."""
         for process in self.processes:
             self.run(process.load())
-            for key in self._edits:
+            for key in self.known_keys():
                 before = self.stored(key)
                 assert before is not None
                 alive = self.provider.is_current(before.token.refresh_token or "")
-                caller = self.take_off(process, key, force=True)
-                self.calm_down()
-                self.check()
-                assert caller is not None
-                assert caller.done()
-                outcome = caller.result()
+                sharing = [k for k in self.known_keys() if _token_of(self.stored(k)) == before.token.refresh_token]
+                outcomes = [self._refresh_now(process, each) for each in (sharing if alive else [key])]
                 if alive and not before.disabled:
-                    assert isinstance(outcome, Ready), f"{key} is healthy, and does not refresh: {outcome}"
+                    done = [outcome for outcome in outcomes if isinstance(outcome, Ready)]
+                    assert done, f"{key} is healthy, and does not refresh: {outcomes}"
+
+    def _refresh_now(self, process: CrashingProcess, key: AccountKey) -> Outcome | None:
+        caller = self.take_off(process, key, force=True)
+        self.calm_down()
+        self.check()
+        assert caller is None or caller.done()
+        return None if caller is None else caller.result()
 
     def close(self) -> None:
         for process in self.processes:
@@ -412,26 +584,34 @@ class World:
         self.loop.close()
         shutil.rmtree(self.home)
 
-    def _answer(self, flying: Flying, fate: Fate) -> Answer:
+    def _answer(self, flying: Flying, fate: Fate) -> tuple[Answer, str | None]:
+        """What the process gets to hear, and the refresh token that the provider gave."""
         if not reaches_the_provider(fate):
-            return what_arrives(fate, None)
+            return what_arrives(fate, None), None
         if flying.form["client_id"] in self.cursed:
             self._cursed_tokens.add(flying.refresh_token)
-            return what_arrives(fate, Reply(status=400, body=b'{"error": "invalid_grant"}'))
+            return what_arrives(fate, Reply(status=400, body=b'{"error": "invalid_grant"}')), None
         answer = self.provider(0, dict(flying.form))
         assert isinstance(answer, JSON)
-        if answer.status == 200 and isinstance(answer.body, dict):
-            self._note_rotation(flying.refresh_token, answer.body["refresh_token"])
-        return what_arrives(fate, Reply(status=answer.status, body=json.dumps(answer.body).encode()))
+        given = answer.body["refresh_token"] if answer.status == 200 and isinstance(answer.body, dict) else None
+        if given is not None:
+            self._note_rotation(flying.refresh_token, given)
+        return what_arrives(fate, Reply(status=answer.status, body=json.dumps(answer.body).encode())), given
 
     def _note_rotation(self, spent: str, fresh: str) -> None:
         self._grant_of[fresh] = self._grant_of[spent]
         if fresh != spent:
             self._successors[spent] = fresh
+            self._forced.discard(spent)
+            self._insisted.discard(spent)
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if not isinstance(context.get("exception"), Crash):
             self._surprises.append(str(context))
+
+
+def _token_of(account: Account | None) -> str | None:
+    return None if account is None else account.token.refresh_token
 
 
 def key_of(name: str) -> AccountKey:
@@ -439,10 +619,9 @@ def key_of(name: str) -> AccountKey:
     return AccountKey.of({"dave": "twin", "erin": "other", "frank": "other"}.get(name, "pool"), name)
 
 
-def _refresh_token(answer: Answer) -> str | None:
-    document = json.loads(answer.body) if isinstance(answer, Reply) and answer.status == 200 else {}
-    token: str | None = document.get("refresh_token")
-    return token
+def _own(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What the operator wrote, without the note of a move that was cut off."""
+    return {key: value for key, value in extra.items() if key != MOVED_FROM}
 
 
 def pool_config(**settings: Any) -> PoolConfig:

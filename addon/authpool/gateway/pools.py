@@ -81,6 +81,8 @@ class PoolBuilder:
             await self._fill(pools, loaded, known)
             replaced = [member for pool in self._in_force().pools.values() for member in pool]
             self._inherit(pools, known)
+            for key in known.keys() - loaded.keys():
+                self._restorer.removed(key)
             self._swap(
                 Snapshot(
                     config=config,

@@ -31,6 +31,10 @@ class TokenRestorer:
             task.add_done_callback(self._tasks.discard)
             tell_if_it_dies(task)
 
+    def removed(self, key: AccountKey) -> None:
+        """The account is gone: what comes under its name next is another one."""
+        self._refresher.removed(key)
+
     def ahead(self, record: Record) -> Record:
         """What the store would say, where it has not taken the newest credential yet."""
         unwritten = self._refresher.unwritten(record.key)

@@ -15,6 +15,8 @@ REMEMBERED = 100_000
 """So many credentials are known at most; those heard of longest ago are forgotten. The trail itself holds fewer."""
 MOVED_TO = "to "
 """So begins the reason of the entry `moved`; the account's new address follows."""
+CAME_FROM = "moved from "
+"""So begins the reason of the entry `added` of an account that was moved; its old address follows."""
 
 _NEW_CREDENTIAL = frozenset({"added", "re-added", "refreshed", "enabled"})
 
@@ -59,7 +61,7 @@ class TrailIndex:
 
     def catch_up(self) -> None:
         with self._guard:
-            files = trail_files(self._path)
+            files, learned = trail_files(self._path), bool(self._known)
             for file in files:  # older ones too: who has one open still appends to it
                 offset = self._offsets.get(file.identity, 0)
                 if file.size == offset:
@@ -70,11 +72,12 @@ class TrailIndex:
                 if content is not None:
                     self._offsets[file.identity] = offset + len(content)
                     for entry in parse_entries(content):
-                        self._take_in(entry)
+                        self._take_in(entry, doubtful=learned and offset == 0)
             there = {file.identity for file in files}
             self._offsets = {identity: at for identity, at in self._offsets.items() if identity in there}
 
-    def _take_in(self, entry: Entry) -> None:
+    def _take_in(self, entry: Entry, *, doubtful: bool) -> None:
+        """Learn from an entry; a `doubtful` one may be of an older trail that was put back."""
         try:
             key = AccountKey.parse(entry.account)
             if entry.event == "moved":
@@ -87,11 +90,19 @@ class TrailIndex:
             spent = entry.replaced or self._implied(key, entry)
             if spent is not None and spent != entry.fingerprint:
                 self._learn(spent, Known(account=key, exchanged_at=entry.time))
-            before = self._known.get(entry.fingerprint)
-            # An older trail that was put back must not make a spent token look good again.
-            if before is None or before.exchanged_at is None or entry.time >= before.exchanged_at:
+            if self._makes_good(entry, doubtful=doubtful):
                 self._learn(entry.fingerprint, Known(account=key))
             self._newest[key] = entry
+
+    def _makes_good(self, entry: Entry, *, doubtful: bool) -> bool:
+        """Whether the credential of an entry is the account's newest one from then on, whatever was known of it."""
+        before = self._known.get(entry.fingerprint or "")
+        if before is not None and entry.reason.startswith(CAME_FROM):
+            return False  # nothing came of that but another address
+        # An older trail that was put back must not make a spent token look good again. What is appended comes later,
+        # whatever the wall clock says: somebody may have put that back.
+        spent_at = None if before is None else before.exchanged_at
+        return spent_at is None or not doubtful or entry.time >= spent_at
 
     def _implied(self, key: AccountKey, entry: Entry) -> str | None:
         """What a refresh spent, of which an older authpool wrote only what it gave: the credential right before."""

@@ -9,7 +9,7 @@ from authpool.config import PoolConfig
 from authpool.errors import BrokenAccountError, RefusedError, UnknownAccountError
 from authpool.gateway.service import Service
 from authpool.refresh.credential_rules import MOVED_FROM
-from authpool.store.trail_index import MOVED_TO
+from authpool.store.trail_index import CAME_FROM, MOVED_TO
 from authpool.verbs.holdings import Holdings
 
 
@@ -71,7 +71,7 @@ class Moving:
         await store.update(account.key, leave)
         self._service.notify(AccountEvent(kind="moved", account=account, reason=f"{MOVED_TO}{target}"))
         stored = await self._arrive(target)
-        self._service.notify(AccountEvent(kind="added", account=stored, reason=f"moved from {account.address}"))
+        self._service.notify(AccountEvent(kind="added", account=stored, reason=f"{CAME_FROM}{account.address}"))
         return stored
 
     async def _arrive(self, target: AccountKey) -> Account:
