@@ -63,7 +63,7 @@ class Plugins:
         try:
             plugin = candidate.load()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is somebody else's code
-            return _without(row, f"it can't be loaded ({type(error).__name__}: {error})")
+            return _without(row, f"it can't be loaded ({type(error).__name__}: {' '.join(str(error).split())})")
         try:
             self._manager.register(plugin, candidate.name)
         except Exception as error:  # noqa: BLE001 - likewise; pluggy has taken in a part of it
