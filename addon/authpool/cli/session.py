@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from authpool.cli.interrupts import carry_out
-from authpool.errors import AuthpoolError, mistakes_placed
+from authpool.errors import AuthpoolError
 from authpool.files.home import home_folder, secure_folder
 from authpool.gateway.service import Service
 from authpool.plugins.manager import Plugins, load_plugins
@@ -59,8 +59,7 @@ class Session:
     async def _check(self, plugins: Sequence[str]) -> None:
         service = Service(self.home, os.environ, process="command line", plugins=plugins)
         try:
-            with mistakes_placed(self.home):
-                Operations(service).require_secrets()
+            Operations(service).require_secrets()
         finally:
             await service.stop()
 

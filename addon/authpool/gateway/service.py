@@ -23,7 +23,7 @@ from authpool.oauth.discovery import EndpointResolver
 from authpool.oauth.token_client import TokenClient, TokenEndpoint, fetcher
 from authpool.plugins.manager import load_plugins, refuse_another_store
 from authpool.pool.pool import Pool, State
-from authpool.pool.report import disabled_line, reload_line
+from authpool.pool.report import reload_line
 from authpool.refresh.credential_ownership import Ownership
 from authpool.refresh.outcome import Outcome
 from authpool.refresh.refresher import Refresher
@@ -211,6 +211,8 @@ class Service:
     def notify(self, event: AccountEvent) -> None:
         """Tell of a change in an account's life, after it was written: the audit trail first, then the plugins."""
         self._audit.record(event)
+        if event.kind == "disabled":
+            self._follower.disabled_here(event.account)
         self.plugins.notify(event)
 
     # --- building and swapping --------------------------------------------------------------------------------
@@ -271,7 +273,7 @@ class Service:
         async for member in in_pieces(list(pool) if left_out else ()):
             match member.state(now):
                 case State.DISABLED:
-                    logger.warning(disabled_line(member.account))
+                    self._follower.tell_disabled(member.account)
                 case State.BROKEN:  # a warning: mitmproxy ends when an error is logged while it starts
                     logger.warning(
                         "Skipping broken account %s: %s", member.record.address, broken_reason(member.record)
@@ -329,6 +331,7 @@ class Service:
 
     def _settle(self, key: AccountKey, outcome: Outcome) -> None:
         self._schedule.settle(key, outcome)
+        self._follower.landed(key)
 
     def _current_marks(self) -> tuple[object, ...]:
         marks: list[object] = []
