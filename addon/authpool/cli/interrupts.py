@@ -55,7 +55,8 @@ async def _remind() -> None:
         waited += pause
         pause = REMINDER_SECONDS
         logger.warning(
-            "waiting for %g s now; a provider has %g s for each answer, another process that holds the account %g s",
+            "still waiting after %g s; a provider has %g s for each answer, "
+            "another process that holds the account %g s",
             waited,
             CONNECT_SECONDS + ANSWER_SECONDS,
             PATIENCE_SECONDS,

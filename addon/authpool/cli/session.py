@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,7 +43,11 @@ class Session:
         """See whether a gateway could start on the home. Raises AuthpoolError."""
         if self.home.exists():
             secure_folder(self.home)
-        asyncio.run(self._check(plugins))
+        logging.disable(logging.WARNING)  # what it warns of the gateway says itself in a moment
+        try:
+            asyncio.run(self._check(plugins))
+        finally:
+            logging.disable(logging.NOTSET)
 
     async def _run[T](self, operation: Callable[[Operations], Coroutine[Any, Any, T]]) -> T:
         service = Service(self.home, os.environ, process="command line")
@@ -52,7 +57,11 @@ class Session:
             await service.stop()
 
     async def _check(self, plugins: Sequence[str]) -> None:
-        await Service(self.home, os.environ, process="command line", plugins=plugins).stop()
+        service = Service(self.home, os.environ, process="command line", plugins=plugins)
+        try:
+            Operations(service).require_secrets()
+        finally:
+            await service.stop()
 
 
 @contextmanager

@@ -29,12 +29,11 @@ def tool_command(name: str) -> click.Command:
 
     @click.pass_obj
     def start(session: Session, arguments: tuple[str, ...]) -> None:
+        # Until the gateway is loaded: a reload has nothing to reload yet.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with failures_told(as_json=False):
             command = tool_arguments(name, session, arguments)
             check_first(session, arguments)
-            signal.signal(
-                signal.SIGHUP, signal.SIG_IGN
-            )  # until the gateway is loaded: a reload has nothing to reload yet
             os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
     help_text = f"Start {name} with the gateway loaded; all arguments are {name}'s own."

@@ -12,6 +12,7 @@ from authpool.files.atomic_file import read_private
 from authpool.files.file_owner import give_to_owner
 
 DEFAULT = "~/.authpool"
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def home_folder(option: str | None, environ: Mapping[str, str]) -> Path:
@@ -37,7 +38,7 @@ def home_of_loader(loader: str | None) -> str:
     if loader is None:
         return ""
     path = Path(loader).resolve()
-    return "" if path.is_relative_to(Path(__file__).resolve().parents[1]) else str(path.parent)
+    return "" if path.is_relative_to(_PACKAGE) else str(path.parent)
 
 
 def _expand(path: str, environ: Mapping[str, str]) -> Path:

@@ -44,6 +44,8 @@ class Follower:
         """The number of the last catch-up that came to its end."""
 
         self._ownership = ownership
+        self._told: dict[AccountKey, int | None] = {}
+        """By account since when it is disabled that the log says is disabled."""
 
     async def catch_up(self) -> None:
         """Take in what changed in the store, by anybody's hand. Raises StoreUnavailableError.
@@ -97,15 +99,33 @@ class Follower:
         self._restorer.compare(former, record)
         member = pool.put(record)
         self._schedule.plan(member)
-        ours = self._refresher.refreshing(key)  # who passes the verdict just now tells of it
         match member.state(self._clock.time()):
-            case State.DISABLED if not (isinstance(former, Account) and former.disabled) and not ours:
-                logger.warning(disabled_line(member.account))
+            case State.DISABLED:
+                # While a refresh is under way it may be this process that passes the verdict, and tells of it.
+                if not (isinstance(former, Account) and former.disabled) and not self._refresher.refreshing(key):
+                    self.landed(key)
             case State.BROKEN:
                 logger.error("Skipping broken account %s: %s", record.address, broken_reason(record))
             case _ if isinstance(former, Account) and former.disabled and isinstance(record, Account):
                 if record.token.refresh_token != former.token.refresh_token and not record.disabled:
                     logger.info("Account %s re-enabled: new refresh token", record.address)
+
+    def landed(self, key: AccountKey) -> None:
+        """A refresh is over, or an account was found disabled: say that it is, where nobody here has said so."""
+        pool = self._pools().get(key.pool)
+        member = None if pool is None else pool.get(key)
+        record = None if member is None else member.record
+        if isinstance(record, Account) and record.disabled and self._told.get(key, 0) != record.disabled_at:
+            self.tell_disabled(record)
+
+    def tell_disabled(self, account: Account) -> None:
+        """Say that an account is left out."""
+        self.disabled_here(account)
+        logger.warning(disabled_line(account))
+
+    def disabled_here(self, account: Account) -> None:
+        """This process passed the verdict, and its log says so."""
+        self._told[account.key] = account.disabled_at
 
 
 def broken_reason(record: Record) -> str:

@@ -14,7 +14,7 @@ from authpool.gateway.pieces import in_pieces, let_go
 from authpool.gateway.unconfigured_accounts import UnconfiguredAccounts
 from authpool.plugins.manager import Plugins
 from authpool.pool.pool import Pool, State
-from authpool.pool.report import disabled_line, reload_line
+from authpool.pool.report import reload_line
 from authpool.refresh.credential_ownership import Ownership
 from authpool.refresh.token_restorer import TokenRestorer
 from authpool.refresh.token_source import TokenSource
@@ -124,7 +124,7 @@ class PoolBuilder:
         async for member in in_pieces(list(pool) if left_out else ()):
             match member.state(now):
                 case State.DISABLED:
-                    logger.warning(disabled_line(member.account))
+                    self._follower.tell_disabled(member.account)
                 case State.BROKEN:  # a warning: mitmproxy ends when an error is logged while it starts
                     logger.warning(
                         "Skipping broken account %s: %s", member.record.address, broken_reason(member.record)

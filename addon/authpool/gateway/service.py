@@ -206,6 +206,8 @@ class Service:
     def notify(self, event: AccountEvent) -> None:
         """Tell of a change in an account's life, after it was written: the audit trail first, then the plugins."""
         self._audit.record(event)
+        if event.kind == "disabled":
+            self._follower.disabled_here(event.account)
         self.plugins.notify(event)
 
     async def _build(self, config: Config) -> None:
@@ -272,6 +274,7 @@ class Service:
 
     def _settle(self, key: AccountKey, outcome: Outcome) -> None:
         self._schedule.settle(key, outcome)
+        self._follower.landed(key)
 
     def _current_marks(self) -> tuple[object, ...]:
         marks: list[object] = []

@@ -72,6 +72,6 @@ class EventThread:
         while (job := self._jobs.get()) is not None:
             try:
                 job()
-            except Exception as error:  # noqa: BLE001 - it is somebody else's code
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - it is somebody else's code
                 logger.error("%s failed: %s%s", self._name, type(error).__name__, raised_at(error))
             self._busy = None

@@ -63,7 +63,7 @@ class Plugins:
         try:
             plugin = candidate.load()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is somebody else's code
-            return _without(row, f"it can't be loaded ({type(error).__name__}: {error})")
+            return _without(row, f"it can't be loaded ({type(error).__name__}: {' '.join(str(error).split())})")
         try:
             self._manager.register(plugin, candidate.name)
         except Exception as error:  # noqa: BLE001 - likewise; pluggy has taken in a part of it
@@ -220,7 +220,7 @@ class Plugins:
             self._event_thread.busy_with(f"plugin {impl.plugin_name}")
             try:
                 _call(impl, arguments)
-            except Exception as error:  # noqa: BLE001 - it is somebody else's code
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - it is somebody else's code
                 if (impl.plugin_name, what) not in self._failed:
                     self._failed.add((impl.plugin_name, what))
                     where = raised_at(error)
@@ -247,7 +247,7 @@ def _ask(impl: pluggy.HookImpl, **arguments: object) -> Any:
         return _call(impl, arguments)
     except ConfigurationError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _at_fault(impl.plugin_name, error) from error
 
 
@@ -257,7 +257,7 @@ def _made(plugin: str, kind: type[Any], make: Callable[[], Any]) -> Any:
         made = make()
     except ConfigurationError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _at_fault(plugin, error) from error
     if not isinstance(made, kind):
         raise ConfigurationError(
@@ -266,7 +266,7 @@ def _made(plugin: str, kind: type[Any], make: Callable[[], Any]) -> Any:
     return made
 
 
-def _at_fault(plugin: str, error: Exception) -> ConfigurationError:
+def _at_fault(plugin: str, error: BaseException) -> ConfigurationError:
     return ConfigurationError(
         f"plugin {plugin}", f"failed ({type(error).__name__}{raised_at(error)}).", "Mend or remove it."
     )

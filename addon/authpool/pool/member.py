@@ -132,6 +132,11 @@ class Member:
         """Whether an upstream refused the access token that the account has."""
         return self.refused_token is not None and access_token_of(self.record) == self.refused_token
 
+    @property
+    def on_probation(self) -> bool:
+        """Whether upstreams refused its tokens, and none has been seen to take one since."""
+        return self.throttle is not None and self.throttle.of_token
+
     def live(self, now: float, margin_seconds: float = 0.0) -> bool:
         """Whether its access token can be used, as far as anyone knows."""
         return not self.is_refused and self.account.token.live(now, margin_seconds)

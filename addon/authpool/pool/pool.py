@@ -238,6 +238,10 @@ class Pool:
             if throttle is not None and throttle.of_token:  # somebody saw it served, or added it again
                 member.pardon(before)
             self._lanes.lift(member.key, lane, now)
+        tried = any(one.of_token for one in theirs) and not any(one.of_token for one in ours)
+        if tried and member.on_probation and member.throttle is not None and member.throttle.until <= now:
+            member.pardon(before)  # likewise, after its time was over
+            self._lanes.lift(member.key, ALL, now)
         for cooldown in ours:
             throttle = stored_throttle(member.record, cooldown.key)
             news = cooldown not in theirs and (cooldown.key != ALL or cooldown.until != member.written_until)

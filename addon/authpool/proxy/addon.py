@@ -291,12 +291,10 @@ class Gateway:
         listener_rules.warn_of_open_listeners(config)
 
     def _check_listeners(self, service: Service) -> None:
-        defaulted = self._listen_on_loopback_by_default()
-        config = service.snapshot.config
+        self._listen_on_loopback_by_default()
         with mistakes_placed(service.home):
-            listener_rules.check_listeners(config)
-        if defaulted or config.gateway.client_keys != "off":
-            listener_rules.close_open_sockets()
+            listener_rules.check_listeners(service.snapshot.config)
+        listener_rules.close_open_sockets()
 
     def _listen_on_loopback_by_default(self) -> bool:
         self._defaulting = True  # `configure` is called in the middle of this, and shall not build a second gateway

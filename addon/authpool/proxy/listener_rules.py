@@ -69,8 +69,8 @@ def open_listeners() -> list[tuple[str, str]]:
 
 
 def close_open_sockets() -> None:
-    """Listen anew where mitmproxy listens elsewhere than on this machine: it leaves an open listener where it is."""
-    if not all(is_loopback(address) for address in listeners.addresses()):
+    """Listen anew where others reach what was to be on this machine: mitmproxy leaves an open listener where it is."""
+    if any(is_loopback(asked) and not is_loopback(address) for address, asked in listeners.addresses()):
         ctx.options.update(server=False)
         ctx.options.update(server=True)
 

@@ -102,7 +102,7 @@ async def fetch_from(source: TokenSource, account: Account, *, now: float) -> Gr
         raise
     except TimeoutError:
         raise CredentialUnavailableError(f"the token source took longer than {FETCH_SECONDS:.0f} s") from None
-    except Exception as error:  # noqa: BLE001 - it is somebody else's code, and its words may hold a secret
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is somebody else's code, and its words may hold a secret
         raise CredentialUnavailableError(f"the token source failed ({type(error).__name__})") from None
     if not isinstance(fetched, Fetched):
         raise CredentialMisconfiguredError("the token source answers something that is no token")

@@ -39,7 +39,7 @@ class AskedPlugin:
         began = perf_counter()
         try:
             said = self._ask(pool, answer)
-        except Exception as error:  # noqa: BLE001 - it is somebody else's code
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is somebody else's code
             self._strike(f"raised {type(error).__name__}{raised_at(error)}")
             return None
         if said is not None and said != WAIT and said not in MEANINGS:

@@ -10,6 +10,11 @@ from authpool.pool.pool import Member, Pool, State
 from authpool.refresh.refresher import Refresher
 from authpool.requests.health import PoolHealth
 
+UNTRIED_SECONDS = 10.0
+"""An account whose tokens were refused counts again so long after its cooldown, if no request has tried it by then.
+
+Where requests come they find out; where none come any more, because of what a probe was told, one has to.
+"""
 LOOK_SECONDS = 1.0
 """A pool in which nobody could serve is looked through again after so long, or when its counts change."""
 
@@ -62,6 +67,8 @@ class Readiness:
     def _can_serve(self, pool: Pool, member: Member, stuck: bool, now: float) -> bool:  # noqa: FBT001
         """Whether a request would get this account's token; `stuck`: nobody of the pool can be refreshed now."""
         if member.state(now) is not State.READY:
+            return False
+        if member.on_probation and member.throttle is not None and now < member.throttle.until + UNTRIED_SECONDS:
             return False
         if member.live(now):
             return True

@@ -69,7 +69,7 @@ class GuardedRotation(Rotation):
                 if wrong:
                     self._strike("choose", wrong)
                     return self._take_turns(tried)
-        except Exception as error:  # noqa: BLE001 - it is somebody else's code
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is somebody else's code
             self._strike("choose", f"raised {type(error).__name__}{raised_at(error)}")
             return self._take_turns(tried)
         if self._timer() - began > SLOW_SECONDS or self._strikes:
@@ -96,7 +96,7 @@ class GuardedRotation(Rotation):
         began = self._timer()
         try:
             method(*arguments, **keywords)
-        except Exception as error:  # noqa: BLE001 - as above
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
             self._strike(name, f"raised {type(error).__name__}{raised_at(error)}")
             return
         self._note_time(name, self._timer() - began)

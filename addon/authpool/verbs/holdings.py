@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 
 from authpool.accounts.account import Account, AccountKey
 from authpool.config import PoolConfig
-from authpool.errors import RefusedError, StoreUnavailableError, UnknownAccountError
+from authpool.errors import RefusedError, StoreUnavailableError, UnknownAccountError, mistakes_placed
 from authpool.gateway.service import Service
 from authpool.pool.pool import Member
 from authpool.store import Change
@@ -84,7 +84,8 @@ class Holdings:
     def require_secret(self, pool: PoolConfig, account: Account | None = None) -> None:
         """Before a token endpoint is asked: look the client's secret up. Raises ConfigurationError."""
         if pool.client is not None and (account is None or account.client is None):
-            pool.client.secret()
+            with mistakes_placed(self._service.home):
+                pool.client.secret()
 
     async def read(self, address: str) -> Account:
         """Read one account as it is stored. Raises RefusedError when there is none, BrokenAccountError."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from authpool.accounts.account import Account, fingerprint
+from authpool.accounts.account import TOKEN_REFUSED, Account, fingerprint
 from authpool.accounts.events import AccountEvent
 from authpool.errors import BrokenAccountError, RefusedError
 from authpool.gateway.service import Service
@@ -95,7 +95,7 @@ class Operations:
         now = self._service.clock.time()
 
         def held_back(account: Account) -> bool:
-            return account.proxy_disabled or any(cooldown.until > now for cooldown in account.cooldowns)
+            return account.proxy_disabled or any(one.until > now or one.of_token for one in account.cooldowns)
 
         def take_back(account: Account) -> Account:
             return replace(account.with_resumed(), cooldowns=())
@@ -196,8 +196,11 @@ def _row(member: Member, refresher: Refresher, now: float, *, live: bool) -> Acc
     state = member.state(now)
     if state is State.READY and refresher.refreshing(member.key):
         state = State.REFRESHING
+    fault = refresher.fault(record.pool)
+    reason, since = _standing(member, state, fault, now)
+    if state is State.READY and member.on_probation:  # serving nobody but the request that tries it
+        state, reason = State.COOLING, reason or f"{TOKEN_REFUSED}; the next request tries it again"
     account = record if isinstance(record, Account) else None
-    reason, since = _standing(member, state, refresher.fault(record.pool), now)
     return AccountRow(
         pool=record.pool,
         name=record.name,
@@ -230,7 +233,8 @@ def _unconfigured_row(member: Member, now: float) -> AccountRow:
 def _until(member: Member, state: State, now: float) -> int | None:
     """When (Unix seconds) an account comes back by itself."""
     if state is State.COOLING:
-        return math.ceil(member.cooling(now)[0])
+        until = math.ceil(member.cooling(now)[0])
+        return until if until > now else None
     return member.account.proxy_disabled_until if state is State.PAUSED else None
 
 

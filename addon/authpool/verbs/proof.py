@@ -163,7 +163,10 @@ def explain(verdict: NotGranted | PartlyGranted, *, lost: bool) -> tuple[str, st
                 "Try again at once: for some seconds many providers answer the same token again",
             )
         case TryLater():
-            return f"the token endpoint does not help now ({verdict.detail})", "Nothing was changed: try again later"
+            return (
+                f"no token came from the token endpoint ({verdict.detail})",
+                "Nothing was changed: try again when that is mended or over",
+            )
 
 
 def _without_secrets(text: str, pool: PoolConfig, account: Account, token: Token) -> str:

@@ -113,7 +113,9 @@ async def test_one_that_waits_for_a_lock_ends_at_once(tmp_path: Path) -> None:
             process = await start(desk, "add", "google", "env:T", "alice@example.com", T=given)
             assert process.stderr is not None
             line = await asyncio.wait_for(process.stderr.readline(), 30)  # it says what it waits for
-            assert line.startswith(b"authpool: waiting for 2 s now; a provider has 13 s for each answer, another pro")
+            assert line.startswith(
+                b"authpool: still waiting after 2 s; a provider has 13 s for each answer, another pro"
+            )
             process.send_signal(signal.SIGINT)
             _, err = await asyncio.wait_for(process.communicate(), 20)
         assert process.returncode == 1

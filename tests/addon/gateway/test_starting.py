@@ -112,6 +112,15 @@ async def test_the_wrapper_checks_before_it_starts_the_tool(rig: Rig, confdir: P
     assert len(out.splitlines()) == 1
 
 
+async def test_the_wrapper_looks_secrets_up_as_the_gateway_does(rig: Rig, confdir: Path) -> None:
+    """A verb needs none before it asks a token endpoint; the gateway needs them all."""
+    home = rig.home("alice", client_secret="env:NOT_SET_ANYWHERE")
+    status, out = await _cli("mitmdump", "--set", f"confdir={confdir}", home=home)
+    assert status == 1
+    assert out.startswith(f"authpool: {home}/authpool.toml: pools.p.client_secret: ")
+    assert len(out.splitlines()) == 1
+
+
 async def test_the_wrapper_checks_the_home_that_the_tool_will_have(rig: Rig, confdir: Path, tmp_path: Path) -> None:
     """`--set authpool_home=` counts; a tool that only tells something needs no home at all."""
     home = rig.home("alice", paht=["/x"])

@@ -52,9 +52,10 @@ async def test_a_port_that_is_taken_ends_the_start(rig: Rig, confdir: Path) -> N
     assert f"failed to listen on 127.0.0.1:{process.port}" in said
 
 
-async def test_modes_with_addresses_of_their_own_are_left_alone(rig: Rig, confdir: Path) -> None:
+@pytest.mark.parametrize("keys", ("auto", "off"))
+async def test_modes_with_addresses_of_their_own_are_left_alone(rig: Rig, confdir: Path, keys: str) -> None:
     """One that names its address, one that does not: the second one gets loopback, the first one keeps its own."""
-    rig.home("alice")
+    rig.home("alice", gateway={"client_keys": keys})
     with socket.create_server(("127.0.0.3", 0)) as probe:
         other = probe.getsockname()[1]
     more = ("--mode", f"regular@127.0.0.3:{other}")

@@ -39,10 +39,14 @@ def start() -> asyncio.Task[Any] | None:
     return asyncio_utils.create_task(server.setup_servers(), name=SETUP, keep_ref=True)
 
 
-def addresses() -> list[str]:
-    """The addresses that mitmproxy listens on."""
+def addresses() -> list[tuple[str, str]]:
+    """The addresses that mitmproxy listens on, each with the one that its mode and the options ask for."""
     server = _proxyserver()
-    return [] if server is None else [str(address[0]) for address in server.listen_addrs()]
+    return [
+        (str(address[0]), instance.mode.listen_host(ctx.options.listen_host))
+        for instance in (() if server is None else server.servers)
+        for address in instance.listen_addrs
+    ]
 
 
 def missing() -> list[str]:
