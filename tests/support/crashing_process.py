@@ -134,7 +134,7 @@ class CrashingProcess:
         """A `gateway` follows the folder, and refreshes what is due, from its first `load` on."""
         self.gateway = gateway
         self.files = DyingFiles(disk, self.crash)
-        self.store = FolderStore(folder, run=inline, files=self.files)
+        self.store = FolderStore(folder, run=inline, files=self.files, sleep=clock.sleep)
         self.seen: dict[AccountKey, Account] = {}
         self.left_behind: set[str] = set()
         """Refresh tokens that this process saw replaced: none of them is one to present, whoever brings it back."""

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Literal
 
@@ -21,8 +22,9 @@ from authpool.requests.account_picker import AccountPicker
 from authpool.requests.pooled_request import PooledRequest
 from authpool.requests.refusals import Refusal
 from authpool.rotation.rotation import RotationRequest
-from authpool.store import Change, ClientChange, Record
+from authpool.store import Change, ClientChange, Hold, Record, StandingChange
 from authpool.store.client_record import ClientRecord
+from authpool.store.folder.folder_hold import FolderHold
 from authpool_round_robin import RoundRobin
 from support.virtual_time import VirtualClock, VirtualTimeLoop
 
@@ -71,10 +73,16 @@ class MemoryStore:
             raise UnknownAccountError(f"there is no account {key}")
         return self._accounts[key]
 
+    async def open(self) -> None:
+        """Nothing to begin."""
+
     @asynccontextmanager
-    async def lock(self, key: AccountKey) -> AsyncIterator[None]:
+    async def hold(self, key: AccountKey) -> AsyncIterator[Hold]:
         async with self._locks.setdefault(key, asyncio.Lock()):
-            yield
+            yield FolderHold(key, partial(self.read, key), partial(self.update, key), asyncio.sleep)
+
+    async def update_standing(self, key: AccountKey, change: StandingChange) -> Account | None:
+        return await self.update(key, lambda account: account and account.with_standing(change(account.standing)))
 
     async def update(self, key: AccountKey, change: Change, *, replace_broken: bool = False) -> Account | None:
         changed = change(self._accounts.get(key))

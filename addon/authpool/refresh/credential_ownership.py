@@ -26,7 +26,7 @@ from authpool.refresh.credential_rules import (
     restored_reason,
 )
 from authpool.refresh.outcome import Dead, Outcome, Unavailable
-from authpool.store import Record, Store
+from authpool.store import Hold, Record, Store
 from authpool.store.trail_index import CredentialTrail, Known
 
 logger = logging.getLogger(__name__)
@@ -139,13 +139,13 @@ class Ownership:
 
     # --- before a token is presented --------------------------------------------------------------------------
 
-    async def check(self, account: Account) -> Outcome | None:
-        """Whether an account, read under its lock, may present what it holds: None, or why not. Raises StoreError."""
+    async def check(self, hold: Hold, account: Account) -> Outcome | None:
+        """Whether an account, read while it is held, may present what it holds: None, or why not. Raises StoreError."""
         found = await self._found_now(account)
         if found is None:
             return None
         if isinstance(found, Spent):
-            return Dead(account=await self._write(account, found) or account)
+            return Dead(account=await self._write(hold, account, found) or account)
         self._held.add(account.key)
         return Unavailable(detail=found.reason, cause="account", retry_after_seconds=AGAIN_SECONDS)
 
@@ -235,11 +235,11 @@ class Ownership:
         while self._unwritten_yet:
             key = next(iter(self._unwritten_yet))
             try:
-                async with self._store.lock(key):  # whoever took it back by force meanwhile has said so by now
-                    account = await self._store.read(key)
+                async with self._store.hold(key) as hold:  # whoever took it back by force has said so by now
+                    account = await hold.read()
                     found = await self._found_now(account)
                     if isinstance(found, Spent):
-                        await self._write(account, found)
+                        await self._write(hold, account, found)
                 self._told.discard(key)
             except (UnknownAccountError, BrokenAccountError):
                 pass  # whoever follows the store says so
@@ -249,7 +249,7 @@ class Ownership:
                     logger.error("%s is held back, and that can't be written: %s", key, error)
             self._unwritten_yet.pop(key, None)
 
-    async def _write(self, account: Account, found: Spent) -> Account | None:
+    async def _write(self, hold: Hold, account: Account, found: Spent) -> Account | None:
         """Write down that the account is held back, while it holds that token. Under its lock."""
         now = self._clock.time()
         before: Account | None = None
@@ -262,7 +262,7 @@ class Ownership:
                 return current
             return current.with_disabled(restored_reason(current, found), now)
 
-        stored = await self._store.update(account.key, hold_back)
+        stored = await hold.update(hold_back)
         if stored is not None and stored is not before:
             self._notify(AccountEvent(kind="disabled", account=stored, reason=stored.disabled_reason or ""))
         return stored

@@ -15,18 +15,19 @@ from authpool.oauth.discovery import DiscoveryError, EndpointResolver
 from authpool.oauth.grant_request import GrantRequest, grant_request, source_name, without_secrets
 from authpool.oauth.verdict import ClientRejected, Granted, GrantRejected, PartlyGranted, SignInRequired, TryLater
 from authpool.refresh.adoption import already_refreshed, from_memory, from_successor
-from authpool.refresh.asking import Asker
+from authpool.refresh.asking import TOO_LATE, Asker, enough_time
 from authpool.refresh.client_watch import ClientWatch
 from authpool.refresh.conditional_change import SupersededError
 from authpool.refresh.disable_rules import DisableRules
 from authpool.refresh.endpoint_watch import EndpointWatch, presenter
+from authpool.refresh.held_account import HeldAccount
 from authpool.refresh.ledger import Ledger
 from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Rejected, Unavailable
 from authpool.refresh.pending_writes import PendingWrites
 from authpool.refresh.pool_trouble import Troubles
 from authpool.refresh.source_tokens import SourceTokens
 from authpool.refresh.token_source import TokenSource
-from authpool.store import Store
+from authpool.store import Hold, Store
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Exchange:
         rules: DisableRules,
         source_tokens: SourceTokens,
         troubles: Troubles,
-        may_present: Callable[[Account], Awaitable[Outcome | None]] | None,
+        may_present: Callable[[Hold, Account], Awaitable[Outcome | None]] | None,
     ) -> None:
         self._troubles = troubles
         self._may_present = may_present
@@ -101,33 +102,34 @@ class Exchange:
             return held_back
         whom = asked if isinstance(asked, str) else source_name(pool)
         slots = self._slots.setdefault(whom, asyncio.Semaphore(FLIGHTS_PER_ENDPOINT))
-        async with slots, AsyncExitStack() as held:
+        async with slots, AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(LOCK_SECONDS):
-                    await held.enter_async_context(self._store.lock(seen.key))
+                    hold = await stack.enter_async_context(self._store.hold(seen.key))
             except TimeoutError:
                 return Unavailable(detail="another process holds the account and does not move on", cause="store")
             if self._pools().get(seen.pool) == pool:
-                return await self._refresh_held(seen, rejected, pool, asked, held, mode)
+                held = HeldAccount(hold=hold, stack=stack)
+                return await self._refresh_held(held, seen, rejected, pool, asked, mode)
         return await self.refresh(seen, rejected, mode)  # reconfigured while we waited
 
     async def _refresh_held(
         self,
+        held: HeldAccount,
         seen: Account,
         rejected: str | None,
         pool: PoolConfig,
         asked: str | TokenSource,
-        held: AsyncExitStack,
         mode: Mode,
     ) -> Outcome:
-        account = await self._ledger.read(seen.key)
+        account = await self._ledger.read(held.hold)
         if account.disabled and mode != "force":
             return Dead(account=account)
         waits = account.rejected_at() is not None
         if mode != "force" and not waits and already_refreshed(account, seen, rejected, self._clock.time()):
             return Ready(account=account, posted=False)
         if isinstance(asked, TokenSource):
-            return await self._source_tokens.refresh(account, asked, pool, held, force=mode in _FORCED)
+            return await self._source_tokens.refresh(held, account, asked, pool, force=mode in _FORCED)
         url = asked
         if pool.type == "refresh_token" and account.token.refresh_token is None:
             return Unavailable(detail="the account has no refresh token: re-add it", cause="account")
@@ -137,26 +139,28 @@ class Exchange:
         fault = self._clients.held_back(request.client, pool.name)
         if fault is not None and mode not in _FORCED:
             if waits and fault.storm:
-                await self._rules.spare(account)
+                await self._rules.spare(held.hold, account)
             return Misconfigured(detail=fault.detail)
         if (held_back := self._held_back(url, mode)) is not None:
             return held_back
-        if self._may_present is not None and (instead := await self._may_present(account)) is not None:
+        if self._may_present is not None and (instead := await self._may_present(held.hold, account)) is not None:
             return instead
         self._endpoints.begin(url, presenter(request))
         try:
-            return await self._spend_what_comes(account, pool, request, held)
+            return await self._spend_what_comes(held, account, pool, request)
         finally:
             self._endpoints.end(url, presenter(request))
 
     async def _spend_what_comes(
-        self, account: Account, pool: PoolConfig, request: GrantRequest, held: AsyncExitStack
+        self, held: HeldAccount, account: Account, pool: PoolConfig, request: GrantRequest
     ) -> Outcome:
         """Present the refresh token, and a new one that came without an access token: once, then when it is due."""
-        outcome = await self._spend(account, pool, request, held)
+        if not enough_time(held.hold.deadline, self._clock):
+            return Unavailable(detail=TOO_LATE, cause="store")
+        outcome = await self._spend(held, account, pool, request)
         renewed = outcome.account if isinstance(outcome, Unavailable) else None
         if renewed is not None and self._pending_writes.get(account.key) is None:
-            outcome = await self._spend(renewed, pool, grant_request(pool, request.url, renewed), held)
+            outcome = await self._spend(held, renewed, pool, grant_request(pool, request.url, renewed))
             if isinstance(outcome, Unavailable) and outcome.account is None:
                 outcome = replace(outcome, account=renewed)
         return outcome
@@ -174,18 +178,19 @@ class Exchange:
         confirm_at = confirm_from(pending.rejected_at, now)
         return Rejected(account=account, confirm_at=confirm_at) if now < confirm_at else None
 
-    async def _spend(self, account: Account, pool: PoolConfig, request: GrantRequest, held: AsyncExitStack) -> Outcome:
-        """Present the account's refresh token: intent, POST, and what the verdict asks for. Under the lock."""
+    async def _spend(self, held: HeldAccount, account: Account, pool: PoolConfig, request: GrantRequest) -> Outcome:
+        """Present the account's refresh token: intent, POST, and what the verdict asks for. While it is held."""
         outcome: Outcome
+        hold = held.hold
         try:
-            intent = await self._ledger.intend(account, request.client)
+            intent = await self._ledger.intend(hold, account, request.client)
             account = intent.account
             asked_at = self._clock.time()
-            verdict, lost = await self._asker.ask(request, pool)
+            verdict, lost = await self._asker.ask(request, pool, hold.deadline)
             reason = without_secrets(getattr(verdict, "reason", ""), account, pool)
             match verdict:
                 case Granted() | PartlyGranted():
-                    outcome = await self._ledger.keep(account, verdict, asked_at, held)
+                    outcome = await self._ledger.keep(held, account, verdict, asked_at)
                     await self.accepted(request, pool, account.key)
                     return outcome
                 case TryLater():
@@ -201,18 +206,18 @@ class Exchange:
                 case GrantRejected() | SignInRequired():
                     person = isinstance(verdict, SignInRequired)  # nothing that passes, nor that was lost
                     outcome = await self._rules.condemn(
+                        held,
                         account,
                         pool,
                         request.client,
                         reason,
                         confirmed=person or intent.confirming,
                         lost=not person and (lost or intent.cut_off),
-                        held=held,
                     )
                     if not (account.disabled or isinstance(outcome, Unavailable)):
                         return outcome
             if not (intent.cut_off or lost):
-                await self._ledger.withdraw(account, intent.before)
+                await self._ledger.withdraw(hold, account, intent.before)
         except SupersededError as superseded:
             return from_successor(superseded.current, self._clock.time())
         return outcome

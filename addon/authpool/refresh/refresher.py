@@ -34,7 +34,7 @@ from authpool.refresh.pool_trouble import Troubles
 from authpool.refresh.replaced_tokens import ReplacedTokens
 from authpool.refresh.source_tokens import SourceTokens
 from authpool.refresh.token_source import TokenSource
-from authpool.store import Store
+from authpool.store import Hold, Store
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Refresher:
         settled: Callable[[AccountKey, Outcome], None] = lambda key, outcome: None,
         everyone: Everyone | None = None,
         rng: random.Random | None = None,
-        may_present: Callable[[Account], Awaitable[Outcome | None]] | None = None,
+        may_present: Callable[[Hold, Account], Awaitable[Outcome | None]] | None = None,
     ) -> None:
         """`everyone` reads all accounts, and tells what changed to `followed`: asked before a verdict.
 
@@ -79,10 +79,10 @@ class Refresher:
         self._endpoints = EndpointWatch(self._rng)
         self._troubles = Troubles(notify_pool, pools, clock)
         self._asker = Asker(endpoint, self._endpoints, clock, self._rng, self._troubles)
-        self._pending_writes = PendingWrites(store, clock, self._rng)
+        self._pending_writes = PendingWrites(clock, self._rng)
         self.unwritten = self._pending_writes.get
         self._replaced_tokens = ReplacedTokens()
-        self._ledger = Ledger(store, self._pending_writes, self._replaced_tokens, clock, notify)
+        self._ledger = Ledger(self._pending_writes, self._replaced_tokens, clock, notify)
         self._clients = ClientWatch(store, clock)
         self._hearsay = Hearsay(self._replaced_tokens, self._clients, pools, resolver)
         self._rules = DisableRules(
@@ -224,8 +224,8 @@ class Refresher:
 
     async def heal(self, key: AccountKey) -> None:
         """Put the newest credential back, before anybody presents one that is spent. Raises StoreError."""
-        async with self._store.lock(key):
-            await self._ledger.read(key)
+        async with self._store.hold(key) as hold:
+            await self._ledger.read(hold)
 
     async def aclose(self, patience_seconds: float = 15.0) -> None:
         """Let flights land, so that no rotation is orphaned, and write what is left to write."""
@@ -261,12 +261,12 @@ class Refresher:
             logger.exception("Refreshing %s failed unexpectedly", seen.address)
             return Unavailable(detail="unexpected error", cause="account")
 
-    async def ask(self, request: GrantRequest, pool: PoolConfig) -> tuple[Verdict, bool]:
-        """POST a request, as `Asker.ask`; whoever calls this holds the account's lock, where there is an account.
+    async def ask(self, request: GrantRequest, pool: PoolConfig, deadline: float | None = None) -> tuple[Verdict, bool]:
+        """POST a request, as `Asker.ask`; whoever calls this holds the account, where there is one.
 
         Where it is granted, `accepted` is to be told once what was granted is safe.
         """
-        return await self._asker.ask(request, pool)
+        return await self._asker.ask(request, pool, deadline)
 
     async def accepted(self, request: GrantRequest, pool: PoolConfig) -> None:
         """What was granted to `ask` is safe: nothing stands against its client any more."""

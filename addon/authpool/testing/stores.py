@@ -235,7 +235,7 @@ class StoreConformance:
         with pytest.raises(StoreUnavailableError):
             await store.update(ALICE, _counted)
         with pytest.raises(StoreUnavailableError):
-            async with store.lock(ALICE):
+            async with store.hold(ALICE):
                 pytest.fail("there is nothing to lock")
         await self.bring_back(place)
         assert await store.changes() == {}
@@ -317,12 +317,12 @@ class StoreConformance:
         order: list[str] = []
 
         async def wait_for_it() -> None:
-            async with other.lock(ALICE):
+            async with other.hold(ALICE):
                 order.append("second")
 
-        async with store.lock(ALICE):
+        async with store.hold(ALICE):
             waiting = asyncio.create_task(wait_for_it())
-            async with asyncio.timeout(_SECONDS), other.lock(BOB):
+            async with asyncio.timeout(_SECONDS), other.hold(BOB):
                 await other.update(ALICE, lambda _: _account())
             await asyncio.sleep(0.1)
             order.append("first")
@@ -334,11 +334,11 @@ class StoreConformance:
     async def test_waiting_for_a_lock_can_be_given_up(self, store: Store, place: Path) -> None:
         """Whoever is cancelled while waiting holds nothing afterwards."""
         other = self.open(place)
-        async with store.lock(ALICE):
+        async with store.hold(ALICE):
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1), other.lock(ALICE):
+                async with asyncio.timeout(0.1), other.hold(ALICE):
                     pytest.fail("it was held")
-        async with asyncio.timeout(_SECONDS), store.lock(ALICE):
+        async with asyncio.timeout(_SECONDS), store.hold(ALICE):
             pass
 
     @pytest.mark.asyncio
@@ -348,7 +348,7 @@ class StoreConformance:
         count = 0
         for round_ in range(8):
             await asyncio.to_thread(self._kill_a_writer, place, 0.01 * round_)
-            async with asyncio.timeout(_SECONDS), store.lock(ALICE):
+            async with asyncio.timeout(_SECONDS), store.hold(ALICE):
                 account = await store.read(ALICE)
             assert account.token.access_token == "first"
             assert account.extra["label"] == "work"
@@ -377,7 +377,7 @@ class StoreConformance:
 
 async def write_for_ever(store: Store) -> None:
     """What the process that is killed does."""
-    async with store.lock(ALICE):
+    async with store.hold(ALICE):
         await store.update(ALICE, _counted)
         print("writing", flush=True)  # noqa: T201 - that is how the test knows
         while True:

@@ -138,8 +138,8 @@ class Operations:
             account = None  # as good a reason as any to remove it
         removed = account or Account(pool=key.pool, name=key.name)
         reason = "" if account is not None else "it was broken"
-        async with self._holdings.held(key):
-            await self._service.store.update(key, lambda current: None, replace_broken=True)
+        async with self._holdings.held(key) as hold:
+            await hold.update(lambda current: None, replace_broken=True)
             self._service.notify(AccountEvent(kind="removed", account=removed, reason=reason))
         await self._holdings.follow()
         await self._holdings.unconfigured()
