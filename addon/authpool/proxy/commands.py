@@ -24,10 +24,6 @@ from authpool.verbs.sources import read_source
 
 logger = logging.getLogger(__name__)
 
-HISTORY_ENTRIES = 2000
-"""So far back `authpool.history` looks: all requests wait while it does. The command line looks at everything."""
-
-
 PROOF_SECONDS = GRACE_SECONDS + CONNECT_SECONDS + ANSWER_SECONDS
 """So long a token endpoint may take, from the first time a credential is presented to the last answer."""
 _LOG_TELLS = "The event log says what comes of it"
@@ -68,7 +64,7 @@ class Commands:
     def history(self, account: str = "") -> types.Data:
         """What happened lately to every account, or to POOL/NAME, newest last: time, event, process, reason."""
         try:
-            entries = history(self._service().home, account or None, HISTORY_ENTRIES)
+            entries = history(self._service().latest_entries(), account or None)
         except AuthpoolError as error:
             raise exceptions.CommandError(str(error)) from error
         return [list(HISTORY_HEADER), *(list(history_cells(entry)) for entry in entries)]  # type: ignore[return-value]

@@ -13,7 +13,6 @@ from authpool.accounts.events import AccountEvent, Notify
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.errors import AuthpoolError, BrokenAccountError, StoreError, UnknownAccountError
-from authpool.files.kernel_lock import Run
 from authpool.refresh.credential_holders import AT_ONCE, Holders
 from authpool.refresh.credential_rules import (
     MOVED_FROM,
@@ -49,7 +48,6 @@ class Ownership:
         trail: CredentialTrail,
         pools: Callable[[], Mapping[str, PoolConfig]],
         clock: Clock,
-        run: Run,
         notify: Notify = lambda event: None,
         unwritten: Callable[[AccountKey], Account | None] = lambda key: None,
         learn: Callable[[Account, Account], None] = lambda spent, newest: None,
@@ -58,7 +56,6 @@ class Ownership:
         self._trail = trail
         self._pools = pools
         self._clock = clock
-        self._run = run
         self._notify = notify
         self._rules = CredentialRules(trail, unwritten)
         self._learn = learn
@@ -81,7 +78,7 @@ class Ownership:
         known: Mapping[AccountKey, Record],
     ) -> dict[AccountKey, Record]:
         """Judge all records of a gateway's `pools`, as they were loaded; `known` are those it has so far."""
-        await self._run(self._trail.catch_up)
+        await self._trail.catch_up()
         self._meanwhile = {}
         accounts = await Holders.of(records.values())
         for key, record in self._meanwhile.items():
@@ -98,7 +95,7 @@ class Ownership:
         self, changes: Mapping[AccountKey, Record | None], known: Callable[[AccountKey], Record | None]
     ) -> dict[AccountKey, Record | None]:
         """Judge what changed in the store; the answer tells as well which others stand differently for it."""
-        await self._run(self._trail.catch_up)
+        await self._trail.catch_up()
         affected = self._held.copy()
         for key, record in changes.items():
             affected |= self._accounts.put(key, record)
@@ -116,7 +113,7 @@ class Ownership:
 
     async def shown(self, records: Mapping[AccountKey, Record]) -> dict[AccountKey, Record]:
         """Judge records for somebody who only looks; nothing is written."""
-        await self._run(self._trail.catch_up)
+        await self._trail.catch_up()
         accounts, pools = await Holders.of(records.values()), self._pools()
         shown: dict[AccountKey, Record] = {}
         for key, record in records.items():
@@ -151,7 +148,7 @@ class Ownership:
 
     async def known(self, mark: str) -> Known | None:
         """What the trail knows of a credential, by its fingerprint."""
-        await self._run(self._trail.catch_up)
+        await self._trail.catch_up()
         return self._trail.known(mark)
 
     def accounts(self) -> list[Account]:
@@ -162,7 +159,7 @@ class Ownership:
         pools = self._pools()
         if not concerned(account, pools) and MOVED_FROM not in account.extra:
             return None
-        await self._run(self._trail.catch_up)
+        await self._trail.catch_up()
         accounts = self._accounts if self._following else await self._look(pools)
         accounts.put(account.key, account)
         await self._read_again(account, accounts, pools)
@@ -186,7 +183,7 @@ class Ownership:
             except BrokenAccountError:
                 pass  # half-way through an editor's saving, most often: what was known of it counts
         if others - {account.key}:  # one that just exchanged it has written that down by now
-            await self._run(self._trail.catch_up)
+            await self._trail.catch_up()
 
     # --- judging ----------------------------------------------------------------------------------------------
 

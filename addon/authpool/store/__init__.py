@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from authpool.accounts.account import Account, AccountKey, BrokenAccount, Standing
 from authpool.config.config_table import ConfigTable
+from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
 
 type Record = Account | BrokenAccount
@@ -132,6 +133,27 @@ class Store(Protocol):
 
         Returns what is stored afterwards.
         """
+
+    def append(self, entry: Entry) -> None:
+        """Add to the audit trail, in the order of the calls. Neither waits nor raises: what fails is logged, once.
+
+        A store that can't write at once does so soon, and before `aclose` returns.
+        """
+
+    async def entries(self, newest: int | None = None) -> list[Entry]:
+        """Every entry of the audit trail that is kept, or the `newest` so many; oldest first."""
+
+    async def entries_since(self, position: object) -> tuple[list[Entry], object]:
+        """What was appended to the audit trail, by whichever process, and the next position; from the start with None.
+
+        An entry may be told twice, and is never missed. A position is the store's own affair, and of this process.
+        """
+
+    async def request_reload(self) -> int:
+        """Ask every gateway on the store to reload; answers the number of the request, higher than any before."""
+
+    async def reload_request(self) -> int:
+        """The number of the last request to reload, 0 when there was none. Cheap: asked every half second."""
 
 
 @runtime_checkable

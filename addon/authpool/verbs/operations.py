@@ -128,6 +128,10 @@ class Operations:
         done = "Refreshed" if ready.posted else "Somebody else had just refreshed"
         return f"{done} {ready.account.address}{until}"
 
+    async def request_reload(self) -> int:
+        """Ask every gateway on the store to reload; answers the number of the request. Raises StoreError."""
+        return await self._service.store.request_reload()
+
     async def remove(self, address: str) -> str:
         """Remove the account and its credential from the store; at the provider nothing is revoked."""
         key = await self._holdings.any_key(address)

@@ -15,7 +15,7 @@ from authpool.accounts.account import AccountKey
 from authpool.errors import ConfigurationError, RefusedError
 from authpool.gateway.service import Service
 from authpool.pool.pool import State
-from authpool.refresh import fetching
+from authpool.refresh import source_tokens
 from authpool.verbs.operations import Operations
 from authpool.verbs.sources import read_source
 from support.home import Document, make_home, read_account, write_account, write_configuration
@@ -209,7 +209,7 @@ async def test_whatever_else_a_source_does_disables_nobody(tmp_path: Path, answe
 
 async def test_a_source_that_hangs_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The account is not held for ever."""
-    monkeypatch.setattr(fetching, "FETCH_SECONDS", 0.05)
+    monkeypatch.setattr(source_tokens, "FETCH_SECONDS", 0.05)
     home = home_of(tmp_path, POOL, "alice", access_token="old", expires_at=1)
     service = Service(home, {})
     vault().script["alice"] = "hang"

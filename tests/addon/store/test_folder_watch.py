@@ -14,7 +14,8 @@ import pytest
 
 from authpool.accounts.account import AccountKey
 from authpool.errors import StoreUnavailableError
-from authpool.store import Record, pool_folder
+from authpool.store import Record
+from authpool.store.folder import pool_folder
 from authpool.store.folder.folder_watch import FolderWatch, Notifier, silent_type
 from authpool.store.folder.store import PIECE, FolderStore
 from support.file_operations import CountingFiles

@@ -29,12 +29,15 @@ from authpool.files.file_owner import give_to_owner
 from authpool.files.kernel_lock import SHORT_WAIT_SECONDS, Run, hold_now
 from authpool.files.kernel_lock import hold as hold_lock
 from authpool.store import Change, ClientChange, Record, StandingChange, StoreFactory
+from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
 from authpool.store.folder.client_folder import ClientFolder
 from authpool.store.folder.compare_and_set import change_account
 from authpool.store.folder.folder_hold import FolderHold
 from authpool.store.folder.folder_watch import Coverage, FolderWatch
 from authpool.store.folder.pool_folder import REMOVAL_SECONDS, PoolFolder, record_account
+from authpool.store.folder.reload_marker import ask_for_reload, last_request
+from authpool.store.folder.trail_files import TrailFiles
 
 PIECE = 256
 """So many files are looked at in one call: a thing of milliseconds, so that nobody waits for the interpreter."""
@@ -49,7 +52,7 @@ BUSY_SECONDS = (0.005, 0.05)
 
 
 class FolderStore:
-    """`authpool.store.Store` on the folder `accounts` of a home.
+    """`authpool.store.Store` on the folder `accounts` of a home; the audit trail and the reload marker are beside it.
 
     `run` runs blocking file work, as `asyncio.to_thread` does; `files` are the system calls; `watch`: how the
     system is asked to tell of changes, if it is; `sleep` waits before a hold looks twice. `changes` looks at everything
@@ -74,6 +77,8 @@ class FolderStore:
         self._sleep = sleep
         self._pools: dict[str, PoolFolder] = {}
         self._clients = ClientFolder(folder, self._files)
+        self._home = folder.parent
+        self._trail = TrailFiles(folder.parent)
         self._followed: tuple[str, ...] = ()
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = WeakKeyDictionary()
         self._watch = None if watch is None else watch(folder)
@@ -241,6 +246,25 @@ class FolderStore:
         work = partial(self._clients.update, client, in_loop(change))
         stored: ClientRecord = await self._in_turn(self._clients.path.name, self._clients.path, work)
         return stored
+
+    def append(self, entry: Entry) -> None:
+        self._trail.append(entry)
+
+    async def entries(self, newest: int | None = None) -> list[Entry]:
+        entries: list[Entry] = await self._run(self._trail.newest, newest)
+        return entries
+
+    async def entries_since(self, position: object) -> tuple[list[Entry], object]:
+        told: tuple[list[Entry], object] = await self._run(self._trail.since, position)
+        return told
+
+    async def request_reload(self) -> int:
+        number: int = await self._run(ask_for_reload, self._home)
+        return number
+
+    async def reload_request(self) -> int:
+        number: int = await self._run(last_request, self._home)
+        return number
 
     async def pools(self) -> Collection[str]:
         pools: list[str] = await self._run(self._listed)
