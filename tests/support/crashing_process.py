@@ -23,8 +23,8 @@ from authpool.pool.pool import Pool
 from authpool.refresh.credential_ownership import Ownership
 from authpool.refresh.outcome import Outcome, Ready
 from authpool.refresh.refresher import Refresher
+from authpool.refresh.replaced_tokens import TokenRestorer
 from authpool.refresh.schedule import RefreshSchedule
-from authpool.refresh.token_restorer import TokenRestorer
 from authpool.store import Record
 from authpool.store.folder.store import FolderStore
 from authpool_round_robin import RoundRobin

@@ -29,8 +29,8 @@ from authpool.pool.report import disabled_line, reload_line
 from authpool.refresh.credential_ownership import Ownership
 from authpool.refresh.outcome import Outcome
 from authpool.refresh.refresher import Refresher
+from authpool.refresh.replaced_tokens import TokenRestorer
 from authpool.refresh.schedule import RefreshSchedule
-from authpool.refresh.token_restorer import TokenRestorer
 from authpool.refresh.token_source import TokenSource
 from authpool.requests.account_picker import AccountPicker
 from authpool.requests.classifier import Classifier

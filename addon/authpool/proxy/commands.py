@@ -12,8 +12,8 @@ from authpool.accounts.account import AccountKey
 from authpool.errors import AuthpoolError
 from authpool.gateway.service import Service
 from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS
+from authpool.oauth.token_requests import GRACE_SECONDS
 from authpool.proxy.addon import Gateway
-from authpool.refresh.asking import GRACE_SECONDS
 from authpool.verbs.account_table import HEADER, account_cells
 from authpool.verbs.history import HEADER as HISTORY_HEADER
 from authpool.verbs.history import history, history_cells

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Literal
+from urllib.parse import urlsplit
 
 from authpool.accounts.account import Account, AccountKey, clip_reason, fingerprint
 from authpool.accounts.confirmation import confirm_from
@@ -13,16 +15,35 @@ from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.oauth.discovery import DiscoveryError, EndpointResolver
 from authpool.oauth.grant_request import GrantRequest, grant_request, source_name, without_secrets
-from authpool.oauth.verdict import ClientRejected, Granted, GrantRejected, PartlyGranted, SignInRequired, TryLater
-from authpool.refresh.adoption import already_refreshed, from_memory, from_successor
-from authpool.refresh.asking import TOO_LATE, Asker, enough_time
-from authpool.refresh.client_watch import ClientWatch
+from authpool.oauth.token_client import TokenEndpoint
+from authpool.oauth.token_requests import TOO_LATE, TokenRequests, enough_time
+from authpool.oauth.verdict import (
+    Answer,
+    ClientRejected,
+    Granted,
+    GrantRejected,
+    PartlyGranted,
+    SignInRequired,
+    TryLater,
+    Verdict,
+)
 from authpool.refresh.conditional_change import SupersededError
-from authpool.refresh.disable_rules import DisableRules
-from authpool.refresh.endpoint_watch import EndpointWatch, presenter
+from authpool.refresh.disable_rules import ClientWatch, DisableRules
+from authpool.refresh.endpoint_watch import EndpointWatch, blames_endpoint, presenter
 from authpool.refresh.held_account import HeldAccount
 from authpool.refresh.ledger import Ledger
-from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Rejected, Unavailable
+from authpool.refresh.outcome import (
+    Dead,
+    Gone,
+    Misconfigured,
+    Outcome,
+    Ready,
+    Rejected,
+    Unavailable,
+    already_refreshed,
+    from_memory,
+    from_successor,
+)
 from authpool.refresh.pending_writes import PendingWrites
 from authpool.refresh.pool_trouble import Troubles
 from authpool.refresh.source_tokens import SourceTokens
@@ -54,7 +75,8 @@ class Exchange:
         sources: Callable[[], Mapping[str, TokenSource]],
         clock: Clock,
         endpoints: EndpointWatch,
-        asker: Asker,
+        endpoint: TokenEndpoint,
+        rng: random.Random,
         late: PendingWrites,
         ledger: Ledger,
         clients: ClientWatch,
@@ -71,7 +93,7 @@ class Exchange:
         self._sources = sources
         self._clock = clock
         self._endpoints = endpoints
-        self._asker = asker
+        self._requests = TokenRequests(endpoint, clock, rng, self._heard)
         self._pending_writes = late
         self._ledger = ledger
         self._clients = clients
@@ -186,7 +208,7 @@ class Exchange:
             intent = await self._ledger.intend(hold, account, request.client)
             account = intent.account
             asked_at = self._clock.time()
-            verdict, lost = await self._asker.ask(request, pool, hold.deadline)
+            verdict, lost = await self._requests.ask(request, pool, hold.deadline)
             reason = without_secrets(getattr(verdict, "reason", ""), account, pool)
             match verdict:
                 case Granted() | PartlyGranted():
@@ -230,3 +252,26 @@ class Exchange:
             self._troubles.client_accepted(pool.name, request.client)
         except Exception:
             logger.exception("That a client of pool %s was accepted could not be noted", pool.name)
+
+    async def ask(self, request: GrantRequest, pool: PoolConfig, deadline: float | None = None) -> tuple[Verdict, bool]:
+        """POST a request, as `TokenRequests.ask`; whoever calls this holds the account, where there is one."""
+        return await self._requests.ask(request, pool, deadline)
+
+    def _heard(self, request: GrantRequest, pool: PoolConfig, answer: Answer, verdict: Verdict) -> None:
+        """What an answer tells of its endpoint: whether it is down, or back."""
+        host = urlsplit(request.url).hostname
+        if not (isinstance(verdict, TryLater) and blames_endpoint(answer, verdict)):
+            if self._endpoints.answered(request.url):
+                logger.warning("The token endpoint at %s answers again", host)
+            self._troubles.endpoint_up(pool.name, request.url)
+            return
+        wait = verdict.retry_after_seconds
+        if self._endpoints.failed(request.url, presenter(request), self._clock.monotonic(), wait):
+            logger.error(
+                "The token endpoint at %s is down (%s): its accounts serve while their tokens live, and one probe "
+                "at a time asks it",
+                host,
+                verdict.detail,
+            )
+        if self._endpoints.down(request.url):
+            self._troubles.endpoint_down(pool.name, request.url, verdict.detail)

@@ -16,13 +16,11 @@ from authpool.errors import (
 )
 from authpool.oauth.grant_request import source_name, without_secrets
 from authpool.oauth.verdict import Granted
-from authpool.refresh.adoption import from_successor
-from authpool.refresh.client_watch import ClientWatch
 from authpool.refresh.conditional_change import SupersededError
-from authpool.refresh.disable_rules import DisableRules
+from authpool.refresh.disable_rules import ClientWatch, DisableRules
 from authpool.refresh.held_account import HeldAccount
 from authpool.refresh.ledger import Ledger
-from authpool.refresh.outcome import Misconfigured, Outcome, Unavailable
+from authpool.refresh.outcome import Misconfigured, Outcome, Unavailable, from_successor
 from authpool.refresh.pool_trouble import Troubles
 from authpool.refresh.token_source import Fetched, TokenSource
 

@@ -135,7 +135,7 @@ class Adding:
             proof = await self._prover.prove(pool, endpoints, account, credential, deadline)
             async with self._safely(pool, proof, credential):
                 identity = await provider_identity(self._service.endpoint, endpoints.userinfo_url, proof.granted)
-                name = await naming.settled(identity, credential, name)
+                name = await naming.decided(identity, credential, name)
                 if hold is None:
                     hold = await held.enter_async_context(self._holdings.held(AccountKey.of(pool.name, name)))
                 spent = fingerprint(refresh_token) if proof.rotated else None

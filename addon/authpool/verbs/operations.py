@@ -10,7 +10,7 @@ from authpool.errors import BrokenAccountError, RefusedError
 from authpool.gateway.service import Service
 from authpool.pool.pool import Member, State
 from authpool.pool.report import timestamp
-from authpool.refresh.client_watch import WAY_OUT
+from authpool.refresh.disable_rules import WAY_OUT
 from authpool.refresh.refresher import Refresher
 from authpool.verbs.adding import Adding, paused_note
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings

@@ -1,20 +1,15 @@
 """Presenting one refresh token: again, and the same one, while its answer was lost and may still be had."""
 
 import asyncio
-import logging
 import random
+from collections.abc import Callable
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.oauth.grant_request import GrantRequest, doubt
 from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS, TokenEndpoint
 from authpool.oauth.verdict import Answer, Reply, ReplyLost, TryLater, Verdict, judge
-from authpool.refresh.endpoint_watch import EndpointWatch, blames_endpoint, presenter
-from authpool.refresh.pool_trouble import Troubles
-
-logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 10.0
 """A token whose answer was lost is presented again only so long after the first time (published grace windows)."""
@@ -24,17 +19,18 @@ POST_SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
 TOO_LATE = "the hold on the account ends too soon for the token endpoint to be asked"
 
 
-class Asker:
-    """Asks token endpoints, one POST at a time, and tells `watch` which of them answer."""
+type Heard = Callable[[GrantRequest, PoolConfig, Answer, Verdict], None]
+"""Told of each answer, and what it means."""
 
-    def __init__(
-        self, endpoint: TokenEndpoint, watch: EndpointWatch, clock: Clock, rng: random.Random, troubles: Troubles
-    ) -> None:
-        self._troubles = troubles
+
+class TokenRequests:
+    """Asks token endpoints, one POST at a time."""
+
+    def __init__(self, endpoint: TokenEndpoint, clock: Clock, rng: random.Random, heard: Heard) -> None:
         self._endpoint = endpoint
-        self._watch = watch
         self._clock = clock
         self._rng = rng
+        self._heard = heard
 
     async def ask(self, request: GrantRequest, pool: PoolConfig, deadline: float | None = None) -> tuple[Verdict, bool]:
         """POST, and again with the same token while an answer was lost and the grace windows are open.
@@ -56,7 +52,7 @@ class Asker:
             if isinstance(verdict, TryLater) and verdict.misplaced:
                 why = doubt(request.url, pool, answered=isinstance(answer, Reply))
                 verdict = replace(verdict, detail=f"{verdict.detail}; {why}")
-            self._note(request, pool.name, answer, verdict)
+            self._heard(request, pool, answer, verdict)
             lost = lost or (isinstance(verdict, TryLater) and verdict.ambiguous)
             pause = self._rng.uniform(0.1, 0.5) * attempt
             too_late = self._clock.monotonic() + pause - first_sent > GRACE_SECONDS
@@ -80,24 +76,6 @@ class Asker:
         if posting.cancelled():
             return ReplyLost(detail="the hold on the account ended before the answer came")
         return posting.result()
-
-    def _note(self, request: GrantRequest, pool: str, answer: Answer, verdict: Verdict) -> None:
-        host = urlsplit(request.url).hostname
-        if not (isinstance(verdict, TryLater) and blames_endpoint(answer, verdict)):
-            if self._watch.answered(request.url):
-                logger.warning("The token endpoint at %s answers again", host)
-            self._troubles.endpoint_up(pool, request.url)
-            return
-        wait = verdict.retry_after_seconds
-        if self._watch.failed(request.url, presenter(request), self._clock.monotonic(), wait):
-            logger.error(
-                "The token endpoint at %s is down (%s): its accounts serve while their tokens live, and one probe "
-                "at a time asks it",
-                host,
-                verdict.detail,
-            )
-        if self._watch.down(request.url):
-            self._troubles.endpoint_down(pool, request.url, verdict.detail)
 
 
 def enough_time(deadline: float | None, clock: Clock, pause: float = 0.0) -> bool:
