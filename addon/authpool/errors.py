@@ -6,6 +6,7 @@
     ├── StoreError                an account could not be read or written
     │   ├── UnknownAccountError   there is no such account
     │   ├── BrokenAccountError    its record can't be read as an account; only this account is affected
+    │   ├── HoldLostError         somebody else may hold it by now: nothing more is decided about it
     │   └── StoreUnavailableError the disk is full, the folder is read-only or gone: try again
     ├── TokenSourceError          a plugin's token source has no access token (`authpool.refresh.token_source`)
     │   ├── CredentialDeadError          the account is to be disabled: a person must act
@@ -67,6 +68,10 @@ class UnknownAccountError(StoreError):
 
 class BrokenAccountError(StoreError):
     """The account's record exists and can't be read as an account."""
+
+
+class HoldLostError(StoreError):
+    """The account is not held any more, so that somebody else may present its refresh token: nothing was changed."""
 
 
 class StoreUnavailableError(StoreError):

@@ -15,7 +15,8 @@ from pathlib import Path
 from authpool.accounts.account import Account
 from authpool.accounts.events import AccountEvent
 from authpool.clock import SystemClock
-from authpool.store.audit import NAME, AuditTrail
+from authpool.store.folder.trail_files import NAME
+from support.trail import AuditTrail
 
 
 def start(verb: str, home: Path, name: str, times: int, rotate_bytes: int) -> subprocess.Popen[str]:

@@ -16,7 +16,7 @@ import httpx
 from authpool.accounts.account import fingerprint
 from authpool.errors import RefusedError
 from authpool.gateway.service import Service
-from authpool.store.audit import read_trail
+from authpool.store.folder.trail_files import read_trail
 from authpool.verbs.operations import Operations
 from support.chaos_record import AFTERWARDS_SECONDS, Call, Loss, Outage, Record, RefusedVerb
 from support.home import Document, make_home, read_account, token_table

@@ -21,8 +21,8 @@ from authpool.pool.pool import Pool
 from authpool.refresh.credential_ownership import Ownership
 from authpool.refresh.outcome import Outcome, Ready
 from authpool.refresh.refresher import Refresher
+from authpool.refresh.replaced_tokens import TokenRestorer
 from authpool.refresh.schedule import RefreshSchedule
-from authpool.refresh.token_restorer import TokenRestorer
 from authpool.store.folder.store import FolderStore
 from authpool.store.trail_index import TrailIndex
 from authpool.verbs.holdings import Holdings
@@ -80,7 +80,7 @@ class CrashingProcess:
         """A `gateway` follows the folder, and refreshes what is due, from its first `load` on."""
         self.gateway = gateway
         self.files = DyingFiles(disk, self.crash)
-        self.store = FolderStore(home / ACCOUNTS, run=inline, files=self.files)
+        self.store = FolderStore(home / ACCOUNTS, run=inline, files=self.files, sleep=clock.sleep)
         self.seen: dict[AccountKey, Account] = {}
         self._left_behind: set[tuple[AccountKey, str]] = set()
         """Refresh tokens that it saw replaced, by account: none is one to present there, whoever brings it back."""
@@ -91,7 +91,7 @@ class CrashingProcess:
         self._audit = CrashingTrail(home, clock, "gateway" if gateway else "command line", self.files)
         self.ownership = Ownership(
             store=self.store,
-            trail=TrailIndex(home),
+            trail=TrailIndex(self.store),
             pools=lambda: pools,
             clock=clock,
             run=inline,

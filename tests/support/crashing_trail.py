@@ -4,8 +4,10 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from authpool.accounts.events import AccountEvent
 from authpool.clock import Clock
-from authpool.store.audit import NAME, AuditTrail, ProcessKind
+from authpool.store.audit import Process, ProcessKind, entry_of
+from authpool.store.folder.trail_files import NAME, TrailFiles
 from support.crashing_files import DyingFiles
 
 TRAIL_STEPS = ("before the line", "half a line", "after the line")
@@ -14,13 +16,21 @@ SMALL_BYTES = 16_384
 """So that files are renamed in a long world, and none is dropped."""
 
 
-class CrashingTrail(AuditTrail):
+class CrashingTrail(TrailFiles):
     """Appends with a process's own `files`, and dies with it."""
 
     def __init__(self, home: Path, clock: Clock, kind: ProcessKind, files: DyingFiles) -> None:
-        super().__init__(home, clock, kind, rotate_bytes=SMALL_BYTES)
+        super().__init__(home, rotate_bytes=SMALL_BYTES)
         self._file = home / NAME
         self._files = files
+        self._clock = clock
+        self._process = Process(pid=1, kind=kind)
+
+    def record(self, event: AccountEvent) -> None:
+        """Write down what happened, as a service does."""
+        entry = entry_of(event, now=self._clock.time(), process=self._process)
+        if entry is not None:
+            self.append(entry)
 
     def _append(self, line: bytes) -> None:
         self._files.at("before the line")

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Literal
 
@@ -21,8 +22,10 @@ from authpool.requests.account_picker import AccountPicker
 from authpool.requests.pooled_request import PooledRequest
 from authpool.requests.refusals import Refusal
 from authpool.rotation.rotation import RotationRequest
-from authpool.store import Change, ClientChange, Record
+from authpool.store import Change, ClientChange, Hold, Record, StandingChange
+from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
+from authpool.store.folder.folder_hold import FolderHold
 from authpool_round_robin import RoundRobin
 from support.virtual_time import VirtualClock, VirtualTimeLoop
 
@@ -53,6 +56,8 @@ class MemoryStore:
         self._accounts = {account.key: account for account in accounts}
         self._locks: dict[AccountKey, asyncio.Lock] = {}
         self._clients: dict[str, ClientRecord] = {}
+        self._trail: list[Entry] = []
+        self._reload = 0
 
     async def load(self, pools: Collection[str]) -> Mapping[AccountKey, Record]:
         return {key: account for key, account in self._accounts.items() if key.pool in pools}
@@ -71,10 +76,16 @@ class MemoryStore:
             raise UnknownAccountError(f"there is no account {key}")
         return self._accounts[key]
 
+    async def open(self) -> None:
+        """Nothing to begin."""
+
     @asynccontextmanager
-    async def lock(self, key: AccountKey) -> AsyncIterator[None]:
+    async def hold(self, key: AccountKey) -> AsyncIterator[Hold]:
         async with self._locks.setdefault(key, asyncio.Lock()):
-            yield
+            yield FolderHold(key, partial(self.read, key), partial(self.update, key), asyncio.sleep)
+
+    async def update_standing(self, key: AccountKey, change: StandingChange) -> Account | None:
+        return await self.update(key, lambda account: account and account.with_standing(change(account.standing)))
 
     async def update(self, key: AccountKey, change: Change, *, replace_broken: bool = False) -> Account | None:
         changed = change(self._accounts.get(key))
@@ -93,6 +104,22 @@ class MemoryStore:
     async def update_client(self, client: str, change: ClientChange) -> ClientRecord:
         self._clients[client] = change(self._clients.get(client))
         return self._clients[client]
+
+    def append(self, entry: Entry) -> None:
+        self._trail.append(entry)
+
+    async def entries(self, newest: int | None = None) -> list[Entry]:
+        return self._trail if newest is None else self._trail[-newest:]
+
+    async def entries_since(self, position: object) -> tuple[list[Entry], object]:
+        return self._trail[position if isinstance(position, int) else 0 :], len(self._trail)
+
+    async def request_reload(self) -> int:
+        self._reload += 1
+        return self._reload
+
+    async def reload_request(self) -> int:
+        return self._reload
 
 
 class FailingEndpoint:

@@ -42,7 +42,7 @@ async def count(folder: Path, times: str) -> None:
 
 async def hold(folder: Path, _: str) -> None:
     """Take the account's lock, say ``held``, and keep it until standard input ends."""
-    async with FolderStore(folder).lock(ALICE):
+    async with FolderStore(folder).hold(ALICE):
         print("held", flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

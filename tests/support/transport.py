@@ -120,13 +120,13 @@ class Rig:
         self.settled: list[tuple[AccountKey, Outcome]] = []
         self.failing = Failing()
         self.operator = FolderStore(folder, run=inline)
-        self.store = FolderStore(folder, run=inline, files=self.failing.files())
+        self.store = FolderStore(folder, run=inline, files=self.failing.files(), sleep=clock.sleep)
         self.refresher = self.process(self.store)
 
     def process(self, store: FolderStore | None = None) -> Refresher:
         """A Refresher as another process would have it."""
         return Refresher(
-            store=store or FolderStore(self.folder, run=inline),
+            store=store or FolderStore(self.folder, run=inline, sleep=self.clock.sleep),
             endpoint=self.transport,
             resolver=EndpointResolver(no_discovery),
             pools=lambda: self.pools,

@@ -99,6 +99,64 @@ class Cooldown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What holds an account back for a while: an upstream's pauses, its quota, an operator. None of it is a credential.
+
+    It is written apart from the credential, so that it never waits for a refresh.
+    """
+
+    cooldowns: tuple[Cooldown, ...] = ()
+    proxy_disabled: bool = False
+    proxy_disabled_at: int | None = None
+    proxy_disabled_reason: str | None = None
+    proxy_disabled_until: int | None = None
+
+    def with_paused(self, now: float, reason: str = "manual", until: float | None = None) -> "Standing":
+        """Held back from now on, by an operator or (`until` then) for its quota."""
+        return replace(
+            self,
+            proxy_disabled=True,
+            proxy_disabled_at=int(now),
+            proxy_disabled_reason=clip_reason(reason),
+            proxy_disabled_until=None if until is None else math.ceil(until),
+        )
+
+    def with_resumed(self) -> "Standing":
+        """Held back no more, by an operator or for its quota."""
+        return replace(
+            self,
+            proxy_disabled=False,
+            proxy_disabled_at=None,
+            proxy_disabled_reason=None,
+            proxy_disabled_until=None,
+        )
+
+    def spared(self) -> bool:
+        """Whether it is held back for its quota, and not by an operator."""
+        return self.proxy_disabled and self.proxy_disabled_reason == QUOTA_PROTECTION
+
+    def paused(self, now: float) -> bool:
+        """Whether it is held back now: by an operator until he takes it back, for its quota until that is full."""
+        over = self.spared() and self.proxy_disabled_until is not None and self.proxy_disabled_until <= now
+        return self.proxy_disabled and not over
+
+    def with_cooldown(self, cooldown: Cooldown, now: float) -> "Standing":
+        """With this pause beside those of other kinds, the later of two of a kind, and without those that are over."""
+        same_kind = [one for one in self.cooldowns if one.key == cooldown.key]
+        extra = {key: value for one in (*same_kind, cooldown) for key, value in one.extra.items()}
+        cooldown = replace(max((*same_kind, cooldown), key=lambda one: one.until), extra=extra)
+        others = [other for other in self.cooldowns if other.until > now and other.key != cooldown.key]
+        others = sorted(others, key=lambda one: (one.key == "", one.until))[1 - MOST_COOLDOWNS :]  # clients name kinds
+        kept = tuple(sorted([*others, cooldown], key=lambda one: one.key)) if cooldown.until > now else tuple(others)
+        return self if kept == self.cooldowns else replace(self, cooldowns=kept)
+
+    def with_token_accepted(self) -> "Standing":
+        """Without the cooldowns of an account whose tokens are refused."""
+        kept = tuple(one for one in self.cooldowns if not one.of_token)
+        return self if kept == self.cooldowns else replace(self, cooldowns=kept)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OAuthClient:
     """A client of the account's own, where it is not the pool's (RFC 6749 §2.3.1)."""
 
@@ -157,26 +215,6 @@ class Account:
     def with_enabled(self) -> "Account":
         return replace(self, disabled=False, disabled_at=None, disabled_reason=None)
 
-    def with_paused(self, now: float, reason: str = "manual", until: float | None = None) -> "Account":
-        """Held back from now on, by an operator or (`until` then) for its quota."""
-        return replace(
-            self,
-            proxy_disabled=True,
-            proxy_disabled_at=int(now),
-            proxy_disabled_reason=clip_reason(reason),
-            proxy_disabled_until=None if until is None else math.ceil(until),
-        )
-
-    def with_resumed(self) -> "Account":
-        """Held back no more, by an operator or for its quota."""
-        return replace(
-            self,
-            proxy_disabled=False,
-            proxy_disabled_at=None,
-            proxy_disabled_reason=None,
-            proxy_disabled_until=None,
-        )
-
     def pending(self) -> PendingRefresh | None:
         """The intent, if it is about the refresh token that is stored now."""
         pending, token = self.pending_refresh, self.token.refresh_token
@@ -189,29 +227,52 @@ class Account:
         pending = self.pending()
         return None if pending is None else pending.rejected_at
 
+    @property
+    def standing(self) -> Standing:
+        """What is told apart from its credential."""
+        return Standing(
+            cooldowns=self.cooldowns,
+            proxy_disabled=self.proxy_disabled,
+            proxy_disabled_at=self.proxy_disabled_at,
+            proxy_disabled_reason=self.proxy_disabled_reason,
+            proxy_disabled_until=self.proxy_disabled_until,
+        )
+
+    def with_standing(self, standing: Standing) -> "Account":
+        if standing == self.standing:
+            return self
+        return replace(
+            self,
+            cooldowns=standing.cooldowns,
+            proxy_disabled=standing.proxy_disabled,
+            proxy_disabled_at=standing.proxy_disabled_at,
+            proxy_disabled_reason=standing.proxy_disabled_reason,
+            proxy_disabled_until=standing.proxy_disabled_until,
+        )
+
+    def with_paused(self, now: float, reason: str = "manual", until: float | None = None) -> "Account":
+        """As `Standing.with_paused`."""
+        return self.with_standing(self.standing.with_paused(now, reason, until))
+
+    def with_resumed(self) -> "Account":
+        """As `Standing.with_resumed`."""
+        return self.with_standing(self.standing.with_resumed())
+
     def spared(self) -> bool:
-        """Whether it is held back for its quota, and not by an operator."""
-        return self.proxy_disabled and self.proxy_disabled_reason == QUOTA_PROTECTION
+        """As `Standing.spared`."""
+        return self.proxy_disabled and self.standing.spared()
 
     def paused(self, now: float) -> bool:
-        """Whether it is held back now: by an operator until he takes it back, for its quota until that is full."""
-        over = self.spared() and self.proxy_disabled_until is not None and self.proxy_disabled_until <= now
-        return self.proxy_disabled and not over
+        """As `Standing.paused`."""
+        return self.proxy_disabled and self.standing.paused(now)
 
     def with_cooldown(self, cooldown: Cooldown, now: float) -> "Account":
-        """With this pause beside those of other kinds, the later of two of a kind, and without those that are over."""
-        same_kind = [one for one in self.cooldowns if one.key == cooldown.key]
-        extra = {key: value for one in (*same_kind, cooldown) for key, value in one.extra.items()}
-        cooldown = replace(max((*same_kind, cooldown), key=lambda one: one.until), extra=extra)
-        others = [other for other in self.cooldowns if other.until > now and other.key != cooldown.key]
-        others = sorted(others, key=lambda one: (one.key == "", one.until))[1 - MOST_COOLDOWNS :]  # clients name kinds
-        kept = tuple(sorted([*others, cooldown], key=lambda one: one.key)) if cooldown.until > now else tuple(others)
-        return self if kept == self.cooldowns else replace(self, cooldowns=kept)
+        """As `Standing.with_cooldown`."""
+        return self.with_standing(self.standing.with_cooldown(cooldown, now))
 
     def with_token_accepted(self) -> "Account":
-        """Without the cooldowns of an account whose tokens are refused."""
-        kept = tuple(one for one in self.cooldowns if not one.of_token)
-        return self if kept == self.cooldowns else replace(self, cooldowns=kept)
+        """As `Standing.with_token_accepted`."""
+        return self.with_standing(self.standing.with_token_accepted())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

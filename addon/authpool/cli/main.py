@@ -96,7 +96,7 @@ def accounts(session: Session, as_json: bool) -> None:  # noqa: FBT001
 def history(session: Session, account: str | None, as_json: bool) -> None:  # noqa: FBT001
     """Show what happened to every account, or to one, newest last."""
     with failures_told(as_json=as_json):
-        entries = read_history(session.home, account)
+        entries = read_history(session.entries(), account)
         if as_json:
             answer(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
         elif not entries:
@@ -125,7 +125,7 @@ def reload(session: Session, as_json: bool) -> None:  # noqa: FBT001
     """Check the configuration, let every gateway that runs on the home reload, and tell what each did."""
     with failures_told(as_json=as_json):
         pools = session.run(_counts)
-        outcomes = reload_gateways(session.home)
+        outcomes = reload_gateways(session.home, lambda: session.run(Operations.request_reload))
         lines = [f"{name}: {reload_line(name, counts).partition(': ')[2]}" for name, counts in pools.items()]
         lines += [str(one) for one in outcomes if not one.failed]
         if not outcomes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from authpool.gateway.presence import Neighbour, ask_for_reload, neighbours
+from authpool.gateway.presence import Neighbour, neighbours
 
 ANSWER_SECONDS = 15.0
 """So long a gateway has: it notices within a second, and reads its accounts."""
@@ -38,11 +38,18 @@ class Outcome:
 
 
 def reload_gateways(
-    home: Path, *, answer_seconds: float = ANSWER_SECONDS, sleep: Callable[[float], None] = time.sleep
+    home: Path,
+    ask: Callable[[], int],
+    *,
+    answer_seconds: float = ANSWER_SECONDS,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> list[Outcome]:
-    """Let every gateway on the home reload, and wait for what each says. Raises OSError."""
+    """Let every gateway on the home reload, and wait for what each says. Raises OSError.
+
+    `ask` asks them, through the store, and answers the number of that request.
+    """
     running = {one.file: one for one in neighbours(home)}
-    number = ask_for_reload(home)
+    number = ask()
     end = time.monotonic() + answer_seconds
     alive = running
     while any(not _has_answered(one, number) for one in alive.values()) and time.monotonic() < end:

@@ -12,10 +12,13 @@ from typing import Any
 import click
 
 from authpool.cli.interrupts import carry_out
-from authpool.errors import AuthpoolError
+from authpool.config import GatewayConfig, load_config
+from authpool.errors import AuthpoolError, ConfigurationError
 from authpool.files.home import home_folder, secure_folder
 from authpool.gateway.service import Service
 from authpool.plugins.manager import Plugins, load_plugins
+from authpool.store import Store
+from authpool.store.audit import Entry
 from authpool.verbs.operations import Operations
 
 
@@ -49,9 +52,19 @@ class Session:
         finally:
             logging.disable(logging.NOTSET)
 
+    def entries(self) -> list[Entry]:
+        """Every entry of the audit trail, also where the configuration can't be read: then of the usual store."""
+        plugins = self.plugins()
+        try:
+            gateway = load_config(self.home, os.environ, plugins, secrets_later=True).gateway
+        except ConfigurationError:
+            gateway = GatewayConfig()
+        return asyncio.run(_entries(plugins.store(gateway, self.home)))
+
     async def _run[T](self, operation: Callable[[Operations], Coroutine[Any, Any, T]]) -> T:
         service = Service(self.home, os.environ, process="command line")
         try:
+            await service.open()
             return await carry_out(operation(Operations(service)))
         finally:
             await service.stop()
@@ -62,6 +75,14 @@ class Session:
             Operations(service).require_secrets()
         finally:
             await service.stop()
+
+
+async def _entries(store: Store) -> list[Entry]:
+    try:
+        await store.open()
+        return await store.entries()
+    finally:
+        await store.aclose()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ asyncio's default executor also resolves names, for mitmproxy as well: whatever 
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import queue
 import threading
@@ -18,6 +19,8 @@ CALL_SECONDS = 30.0
 """A call that takes longer is given up: its caller goes on, and its thread counts as stuck until it comes back."""
 IDLE_SECONDS = 30.0
 """A thread with nothing to do for so long ends."""
+LOOP_SECONDS = 10.0
+"""A thread waits so long for its event loop to call something."""
 
 
 class BlockingCalls:
@@ -124,3 +127,34 @@ def _set_exception(future: "asyncio.Future[Any]", error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)
         future.exception()  # a caller that left reads it no more
+
+
+def in_loop[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+    """Let worker threads call a function that belongs to the event loop's thread: it runs there, and they wait.
+
+    To be called in the event loop. The call raises StoreUnavailableError when the loop has no turn for it.
+    """
+    loop, thread = asyncio.get_running_loop(), threading.get_ident()
+
+    def call(*arguments: P.args, **keywords: P.kwargs) -> R:
+        if threading.get_ident() == thread:
+            return function(*arguments, **keywords)
+        called: concurrent.futures.Future[R] = concurrent.futures.Future()
+        try:
+            loop.call_soon_threadsafe(_call_for, called, partial(function, *arguments, **keywords))
+        except RuntimeError:
+            raise StoreUnavailableError("the event loop has ended") from None
+        concurrent.futures.wait([called], timeout=LOOP_SECONDS)
+        if called.cancel():  # it has not begun
+            raise StoreUnavailableError(f"the event loop did not move on for {LOOP_SECONDS:g} s")
+        return called.result()
+
+    return call
+
+
+def _call_for[R](called: "concurrent.futures.Future[R]", call: Callable[[], R]) -> None:
+    if called.set_running_or_notify_cancel():
+        try:
+            called.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is the caller's, whatever it is
+            called.set_exception(error)

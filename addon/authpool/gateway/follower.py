@@ -10,8 +10,8 @@ from authpool.pool.pool import Pool, State
 from authpool.pool.report import disabled_line, reload_line
 from authpool.refresh.credential_ownership import Ownership
 from authpool.refresh.refresher import Refresher
+from authpool.refresh.replaced_tokens import TokenRestorer
 from authpool.refresh.schedule import RefreshSchedule
-from authpool.refresh.token_restorer import TokenRestorer
 from authpool.store import Record, Store
 from authpool.supervision import place
 

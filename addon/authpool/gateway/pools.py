@@ -16,7 +16,7 @@ from authpool.plugins.manager import Plugins
 from authpool.pool.pool import Pool, State
 from authpool.pool.report import reload_line
 from authpool.refresh.credential_ownership import Ownership
-from authpool.refresh.token_restorer import TokenRestorer
+from authpool.refresh.replaced_tokens import TokenRestorer
 from authpool.refresh.token_source import TokenSource
 from authpool.requests.classifier import Classifier
 from authpool.store import Record, Store

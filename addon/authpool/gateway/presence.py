@@ -1,7 +1,8 @@
 """The gateways that run on a home: each says in a file of its own that it is there, and what its last reload did.
 
 ``run/<pid>-<random>.json`` is replaced as a whole. The kernel holds the lock on the file beside it (``.lock``) for as
-long as the gateway lives, so that no other process of that number, in whatever container, is taken for it.
+long as the gateway lives, so that no other process of that number, in whatever container, is taken for it. These files
+tell of one host's processes, whatever the store is, and are not part of it.
 """
 
 import fcntl
@@ -9,14 +10,12 @@ import json
 import logging
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from authpool.config.config_table import CONFIG_NAME
 from authpool.errors import AuthpoolError, RefusedError
 from authpool.files.atomic_file import FileOperations, read_private, replace_file
 from authpool.files.file_owner import give_to_owner
@@ -25,11 +24,6 @@ from authpool.files.home import secure_folder
 logger = logging.getLogger(__name__)
 
 FOLDER = "run"
-RELOAD_MARKER = ".reload"
-"""Written by `authpool reload`: every gateway on the home reloads. It holds the number of the request."""
-WATCHED = (CONFIG_NAME, RELOAD_MARKER)
-"""The files of a home that a gateway reloads for."""
-
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -128,21 +122,6 @@ def neighbours(home: Path) -> list[Neighbour]:
                 with suppress(OSError):
                     os.unlink(left)
     return found
-
-
-def ask_for_reload(home: Path) -> int:
-    """Ask every gateway on the home to reload; answers the number of the request. Raises OSError."""
-    number = max(time.time_ns(), last_request(home) + 1)
-    replace_file(FileOperations(), home / RELOAD_MARKER, f"{number}\n".encode(), lambda: None)
-    return number
-
-
-def last_request(home: Path) -> int:
-    """The number of the last request to reload; 0 where there is none, or where something else was written."""
-    try:
-        return int(read_private(home / RELOAD_MARKER))
-    except (OSError, RefusedError, ValueError):
-        return 0
 
 
 def _is_alive(path: Path) -> bool:

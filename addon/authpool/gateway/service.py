@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import logging
+import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from authpool.files.blocking import BlockingCalls
 from authpool.gateway.follower import Follower
 from authpool.gateway.pieces import MANY_ACCOUNTS, in_pieces, loaded_for_good
 from authpool.gateway.pools import PoolBuilder, Snapshot
-from authpool.gateway.presence import WATCHED, Reloaded, last_request
+from authpool.gateway.presence import Reloaded
 from authpool.gateway.unconfigured_accounts import UnconfiguredAccounts
 from authpool.oauth.discovery import EndpointResolver
 from authpool.oauth.token_client import TokenClient, TokenEndpoint, fetcher
@@ -25,15 +27,15 @@ from authpool.pool.pool import Pool
 from authpool.refresh.credential_ownership import Ownership
 from authpool.refresh.outcome import Outcome
 from authpool.refresh.refresher import Refresher
+from authpool.refresh.replaced_tokens import TokenRestorer
 from authpool.refresh.schedule import RefreshSchedule
-from authpool.refresh.token_restorer import TokenRestorer
 from authpool.requests.account_picker import AccountPicker
 from authpool.requests.exhaustion import Exhaustion
 from authpool.requests.failover import Failover
 from authpool.requests.limits import Limits
 from authpool.requests.readiness import Readiness
 from authpool.store import Store
-from authpool.store.audit import AuditTrail, ProcessKind
+from authpool.store.audit import Entry, Process, ProcessKind, entry_of
 from authpool.store.trail_index import TrailIndex
 from authpool.supervision import supervised
 
@@ -74,8 +76,9 @@ class Service:
         self.clock = clock or SystemClock()
         self.plugins = load_plugins(home, environ, plugins)
         self._secrets_later = process != "gateway"
-        self._marks = self._current_marks()  # before the file is read: what changes from here on is noticed
-        self._request = last_request(home)
+        self._mark = self._current_mark()  # before the file is read: what changes from here on is noticed
+        self._begun_ns = time.time_ns()
+        self._request = 0
         with mistakes_placed(home):
             config = load_config(home, environ, self.plugins, secrets_later=self._secrets_later)
             accept(config)
@@ -83,7 +86,8 @@ class Service:
                 config=config, router=Router(config.pools.values()), sources=self.plugins.token_sources(config.pools)
             )
             self.store = store or self.plugins.store(config.gateway, home)
-        self._audit = AuditTrail(home, self.clock, process)
+        self._process = Process(pid=os.getpid(), kind=process)
+        self._trail = TrailIndex(self.store)
         self._own_client = TokenClient() if endpoint is None else None
         self.endpoint: TokenEndpoint = endpoint or self._own_client  # type: ignore[assignment]
         self.resolver = EndpointResolver(fetcher(self.endpoint), self.clock)
@@ -92,10 +96,9 @@ class Service:
         self.unconfigured = UnconfiguredAccounts(self.store, lambda: self.plugins.store(config.gateway, home))
         self.ownership = Ownership(
             store=self.store,
-            trail=TrailIndex(home),
+            trail=self._trail,
             pools=self._configured_pools,
             clock=self.clock,
-            run=self.run,
             notify=self.notify,
             unwritten=lambda key: self.refresher.unwritten(key),  # noqa: PLW0108 - the refresher comes next
             learn=lambda spent, newest: self.refresher.replaced(spent, newest),  # noqa: PLW0108 - likewise
@@ -147,6 +150,7 @@ class Service:
 
     async def start(self) -> None:
         """Load the accounts and begin to keep them. Raises StoreUnavailableError."""
+        await self.open()
         with loaded_for_good(self._many):
             await self._build(self._snapshot.config)
         self._reloaded(Reloaded(request=self._request))
@@ -155,6 +159,13 @@ class Service:
             asyncio.create_task(supervised(name, make, self.clock), name=f"authpool {name}")
             for name, make in endless.items()
         ]
+
+    async def open(self) -> None:
+        """Begin with the store; `start` does it too. Raises StoreUnavailableError."""
+        await self.store.open()
+        request = await self.store.reload_request()
+        if request < self._begun_ns:  # else what was asked for meanwhile is done by whoever follows
+            self._request = request
 
     async def stop(self, land: Callable[[], Awaitable[None]] | None = None) -> None:
         """Stop following, let refreshes land, close connections.
@@ -184,8 +195,9 @@ class Service:
         Raises ConfigurationError or StoreUnavailableError; then everything stays as it was.
         """
         async with self._reloading:
-            self._marks, self._request = self._current_marks(), last_request(self.home)
+            self._mark = self._current_mark()
             try:
+                self._request = await self.store.reload_request()
                 with mistakes_placed(self.home):
                     await self._read_anew()
             except BaseException as error:
@@ -205,7 +217,10 @@ class Service:
 
     def notify(self, event: AccountEvent) -> None:
         """Tell of a change in an account's life, after it was written: the audit trail first, then the plugins."""
-        self._audit.record(event)
+        entry = entry_of(event, now=self.clock.time(), process=self._process)
+        if entry is not None:
+            self.store.append(entry)
+            self._trail.note(entry)
         if event.kind == "disabled":
             self._follower.disabled_here(event.account)
         self.plugins.notify(event)
@@ -229,8 +244,7 @@ class Service:
         while True:
             await self.store.wait_for_changes()
             try:
-                marks = await self.run(self._current_marks)
-                if marks != self._marks:
+                if await self._is_to_reload():
                     await self.reload()
                 else:
                     await self.catch_up()
@@ -276,13 +290,20 @@ class Service:
         self._schedule.settle(key, outcome)
         self._follower.landed(key)
 
-    def _current_marks(self) -> tuple[object, ...]:
-        marks: list[object] = []
-        for name in WATCHED:
-            with contextlib.suppress(OSError):
-                stat = (self.home / name).stat()
-                marks.append((name, stat.st_ino, stat.st_mtime_ns, stat.st_size))
-        return tuple(marks)
+    def latest_entries(self) -> list[Entry]:
+        """The newest entries of the audit trail that this process knows of; waits for nothing."""
+        return self._trail.latest()
+
+    async def _is_to_reload(self) -> bool:
+        """Whether the configuration changed, or somebody asks for it."""
+        mark = await self.run(self._current_mark)
+        return mark != self._mark or await self.store.reload_request() != self._request
+
+    def _current_mark(self) -> object:
+        with contextlib.suppress(OSError):
+            stat = (self.home / CONFIG_NAME).stat()
+            return stat.st_ino, stat.st_mtime_ns, stat.st_size
+        return None
 
     def _many(self) -> bool:
         return sum(map(len, self._pools().values())) >= MANY_ACCOUNTS

@@ -66,13 +66,13 @@ class Lane:
         if key not in self._admitted:
             self._admitted.add(key)
             self._note_ends(key)
-        self.settle(key, now)
+        self.place(key, now)
 
     def dismiss(self, key: AccountKey, now: float) -> None:
         self._admitted.discard(key)
-        self.settle(key, now)
+        self.place(key, now)
 
-    def settle(self, key: AccountKey, now: float) -> None:
+    def place(self, key: AccountKey, now: float) -> None:
         """Make the rotation hold the account exactly while it serves here."""
         throttle = self.throttles.get(key)
         serves = key in self._admitted and not (throttle is not None and throttle.blocks(now))
@@ -119,7 +119,7 @@ class Lane:
     def _restore(self, key: AccountKey, throttle: Throttle, now: float) -> None:
         self.throttles[key] = throttle
         self._note_ends(key)
-        self.settle(key, now)
+        self.place(key, now)
 
     def _note_ends(self, key: AccountKey) -> None:
         throttle = self.throttles.get(key)
@@ -149,7 +149,7 @@ class Lane:
         """End a cooldown."""
         lifted = self.throttles.pop(key, None) is not None
         if lifted:
-            self.settle(key, now)
+            self.place(key, now)
         return lifted
 
     def probe_soon(self, now: float) -> list[AccountKey]:
@@ -158,7 +158,7 @@ class Lane:
         for key in waiting:
             self.throttles[key].until = now
             self._note_ends(key)
-            self.settle(key, now)
+            self.place(key, now)
         return waiting
 
     def began(self, key: AccountKey, holder: object, now: float) -> bool:
@@ -168,7 +168,7 @@ class Lane:
             return False
         throttle.prober, throttle.probing_until = holder, now + PROBE_SECONDS
         self._note_ends(key)
-        self.settle(key, now)
+        self.place(key, now)
         return True
 
     def ended(self, key: AccountKey, holder: object, now: float) -> bool:
@@ -177,7 +177,7 @@ class Lane:
         if throttle is None or throttle.prober is not holder:
             return False
         throttle.prober = None
-        self.settle(key, now)
+        self.place(key, now)
         return True
 
     def proved(self, key: AccountKey, sent_at: float, now: float) -> bool:
@@ -190,7 +190,7 @@ class Lane:
         thawed = []
         while self._ends and self._ends[0][0] <= now:
             _, key = heapq.heappop(self._ends)
-            self.settle(key, now)
+            self.place(key, now)
             thawed.append(key)
         return thawed
 
@@ -209,7 +209,7 @@ class Lane:
         self._ends.clear()
         for key in self.throttles:
             self._note_ends(key)
-            self.settle(key, now)
+            self.place(key, now)
 
     def next_end(self) -> float | None:
         """When the next account may come back (Unix seconds); None while none is cooling."""

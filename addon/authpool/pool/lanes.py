@@ -42,7 +42,7 @@ class Lanes:
         found = self.everyone if lane == ALL else self.kinds.get(lane)
         return None if found is None else found.throttles.get(key)
 
-    def settle(self, key: AccountKey, now: float, *, able: bool) -> None:
+    def place(self, key: AccountKey, now: float, *, able: bool) -> None:
         """Make every rotation hold the account exactly while it can serve there; `able`: as far as it goes itself."""
         (self.everyone.admit if able else self.everyone.dismiss)(key, now)
         serves = key in self.everyone
@@ -51,7 +51,7 @@ class Lanes:
 
     def forget(self, key: AccountKey, now: float) -> None:
         """The account was removed."""
-        self.settle(key, now, able=False)
+        self.place(key, now, able=False)
         for lane in self._all():
             lane.lift(key, now)
         for _ in self.in_flight.pop(key, ()):  # what is under way counts for nobody any more

@@ -37,6 +37,7 @@ class Member:
         "condemned",
         "cooling_reason",
         "cooling_until",
+        "counted_as",
         "failures",
         "has_served",
         "key",
@@ -46,7 +47,6 @@ class Member:
         "refused_token",
         "retry_at",
         "served",
-        "settled",
         "throttle",
         "unspared_until",
         "written_until",
@@ -78,7 +78,7 @@ class Member:
         """The end of the cooldown that this process wrote into the record last: no news when it is read there."""
         self.advisory_seconds = 0.0
         self.mandatory_seconds = 0.0
-        self.settled: State | None = None
+        self.counted_as: State | None = None
         """The state the pool last counted it in."""
 
     @property

@@ -48,7 +48,7 @@ class Pool:
         self._members: dict[AccountKey, Member] = {}
         self._counts: Counter[State] = Counter()
         self._lanes = Lanes(rotation, rng or random.Random())  # noqa: S311 - spreads cooldowns, guards nothing
-        self.suspects = Suspects(self._members, self._lanes, _settle_of(self))
+        self.suspects = Suspects(self._members, self._lanes, _place_in(self))
         self._unrefreshed: set[AccountKey] = set()
         self._turns: list[tuple[float, AccountKey]] = []
         """When an account's own state changes by itself: the end of a failed refresh's cooldown, or of its sparing."""
@@ -84,12 +84,12 @@ class Pool:
     def began(self, key: AccountKey, holder: object, lane: str = ALL) -> None:
         """The request of `holder` has the account; `ended` follows."""
         if key in self._members and self._lanes.began(key, holder, lane, self._clock.time()):
-            self._settle(self._members[key])
+            self._place(self._members[key])
 
     def ended(self, key: AccountKey, holder: object, lane: str = ALL) -> None:
         """The request of `holder` is over, or went on to another account."""
         if key in self._members and self._lanes.ended(key, holder, lane, self._clock.time()):
-            self._settle(self._members[key])
+            self._place(self._members[key])
 
     def observe(self, key: AccountKey, quota: Quota) -> None:
         """An upstream told what is left of an account's quota."""
@@ -117,7 +117,7 @@ class Pool:
             self._turned.add(member.key)
         self._follow_cooldowns(member, before)
         self._follow_token(member, before or record)
-        self._settle(member)
+        self._place(member)
         return member
 
     def _follow_token(self, member: Member, before: Record) -> None:
@@ -148,17 +148,17 @@ class Pool:
                 for lane in lifted_lanes(before.record, member.record, now):
                     former._lanes.lift(key, lane, now)  # noqa: SLF001
             if member.condemned is not None or member.is_refused:
-                self._settle(member)
+                self._place(member)
         kinds = former.config.cooldown_by == self.config.cooldown_by
         for key in self._lanes.inherit(former._lanes, self._members.keys(), now, kinds=kinds):  # noqa: SLF001
-            self._settle(self._members[key])
+            self._place(self._members[key])
         self.suspects.inherit(former.suspects)
 
     def condemn(self, account: Account, *, stored: bool) -> None:
         """The credential is dead: out of the pool with it, whether or not the store could write that down."""
         member = self.put(account)
         member.condemned = None if stored else credential_fingerprint(account)
-        self._settle(member)
+        self._place(member)
 
     # --- cooldowns --------------------------------------------------------------------------------------------
 
@@ -171,14 +171,14 @@ class Pool:
         member.cooling_reason = reason
         self._unrefreshed.add(key)
         heapq.heappush(self._turns, (until, key))
-        self._settle(member)
+        self._place(member)
 
     def warm(self, key: AccountKey) -> None:
         """The account has a live token again."""
         member = self._members.get(key)
         if member is not None and member.cooling_until:
             member.cooling_until = 0.0
-            self._settle(member)
+            self._place(member)
 
     def take_spared(self) -> list[Member]:
         """Those that were spared for their quota and are so no more; each is told once."""
@@ -213,7 +213,7 @@ class Pool:
             return None
         now = self._clock.time()
         throttle = self._lanes.cool(key, until, reason, lane=lane, sent_at=sent_at, now=now, latest=latest)
-        self._settle(member)
+        self._place(member)
         return throttle
 
     def throttled(self, key: AccountKey, lane: str = ALL) -> tuple[float, float]:
@@ -225,7 +225,7 @@ class Pool:
         """An upstream served the account; whether that ended a cooldown."""
         ended = key in self._members and self._lanes.proved(key, lane=lane, sent_at=sent_at, now=self._clock.time())
         if ended:
-            self._settle(self._members[key])
+            self._place(self._members[key])
         return ended
 
     def _follow_cooldowns(self, member: Member, before: Record | None) -> None:
@@ -255,7 +255,7 @@ class Pool:
             member.shift(seconds)
             if member.cooling_until:
                 heapq.heappush(self._turns, (member.cooling_until, member.key))
-            self._settle(member)
+            self._place(member)
 
     # --- how it stands ----------------------------------------------------------------------------------------
 
@@ -287,36 +287,36 @@ class Pool:
         while self._turns and self._turns[0][0] <= now:
             _, key = heapq.heappop(self._turns)
             if key in self._members:
-                self._settle(self._members[key])
+                self._place(self._members[key])
                 self._turned.add(key)
         for key in self._lanes.thaw(now):
             if key in self._members:
-                self._settle(self._members[key])
+                self._place(self._members[key])
 
-    def _settle(self, member: Member) -> None:
+    def _place(self, member: Member) -> None:
         """Make every lane's rotation hold the member exactly while it can serve there, and count it anew."""
         now = self._clock.time()
         standing = member.standing(now)
-        self._lanes.settle(member.key, now, able=standing is State.READY)
+        self._lanes.place(member.key, now, able=standing is State.READY)
         member.throttle = self._lanes.throttle(member.key)
         self._count(member, member.state_of(standing, now))
 
     def _count(self, member: Member, state: State | None) -> None:
-        if member.settled is not state:
-            if member.settled is not None:
-                self._counts[member.settled] -= 1
+        if member.counted_as is not state:
+            if member.counted_as is not None:
+                self._counts[member.counted_as] -= 1
             if state is not None:
                 self._counts[state] += 1
-            member.settled = state
+            member.counted_as = state
 
 
-def _settle_of(pool: Pool) -> Callable[[Member], None]:
-    """Settle a member of a pool that is not kept by this: one that is replaced goes at once, uncollected."""
+def _place_in(pool: Pool) -> Callable[[Member], None]:
+    """Place a member of a pool that is not kept by this: one that is replaced goes at once, uncollected."""
     reference = ref(pool)
 
-    def settle(member: Member) -> None:
+    def place(member: Member) -> None:
         held = reference()
         if held is not None:
-            held._settle(member)  # noqa: SLF001
+            held._place(member)  # noqa: SLF001
 
-    return settle
+    return place

@@ -14,12 +14,12 @@ LOOKED_AT = 100
 
 
 class Suspects:
-    """What a pool knows of refused tokens; `settle` is told of each member whose state may be another now."""
+    """What a pool knows of refused tokens; `changed` is told of each member whose state may be another now."""
 
-    def __init__(self, members: Mapping[AccountKey, Member], lanes: Lanes, settle: Callable[[Member], None]) -> None:
+    def __init__(self, members: Mapping[AccountKey, Member], lanes: Lanes, changed: Callable[[Member], None]) -> None:
         self._members = members
         self._lanes = lanes
-        self._settle = settle
+        self._changed = changed
         self._targets = ServedTargets()
         self._refused: set[AccountKey] = set()
         """Those with a refused token and no newer one; some may have one again."""
@@ -70,9 +70,9 @@ class Suspects:
         everyone = self._lanes.everyone
         alone = all(key in everyone.throttles for key in everyone.serving())
         self._lanes.lift(member.key, ALL, now)
-        self._settle(member)
+        self._changed(member)
         for key in everyone.probe_soon(now) if alone else ():  # it was the upstream, or so it seems
-            self._settle(self._members[key])
+            self._changed(self._members[key])
         return True
 
     def refused(self, member: Member, refused: RefusedToken, now: float, *, sure: int) -> bool:
@@ -94,7 +94,7 @@ class Suspects:
         """No newer token could be had: this one is not live, whatever its `expires_at` says."""
         member.refused_token = access_token
         self._refused.add(member.key)
-        self._settle(member)
+        self._changed(member)
 
     def clear(self, member: Member, now: float) -> None:
         """The account has a token again that nobody refused."""
@@ -104,7 +104,7 @@ class Suspects:
         throttle = self._lanes.throttle(member.key)
         if throttle is not None and throttle.of_token:
             self._lanes.lift(member.key, ALL, now)
-        self._settle(member)
+        self._changed(member)
 
     def inherit(self, former: "Suspects") -> None:
         self._targets = former._targets  # noqa: SLF001

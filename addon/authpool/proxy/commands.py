@@ -12,8 +12,8 @@ from authpool.accounts.account import AccountKey
 from authpool.errors import AuthpoolError
 from authpool.gateway.service import Service
 from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS
+from authpool.oauth.token_requests import GRACE_SECONDS
 from authpool.proxy.addon import Gateway
-from authpool.refresh.asking import GRACE_SECONDS
 from authpool.verbs.account_table import HEADER, account_cells
 from authpool.verbs.history import HEADER as HISTORY_HEADER
 from authpool.verbs.history import history, history_cells
@@ -23,10 +23,6 @@ from authpool.verbs.plugin_table import plugin_cells
 from authpool.verbs.sources import read_source
 
 logger = logging.getLogger(__name__)
-
-HISTORY_ENTRIES = 2000
-"""So far back `authpool.history` looks: all requests wait while it does. The command line looks at everything."""
-
 
 PROOF_SECONDS = GRACE_SECONDS + CONNECT_SECONDS + ANSWER_SECONDS
 """So long a token endpoint may take, from the first time a credential is presented to the last answer."""
@@ -68,7 +64,7 @@ class Commands:
     def history(self, account: str = "") -> types.Data:
         """What happened lately to every account, or to POOL/NAME, newest last: time, event, process, reason."""
         try:
-            entries = history(self._service().home, account or None, HISTORY_ENTRIES)
+            entries = history(self._service().latest_entries(), account or None)
         except AuthpoolError as error:
             raise exceptions.CommandError(str(error)) from error
         return [list(HISTORY_HEADER), *(list(history_cells(entry)) for entry in entries)]  # type: ignore[return-value]

@@ -13,7 +13,6 @@ from authpool.accounts.events import AccountEvent, Notify
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.errors import AuthpoolError, BrokenAccountError, StoreError, UnknownAccountError
-from authpool.files.kernel_lock import Run
 from authpool.refresh.credential_holders import AT_ONCE, Holders
 from authpool.refresh.credential_rules import (
     MOVED_FROM,
@@ -26,7 +25,7 @@ from authpool.refresh.credential_rules import (
     restored_reason,
 )
 from authpool.refresh.outcome import Dead, Outcome, Unavailable
-from authpool.store import Record, Store
+from authpool.store import Hold, Record, Store
 from authpool.store.trail_index import CredentialTrail, Known
 
 logger = logging.getLogger(__name__)
@@ -49,7 +48,6 @@ class Ownership:
         trail: CredentialTrail,
         pools: Callable[[], Mapping[str, PoolConfig]],
         clock: Clock,
-        run: Run,
         notify: Notify = lambda event: None,
         unwritten: Callable[[AccountKey], Account | None] = lambda key: None,
         learn: Callable[[Account, Account], None] = lambda spent, newest: None,
@@ -58,7 +56,6 @@ class Ownership:
         self._trail = trail
         self._pools = pools
         self._clock = clock
-        self._run = run
         self._notify = notify
         self._rules = CredentialRules(trail, unwritten)
         self._learn = learn
@@ -81,7 +78,7 @@ class Ownership:
         known: Mapping[AccountKey, Record],
     ) -> dict[AccountKey, Record]:
         """Judge all records of a gateway's `pools`, as they were loaded; `known` are those it has so far."""
-        await self._run(self._trail.catch_up)
+        await self._trail.catch_up()
         self._meanwhile = {}
         accounts = await Holders.of(records.values())
         for key, record in self._meanwhile.items():
@@ -102,7 +99,7 @@ class Ownership:
         self, changes: Mapping[AccountKey, Record | None], known: Callable[[AccountKey], Record | None]
     ) -> dict[AccountKey, Record | None]:
         """Judge what changed in the store; the answer tells as well which others stand differently for it."""
-        await self._run(self._trail.catch_up)
+        await self._trail.catch_up()
         affected = self._held.copy()
         for key, record in changes.items():
             affected |= self._accounts.put(key, record)
@@ -120,7 +117,7 @@ class Ownership:
 
     async def shown(self, records: Mapping[AccountKey, Record]) -> dict[AccountKey, Record]:
         """Judge records for somebody who only looks; nothing is written."""
-        await self._run(self._trail.catch_up)
+        await self._trail.catch_up()
         accounts, pools = await Holders.of(records.values()), self._pools()
         shown: dict[AccountKey, Record] = {}
         for key, record in records.items():
@@ -143,19 +140,19 @@ class Ownership:
 
     # --- before a token is presented --------------------------------------------------------------------------
 
-    async def check(self, account: Account) -> Outcome | None:
-        """Whether an account, read under its lock, may present what it holds: None, or why not. Raises StoreError."""
+    async def check(self, hold: Hold, account: Account) -> Outcome | None:
+        """Whether an account, read while it is held, may present what it holds: None, or why not. Raises StoreError."""
         found = await self._found_now(account)
         if found is None:
             return None
         if isinstance(found, Spent):
-            return Dead(account=await self._write(account, found) or account)
+            return Dead(account=await self._write(hold, account, found) or account)
         self._held.add(account.key)
         return Unavailable(detail=found.reason, cause="account", retry_after_seconds=AGAIN_SECONDS)
 
     async def known(self, mark: str) -> Known | None:
         """What the trail knows of a credential, by its fingerprint."""
-        await self._run(self._trail.catch_up)
+        await self._trail.catch_up()
         return self._trail.known(mark)
 
     def accounts(self) -> list[Account]:
@@ -166,7 +163,7 @@ class Ownership:
         pools = self._pools()
         if not concerned(account, pools) and MOVED_FROM not in account.extra:
             return None
-        await self._run(self._trail.catch_up)
+        await self._trail.catch_up()
         accounts = self._accounts if self._following else await self._look(pools)
         accounts.put(account.key, account)
         await self._read_again(account, accounts, pools)
@@ -190,7 +187,7 @@ class Ownership:
             except BrokenAccountError:
                 pass  # half-way through an editor's saving, most often: what was known of it counts
         if others - {account.key}:  # one that just exchanged it has written that down by now
-            await self._run(self._trail.catch_up)
+            await self._trail.catch_up()
 
     # --- judging ----------------------------------------------------------------------------------------------
 
@@ -239,11 +236,11 @@ class Ownership:
         while self._unwritten_yet:
             key = next(iter(self._unwritten_yet))
             try:
-                async with self._store.lock(key):  # whoever took it back by force meanwhile has said so by now
-                    account = await self._store.read(key)
+                async with self._store.hold(key) as hold:  # whoever took it back by force has said so by now
+                    account = await hold.read()
                     found = await self._found_now(account)
                     if isinstance(found, Spent):
-                        await self._write(account, found)
+                        await self._write(hold, account, found)
                 self._told.discard(key)
             except (UnknownAccountError, BrokenAccountError):
                 pass  # whoever follows the store says so
@@ -253,7 +250,7 @@ class Ownership:
                     logger.error("%s is held back, and that can't be written: %s", key, error)
             self._unwritten_yet.pop(key, None)
 
-    async def _write(self, account: Account, found: Spent) -> Account | None:
+    async def _write(self, hold: Hold, account: Account, found: Spent) -> Account | None:
         """Write down that the account is held back, while it holds that token. Under its lock."""
         now = self._clock.time()
         before: Account | None = None
@@ -266,7 +263,7 @@ class Ownership:
                 return current
             return current.with_disabled(restored_reason(current, found), now)
 
-        stored = await self._store.update(account.key, hold_back)
+        stored = await hold.update(hold_back)
         if stored is not None and stored is not before:
             self._notify(AccountEvent(kind="disabled", account=stored, reason=stored.disabled_reason or ""))
         return stored

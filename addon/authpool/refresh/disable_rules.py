@@ -1,19 +1,24 @@
-"""What is decided when a credential is refused: whose fault it is, and whether the account is disabled."""
+"""What is decided when a credential is refused: whose fault it is, and whether the account is disabled.
+
+`ClientWatch` (beside this) tells a dead client from dead accounts, `DisableRules` decides.
+"""
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 
 from authpool.accounts.account import Account, AccountKey, clip_reason, fingerprint
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.errors import StoreError
+from authpool.errors import HoldLostError, StoreError
 from authpool.oauth.discovery import EndpointResolver
 from authpool.oauth.grant_request import client_name, source_name
 from authpool.refresh.client_watch import WAY_OUT, ClientWatch
+from authpool.refresh.held_account import HeldAccount
 from authpool.refresh.ledger import Ledger
 from authpool.refresh.outcome import Dead, Misconfigured, Outcome, Unavailable
 from authpool.refresh.pool_trouble import Troubles
+from authpool.store import Hold
 from authpool.store.client_record import Rejection
 
 logger = logging.getLogger(__name__)
@@ -45,6 +50,7 @@ class DisableRules:
 
     async def condemn(
         self,
+        held: HeldAccount,
         account: Account,
         pool: PoolConfig,
         client: str,
@@ -52,16 +58,17 @@ class DisableRules:
         *,
         confirmed: bool,
         lost: bool,
-        held: AsyncExitStack,
     ) -> Outcome:
         """Disable the account, when all the disable rules hold; a storm is judged before anything else.
 
         `confirmed`: it is not the first time, or needs no second. `lost`: an answer to the refresh token never
-        arrived. Under the account's lock. Unless the outcome is Unavailable, what it means for the account is
-        written. Raises SupersededError.
+        arrived. Unless the outcome is Unavailable, what it means for the account is written. Raises SupersededError,
+        and HoldLostError: who holds the account by then decides.
         """
         if account.disabled:  # it was asked by force, and is as dead as before
             return Dead(account=account)
+        if held.hold.lost:
+            raise HoldLostError(f"{account.address} is not held any more")
         self._clients.note_rejected(client, account.key)
         credential = account.token.refresh_token or account.token.access_token or ""
         now = self._clock.time()
@@ -73,10 +80,10 @@ class DisableRules:
         except StoreError as error:  # who can't be counted must not be disabled: it may be one too many
             return Unavailable(detail=str(error), cause="store")
         if storm:
-            return await self._spare(account, pool, client, reason, lost=lost)
+            return await self._spare(held.hold, account, pool, client, reason, lost=lost)
         if not confirmed:
-            return await self._ledger.reject(account, client, lost=lost)
-        return await self._ledger.condemn(account, reason, held, lost=lost)
+            return await self._ledger.reject(held.hold, account, client, lost=lost)
+        return await self._ledger.condemn(held, account, reason, lost=lost)
 
     def reject_client(self, account: Account, pool: PoolConfig, client: str, code: str, detail: str) -> Outcome:
         """The client was refused: its own fault, unless it was accepted for another account a moment ago.
@@ -88,19 +95,21 @@ class DisableRules:
             return Unavailable(detail=clip_reason(detail), cause="account")
         return self.fault(pool, client, detail, witness=None if code == "invalid_client" else account.key)
 
-    async def spare(self, account: Account) -> None:
+    async def spare(self, hold: Hold, account: Account) -> None:
         """The client is at fault: an account that waited to be confirmed does so no more. Raises SupersededError."""
         pending = account.pending()
-        await self._ledger.spare(account, lost=pending is not None and pending.unanswered)
+        await self._ledger.spare(hold, account, lost=pending is not None and pending.unanswered)
 
-    async def _spare(self, account: Account, pool: PoolConfig, client: str, reason: str, *, lost: bool) -> Outcome:
+    async def _spare(
+        self, hold: Hold, account: Account, pool: PoolConfig, client: str, reason: str, *, lost: bool
+    ) -> Outcome:
         detail = clip_reason(
             f"several accounts of one client are rejected at once ({reason}): suspect the client; "
             "no further account is disabled until one of them is accepted"
         )
         with suppress(StoreError):  # then other processes find out by themselves
             await self._clients.meet_storm(client, pool.name, detail)
-        await self._ledger.spare(account, lost=lost)
+        await self._ledger.spare(hold, account, lost=lost)
         return self.fault(pool, client, detail, storm=True)
 
     async def _disabled(self, client: str) -> list[Account]:
@@ -116,6 +125,15 @@ class DisableRules:
             return None
         url = self._resolver.known_token_url(pool)
         return source_name(pool) if url is None else client_name(url, pool, account)
+
+    def followed(self, before: Account, after: Account) -> None:
+        """The store has `after` where it had `before`: a token that another process was granted clears its client."""
+        new_token = after.token.access_token not in {None, before.token.access_token}
+        client = self._client_of(after)
+        if client is None or not new_token or after.disabled or after.generation <= before.generation:
+            return
+        if self._clients.heard(client, after.key) is not None:
+            logger.warning("Pool %s: the token endpoint accepts the client again", after.pool)
 
     def fault(
         self,

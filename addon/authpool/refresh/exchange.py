@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Literal
+from urllib.parse import urlsplit
 
 from authpool.accounts.account import Account, AccountKey, clip_reason, fingerprint
 from authpool.accounts.confirmation import confirm_from
@@ -13,20 +15,41 @@ from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.oauth.discovery import DiscoveryError, EndpointResolver
 from authpool.oauth.grant_request import GrantRequest, grant_request, source_name, without_secrets
-from authpool.oauth.verdict import ClientRejected, Granted, GrantRejected, PartlyGranted, SignInRequired, TryLater
-from authpool.refresh.adoption import already_refreshed, from_memory, from_successor
-from authpool.refresh.asking import Asker
+from authpool.oauth.token_client import TokenEndpoint
+from authpool.oauth.token_requests import TOO_LATE, TokenRequests, enough_time
+from authpool.oauth.verdict import (
+    Answer,
+    ClientRejected,
+    Granted,
+    GrantRejected,
+    PartlyGranted,
+    SignInRequired,
+    TryLater,
+    Verdict,
+)
 from authpool.refresh.client_watch import ClientWatch
 from authpool.refresh.conditional_change import SupersededError
 from authpool.refresh.disable_rules import DisableRules
-from authpool.refresh.endpoint_watch import EndpointWatch, presenter
+from authpool.refresh.endpoint_watch import EndpointWatch, blames_endpoint, presenter
+from authpool.refresh.held_account import HeldAccount
 from authpool.refresh.ledger import Ledger
-from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Rejected, Unavailable
+from authpool.refresh.outcome import (
+    Dead,
+    Gone,
+    Misconfigured,
+    Outcome,
+    Ready,
+    Rejected,
+    Unavailable,
+    already_refreshed,
+    from_memory,
+    from_successor,
+)
 from authpool.refresh.pending_writes import PendingWrites
 from authpool.refresh.pool_trouble import Troubles
 from authpool.refresh.source_tokens import SourceTokens
 from authpool.refresh.token_source import TokenSource
-from authpool.store import Store
+from authpool.store import Hold, Store
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +76,15 @@ class Exchange:
         sources: Callable[[], Mapping[str, TokenSource]],
         clock: Clock,
         endpoints: EndpointWatch,
-        asker: Asker,
+        endpoint: TokenEndpoint,
+        rng: random.Random,
         late: PendingWrites,
         ledger: Ledger,
         clients: ClientWatch,
         rules: DisableRules,
         source_tokens: SourceTokens,
         troubles: Troubles,
-        may_present: Callable[[Account], Awaitable[Outcome | None]] | None,
+        may_present: Callable[[Hold, Account], Awaitable[Outcome | None]] | None,
     ) -> None:
         self._troubles = troubles
         self._may_present = may_present
@@ -70,7 +94,7 @@ class Exchange:
         self._sources = sources
         self._clock = clock
         self._endpoints = endpoints
-        self._asker = asker
+        self._requests = TokenRequests(endpoint, clock, rng, self._heard)
         self._pending_writes = late
         self._ledger = ledger
         self._clients = clients
@@ -101,33 +125,34 @@ class Exchange:
             return held_back
         whom = asked if isinstance(asked, str) else source_name(pool)
         slots = self._slots.setdefault(whom, asyncio.Semaphore(FLIGHTS_PER_ENDPOINT))
-        async with slots, AsyncExitStack() as held:
+        async with slots, AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(LOCK_SECONDS):
-                    await held.enter_async_context(self._store.lock(seen.key))
+                    hold = await stack.enter_async_context(self._store.hold(seen.key))
             except TimeoutError:
                 return Unavailable(detail="another process holds the account and does not move on", cause="store")
             if self._pools().get(seen.pool) == pool:
-                return await self._refresh_held(seen, rejected, pool, asked, held, mode)
+                held = HeldAccount(hold=hold, stack=stack)
+                return await self._refresh_held(held, seen, rejected, pool, asked, mode)
         return await self.refresh(seen, rejected, mode)  # reconfigured while we waited
 
     async def _refresh_held(
         self,
+        held: HeldAccount,
         seen: Account,
         rejected: str | None,
         pool: PoolConfig,
         asked: str | TokenSource,
-        held: AsyncExitStack,
         mode: Mode,
     ) -> Outcome:
-        account = await self._ledger.read(seen.key)
+        account = await self._ledger.read(held.hold)
         if account.disabled and mode != "force":
             return Dead(account=account)
         waits = account.rejected_at() is not None
         if mode != "force" and not waits and already_refreshed(account, seen, rejected, self._clock.time()):
             return Ready(account=account, posted=False)
         if isinstance(asked, TokenSource):
-            return await self._source_tokens.refresh(account, asked, pool, held, force=mode in _FORCED)
+            return await self._source_tokens.refresh(held, account, asked, pool, force=mode in _FORCED)
         url = asked
         if pool.type == "refresh_token" and account.token.refresh_token is None:
             return Unavailable(detail="the account has no refresh token: re-add it", cause="account")
@@ -137,26 +162,28 @@ class Exchange:
         fault = self._clients.held_back(request.client, pool.name, account.key)
         if fault is not None and mode not in _FORCED:
             if waits and fault.storm:
-                await self._rules.spare(account)
+                await self._rules.spare(held.hold, account)
             return Misconfigured(detail=fault.detail)
         if (held_back := self._held_back(url, mode)) is not None:
             return held_back
-        if self._may_present is not None and (instead := await self._may_present(account)) is not None:
+        if self._may_present is not None and (instead := await self._may_present(held.hold, account)) is not None:
             return instead
         self._endpoints.begin(url, presenter(request))
         try:
-            return await self._spend_what_comes(account, pool, request, held)
+            return await self._spend_what_comes(held, account, pool, request)
         finally:
             self._endpoints.end(url, presenter(request))
 
     async def _spend_what_comes(
-        self, account: Account, pool: PoolConfig, request: GrantRequest, held: AsyncExitStack
+        self, held: HeldAccount, account: Account, pool: PoolConfig, request: GrantRequest
     ) -> Outcome:
         """Present the refresh token, and a new one that came without an access token: once, then when it is due."""
-        outcome = await self._spend(account, pool, request, held)
+        if not enough_time(held.hold.deadline, self._clock):
+            return Unavailable(detail=TOO_LATE, cause="store")
+        outcome = await self._spend(held, account, pool, request)
         renewed = outcome.account if isinstance(outcome, Unavailable) else None
         if renewed is not None and self._pending_writes.get(account.key) is None:
-            outcome = await self._spend(renewed, pool, grant_request(pool, request.url, renewed), held)
+            outcome = await self._spend(held, renewed, pool, grant_request(pool, request.url, renewed))
             if isinstance(outcome, Unavailable) and outcome.account is None:
                 outcome = replace(outcome, account=renewed)
         return outcome
@@ -174,18 +201,19 @@ class Exchange:
         confirm_at = confirm_from(pending.rejected_at, now)
         return Rejected(account=account, confirm_at=confirm_at) if now < confirm_at else None
 
-    async def _spend(self, account: Account, pool: PoolConfig, request: GrantRequest, held: AsyncExitStack) -> Outcome:
-        """Present the account's refresh token: intent, POST, and what the verdict asks for. Under the lock."""
+    async def _spend(self, held: HeldAccount, account: Account, pool: PoolConfig, request: GrantRequest) -> Outcome:
+        """Present the account's refresh token: intent, POST, and what the verdict asks for. While it is held."""
         outcome: Outcome
+        hold = held.hold
         try:
-            intent = await self._ledger.intend(account, request.client)
+            intent = await self._ledger.intend(hold, account, request.client)
             account = intent.account
             asked_at = self._clock.time()
-            verdict, lost = await self._asker.ask(request, pool)
+            verdict, lost = await self._requests.ask(request, pool, hold.deadline)
             reason = without_secrets(getattr(verdict, "reason", ""), account, pool)
             match verdict:
                 case Granted() | PartlyGranted():
-                    outcome = await self._ledger.keep(account, verdict, asked_at, held)
+                    outcome = await self._ledger.keep(held, account, verdict, asked_at)
                     await self.accepted(request, pool, account.key)
                     return outcome
                 case TryLater():
@@ -201,18 +229,18 @@ class Exchange:
                 case GrantRejected() | SignInRequired():
                     person = isinstance(verdict, SignInRequired)  # nothing that passes, nor that was lost
                     outcome = await self._rules.condemn(
+                        held,
                         account,
                         pool,
                         request.client,
                         reason,
                         confirmed=person or intent.confirming,
                         lost=not person and (lost or intent.cut_off),
-                        held=held,
                     )
                     if not (account.disabled or isinstance(outcome, Unavailable)):
                         return outcome
             if not (intent.cut_off or lost):
-                await self._ledger.withdraw(account, intent.before)
+                await self._ledger.withdraw(hold, account, intent.before)
         except SupersededError as superseded:
             return from_successor(superseded.current, self._clock.time())
         return outcome
@@ -225,3 +253,26 @@ class Exchange:
             self._troubles.client_accepted(pool.name, request.client)
         except Exception:
             logger.exception("That a client of pool %s was accepted could not be noted", pool.name)
+
+    async def ask(self, request: GrantRequest, pool: PoolConfig, deadline: float | None = None) -> tuple[Verdict, bool]:
+        """POST a request, as `TokenRequests.ask`; whoever calls this holds the account, where there is one."""
+        return await self._requests.ask(request, pool, deadline)
+
+    def _heard(self, request: GrantRequest, pool: PoolConfig, answer: Answer, verdict: Verdict) -> None:
+        """What an answer tells of its endpoint: whether it is down, or back."""
+        host = urlsplit(request.url).hostname
+        if not (isinstance(verdict, TryLater) and blames_endpoint(answer, verdict)):
+            if self._endpoints.answered(request.url):
+                logger.warning("The token endpoint at %s answers again", host)
+            self._troubles.endpoint_up(pool.name, request.url)
+            return
+        wait = verdict.retry_after_seconds
+        if self._endpoints.failed(request.url, presenter(request), self._clock.monotonic(), wait):
+            logger.error(
+                "The token endpoint at %s is down (%s): its accounts serve while their tokens live, and one probe "
+                "at a time asks it",
+                host,
+                verdict.detail,
+            )
+        if self._endpoints.down(request.url):
+            self._troubles.endpoint_down(pool.name, request.url, verdict.detail)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,17 +9,17 @@ from authpool.accounts.account import Account, AccountKey, PendingRefresh, finge
 from authpool.accounts.confirmation import confirm_from
 from authpool.accounts.events import AccountEvent, Notify
 from authpool.clock import Clock
-from authpool.errors import AuthpoolError, BrokenAccountError, StoreError
+from authpool.errors import AuthpoolError, BrokenAccountError, HoldLostError, StoreError
 from authpool.oauth.verdict import Granted, PartlyGranted
 from authpool.refresh.conditional_change import SupersededError, if_still, succeed
+from authpool.refresh.held_account import HeldAccount
 from authpool.refresh.outcome import Dead, Outcome, Ready, Rejected, Unavailable
 from authpool.refresh.pending_writes import PendingWrites
 from authpool.refresh.replaced_tokens import ReplacedTokens
-from authpool.store import Change, Store
+from authpool.store import Hold
 
 logger = logging.getLogger(__name__)
 
-REMOVAL_SECONDS = 0.5
 ROTATION_LOST = "rotation_lost:"
 """So begins the reason of an account whose new refresh token never reached us."""
 
@@ -39,12 +38,9 @@ class Intent:
 
 
 class Ledger:
-    """Writes for one refresher. Every method is called under the account's lock."""
+    """Writes for one refresher, through the hold on the account: nothing but a granted token once that is lost."""
 
-    def __init__(
-        self, store: Store, late: PendingWrites, replaced_tokens: ReplacedTokens, clock: Clock, notify: Notify
-    ) -> None:
-        self._store = store
+    def __init__(self, late: PendingWrites, replaced_tokens: ReplacedTokens, clock: Clock, notify: Notify) -> None:
         self._pending_writes = late
         self._replaced_tokens = replaced_tokens
         self._intents: dict[AccountKey, str] = {}
@@ -53,22 +49,22 @@ class Ledger:
         self._clock = clock
         self._notify = notify
 
-    async def read(self, key: AccountKey) -> Account:
+    async def read(self, hold: Hold) -> Account:
         """Read an account; where an editor brought a spent refresh token back, put its successor there first.
 
         Raises StoreError.
         """
-        account = await self._store.read(key)
+        account = await hold.read()
         self._note_lost(account)
         heal = self._replaced_tokens.heal(account)
         if heal is None:
             self._replaced_tokens.seen(account)
             return account
-        stored = await self._store.update(key, if_still(account, heal))
+        stored = await hold.update(if_still(account, heal))
         logger.warning("The record of %s held a spent refresh token again; its successor is put back", account.address)
         return stored or account
 
-    async def intend(self, account: Account, client: str) -> "Intent":
+    async def intend(self, hold: Hold, account: Account, client: str) -> "Intent":
         """Record durably that the refresh token is about to be presented, by `client` (`GrantRequest.client`)."""
         refresh_token = account.token.refresh_token
         if refresh_token is None:
@@ -85,24 +81,22 @@ class Ledger:
         if before is not None:
             mark = replace(before, started_at=mark.started_at, unanswered=True)
         try:
-            stored = await self._store.update(
-                account.key, if_still(account, lambda current: replace(current, pending_refresh=mark))
-            )
+            stored = await hold.update(if_still(account, lambda current: replace(current, pending_refresh=mark)))
         except BaseException:
             if not cut_off:
                 self._intents.pop(account.key, None)
             raise
         return Intent(account=stored or account, before=before, cut_off=cut_off, confirming=confirming)
 
-    async def withdraw(self, account: Account, before: PendingRefresh | None = None) -> None:
+    async def withdraw(self, hold: Hold, account: Account, before: PendingRefresh | None = None) -> None:
         """The answer came and spent nothing: what stood `before` the intent stands again."""
         self._intents.pop(account.key, None)
         try:
-            await self._mark(account, before)
+            await self._mark(hold, account, before)
         except StoreError as error:
             logger.warning("The refresh intent of %s stays: %s", account.address, error)
 
-    async def reject(self, account: Account, client: str, *, lost: bool) -> Rejected:
+    async def reject(self, hold: Hold, account: Account, client: str, *, lost: bool) -> Rejected:
         """Note that the refresh token was rejected, for the first time: the account waits until that is confirmed.
 
         `lost`: an answer to it had never arrived. Raises SupersededError.
@@ -119,8 +113,8 @@ class Ledger:
             self._intents.pop(account.key, None)
         waiting, stored = replace(account, pending_refresh=mark), True
         try:
-            waiting = await self._mark(account, mark) or waiting
-        except (SupersededError, BrokenAccountError):
+            waiting = await self._mark(hold, account, mark) or waiting
+        except (SupersededError, BrokenAccountError, HoldLostError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the account waits all the same
             logger.error("That %s waits to be confirmed can't be written: %s", account.address, _told(error))
@@ -130,7 +124,7 @@ class Ledger:
         )
         return Rejected(account=waiting, confirm_at=confirm_from(math.ceil(now), now), stored=stored)
 
-    async def spare(self, account: Account, *, lost: bool) -> None:
+    async def spare(self, hold: Hold, account: Account, *, lost: bool) -> None:
         """The rejection says nothing of the account. Where an answer never arrived (`lost`), that stays on record."""
         pending = account.pending()
         left = None
@@ -139,13 +133,12 @@ class Ledger:
         else:
             self._intents.pop(account.key, None)
         try:
-            await self._mark(account, left)
+            await self._mark(hold, account, left)
         except StoreError as error:
             logger.warning("The refresh intent of %s stays: %s", account.address, error)
 
-    async def _mark(self, account: Account, pending: PendingRefresh | None) -> Account | None:
-        return await self._store.update(
-            account.key,
+    async def _mark(self, hold: Hold, account: Account, pending: PendingRefresh | None) -> Account | None:
+        return await hold.update(
             if_still(
                 account,
                 lambda now: now if now.pending_refresh == pending else replace(now, pending_refresh=pending),
@@ -153,9 +146,12 @@ class Ledger:
         )
 
     async def keep(
-        self, account: Account, granted: Granted | PartlyGranted, asked_at: float, held: AsyncExitStack
+        self, held: HeldAccount, account: Account, granted: Granted | PartlyGranted, asked_at: float
     ) -> Outcome:
-        """Write the new pair, or the new refresh token where that came alone, and only then let it be used."""
+        """Write the new pair, or the new refresh token where that came alone, and only then let it be used.
+
+        Also when the hold was lost meanwhile: what arrived is never thrown away.
+        """
         self._intents.pop(account.key, None)
         change = succeed(
             account, granted, asked_at, stale=lambda current: self._replaced_tokens.heal(current) is not None
@@ -163,7 +159,7 @@ class Ledger:
         rotated = granted.refresh_token not in {None, account.token.refresh_token}
         kind: Literal["rotated", "refreshed"] = "rotated" if rotated else "refreshed"
         try:
-            stored = await self._replace(account.key, change)
+            stored = await held.hold.keep_granted(change)
         except SupersededError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the new pair is nowhere else
@@ -175,7 +171,7 @@ class Ledger:
             )
             stored = change(account)
             assert stored is not None  # noqa: S101 - the change never removes
-            self._pending_writes.write_later(stored, change, held)
+            self._pending_writes.write_later(stored, change, held, granted=True)
         assert stored is not None  # noqa: S101 - likewise
         if rotated and account.token.refresh_token is not None:
             self._replaced_tokens.rotated(account, stored)
@@ -185,17 +181,7 @@ class Ledger:
             return Unavailable(detail=granted.detail, account=stored)
         return Ready(account=stored, posted=True)
 
-    async def _replace(self, key: AccountKey, change: Change) -> Account | None:
-        try:
-            return await self._store.update(key, change)
-        except SupersededError as superseded:
-            if superseded.current is not None:
-                raise
-        # An editor that saves by renaming leaves a moment without a file: a removal is believed the second time.
-        await self._clock.sleep(REMOVAL_SECONDS)
-        return await self._store.update(key, change)
-
-    async def condemn(self, account: Account, reason: str, held: AsyncExitStack, *, lost: bool) -> Outcome:
+    async def condemn(self, held: HeldAccount, account: Account, reason: str, *, lost: bool) -> Outcome:
         """Write that the grant is dead; `lost` when an answer to this refresh token had never arrived."""
         now = self._clock.time()
         if lost:
@@ -203,8 +189,8 @@ class Ledger:
         change = if_still(account, lambda current: current.with_disabled(reason, now))
         written = True
         try:
-            stored = await self._store.update(account.key, change)
-        except (SupersededError, BrokenAccountError):
+            stored = await held.hold.update(change)
+        except (SupersededError, BrokenAccountError, HoldLostError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the verdict stands
             logger.error(
@@ -212,7 +198,7 @@ class Ledger:
             )
             stored = account.with_disabled(reason, now)
             written = False
-            self._pending_writes.write_later(stored, change, held)
+            self._pending_writes.write_later(stored, change, held, granted=False)
         assert stored is not None  # noqa: S101 - the change never removes
         if not lost:
             self._intents.pop(account.key, None)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from authpool.accounts.account import Account, AccountKey
 from authpool.clock import Clock
+from authpool.errors import HoldLostError
 from authpool.refresh.conditional_change import SupersededError
-from authpool.store import Change, Store
+from authpool.refresh.held_account import HeldAccount
+from authpool.store import Change, Hold
 
 logger = logging.getLogger(__name__)
 
@@ -20,14 +22,17 @@ RETRY_SECONDS = (0.2, 5.0)
 class _Unwritten:
     account: Account
     change: Change
-    missing: bool = False
+    hold: Hold
+    granted: bool
+
+    async def write(self) -> None:
+        await (self.hold.keep_granted(self.change) if self.granted else self.hold.update(self.change))
 
 
 class PendingWrites:
     """Holds the accounts whose record on disk is behind: the refresh token there is spent, or known to be dead."""
 
-    def __init__(self, store: Store, clock: Clock, rng: random.Random) -> None:
-        self._store = store
+    def __init__(self, clock: Clock, rng: random.Random) -> None:
         self._clock = clock
         self._rng = rng
         self._unwritten: dict[AccountKey, _Unwritten] = {}
@@ -38,10 +43,14 @@ class PendingWrites:
         unwritten = self._unwritten.get(key)
         return None if unwritten is None else unwritten.account
 
-    def write_later(self, account: Account, change: Change, held: AsyncExitStack) -> None:
-        """Keep trying, and keep what `held` holds, the lock: nobody may present what is stored now."""
-        self._unwritten[account.key] = _Unwritten(account=account, change=change)
-        task = asyncio.create_task(self._keep_trying(account.key, held.pop_all()), name=f"write {account.address}")
+    def write_later(self, account: Account, change: Change, held: HeldAccount, *, granted: bool) -> None:
+        """Keep trying, and keep the account held: nobody may present what is stored now.
+
+        What was `granted` is written whether it is still held or not; a verdict is not.
+        """
+        self._unwritten[account.key] = _Unwritten(account=account, change=change, hold=held.hold, granted=granted)
+        writing = self._keep_trying(account.key, held.stack.pop_all())
+        task = asyncio.create_task(writing, name=f"write {account.address}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -71,15 +80,12 @@ class PendingWrites:
         if unwritten is None:
             return
         try:
-            await self._store.update(key, unwritten.change)
-        except SupersededError as superseded:
-            # Removed, or re-added by hand: theirs counts. But an editor that saves by renaming leaves a moment
-            # without a file, so a removal is believed the second time.
-            if superseded.current is None and not unwritten.missing:
-                unwritten.missing = True
-                return
+            await unwritten.write()
+        except SupersededError:
+            pass  # removed, or re-added by hand: theirs counts
+        except HoldLostError:
+            logger.warning("That %s is disabled is not written: it is not held any more", unwritten.account.address)
         except Exception:  # noqa: BLE001 - for whatever reason: this is the only place where the token is
-            unwritten.missing = False
             return
         else:
             logger.warning("The record of %s is written now", unwritten.account.address)

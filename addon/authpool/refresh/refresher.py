@@ -21,12 +21,10 @@ from authpool.oauth.discovery import EndpointResolver
 from authpool.oauth.grant_request import GrantRequest, client_name, source_name
 from authpool.oauth.token_client import TokenEndpoint
 from authpool.oauth.verdict import Verdict
-from authpool.refresh.asking import Asker
 from authpool.refresh.client_watch import ClientWatch
 from authpool.refresh.disable_rules import DisableRules, Everyone
 from authpool.refresh.endpoint_watch import EndpointWatch
 from authpool.refresh.exchange import Exchange, Mode
-from authpool.refresh.hearsay import Hearsay
 from authpool.refresh.ledger import Ledger
 from authpool.refresh.outcome import Gone, Outcome, Ready, Rejected, Unavailable
 from authpool.refresh.pending_writes import PendingWrites
@@ -34,7 +32,7 @@ from authpool.refresh.pool_trouble import Troubles
 from authpool.refresh.replaced_tokens import ReplacedTokens
 from authpool.refresh.source_tokens import SourceTokens
 from authpool.refresh.token_source import TokenSource
-from authpool.store import Store
+from authpool.store import Hold, Store
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ class Refresher:
         settled: Callable[[AccountKey, Outcome], None] = lambda key, outcome: None,
         everyone: Everyone | None = None,
         rng: random.Random | None = None,
-        may_present: Callable[[Account], Awaitable[Outcome | None]] | None = None,
+        may_present: Callable[[Hold, Account], Awaitable[Outcome | None]] | None = None,
     ) -> None:
         """`everyone` reads all accounts, and tells what changed to `followed`: asked before a verdict.
 
@@ -78,13 +76,10 @@ class Refresher:
         self._closing = False
         self._endpoints = EndpointWatch(self._rng)
         self._troubles = Troubles(notify_pool, pools, clock)
-        self._asker = Asker(endpoint, self._endpoints, clock, self._rng, self._troubles)
-        self._pending_writes = PendingWrites(store, clock, self._rng)
-        self.unwritten = self._pending_writes.get
+        self._pending_writes = PendingWrites(clock, self._rng)
         self._replaced_tokens = ReplacedTokens()
-        self._ledger = Ledger(store, self._pending_writes, self._replaced_tokens, clock, notify)
+        self._ledger = Ledger(self._pending_writes, self._replaced_tokens, clock, notify)
         self._clients = ClientWatch(store, clock)
-        self._hearsay = Hearsay(self._replaced_tokens, self._clients, pools, resolver)
         self._rules = DisableRules(
             self._ledger, self._clients, everyone or _nobody, pools, resolver, clock, self._troubles
         )
@@ -96,7 +91,8 @@ class Refresher:
             sources=sources,
             clock=clock,
             endpoints=self._endpoints,
-            asker=self._asker,
+            endpoint=endpoint,
+            rng=self._rng,
             late=self._pending_writes,
             ledger=self._ledger,
             clients=self._clients,
@@ -211,8 +207,13 @@ class Refresher:
 
     def followed(self, before: Account, after: Account) -> bool:
         """The store has another record of an account; True when it holds a spent refresh token again: `heal` it."""
-        self._hearsay.followed(before, after)
+        self._replaced_tokens.followed(before, after)
+        self._rules.followed(before, after)
         return self._replaced_tokens.heal(after) is not None
+
+    def unwritten(self, key: AccountKey) -> Account | None:
+        """The account as the store would have it, had it taken it; None when it is not behind."""
+        return self._pending_writes.get(key)
 
     def replaced(self, spent: Account, newest: Account) -> None:
         """Somebody put a spent refresh token back whose successor this process still has."""
@@ -224,8 +225,8 @@ class Refresher:
 
     async def heal(self, key: AccountKey) -> None:
         """Put the newest credential back, before anybody presents one that is spent. Raises StoreError."""
-        async with self._store.lock(key):
-            await self._ledger.read(key)
+        async with self._store.hold(key) as hold:
+            await self._ledger.read(hold)
 
     async def aclose(self, patience_seconds: float = 15.0) -> None:
         """Let flights land, so that no rotation is orphaned, and write what is left to write."""
@@ -261,12 +262,12 @@ class Refresher:
             logger.exception("Refreshing %s failed unexpectedly", seen.address)
             return Unavailable(detail="unexpected error", cause="account")
 
-    async def ask(self, request: GrantRequest, pool: PoolConfig) -> tuple[Verdict, bool]:
-        """POST a request, as `Asker.ask`; whoever calls this holds the account's lock, where there is an account.
+    async def ask(self, request: GrantRequest, pool: PoolConfig, deadline: float | None = None) -> tuple[Verdict, bool]:
+        """POST a request, as `TokenRequests.ask`; whoever calls this holds the account, where there is one.
 
         Where it is granted, `accepted` is to be told once what was granted is safe.
         """
-        return await self._asker.ask(request, pool)
+        return await self._exchange.ask(request, pool, deadline)
 
     async def accepted(self, request: GrantRequest, pool: PoolConfig) -> None:
         """What was granted to `ask` is safe: nothing stands against its client any more."""

@@ -89,8 +89,7 @@ class RefreshSchedule:
 
     def plan(self, member: Member, *, earliest: float = 0.0) -> None:
         """Note when a member is due next, now that something about it changed; not before `earliest` (Unix seconds)."""
-        record = member.record
-        due = self._due_at(member) if isinstance(record, Account) else None
+        due = self._due_at(member) if isinstance(member.record, Account) else None
         if due is None:
             self._planned.pop(member.key, None)
             return
@@ -132,7 +131,7 @@ class RefreshSchedule:
     def _take_in(self, pool: Pool, account: Account) -> None:
         """Let an account serve with its token; where that is the one that was to be replaced, come again later."""
         before = pool.get(account.key)
-        failures = 0 if before is None else before.failures
+        failures = before.failures if before is not None else 0
         member = pool.put(account)
         pool.warm(account.key)
         now = self._clock.time()
@@ -213,8 +212,7 @@ class RefreshSchedule:
                 self.plan(member, earliest=now + (position + self._rng.uniform(0, 1)) / WAKES_PER_SECOND)
 
     def _by_expiry(self, keys: Iterable[AccountKey]) -> list[Member]:
-        pools = self._pools()
-        found = (pools[key.pool].get(key) for key in keys if key.pool in pools)
+        found = (pool.get(key) for key in keys if (pool := self._pools().get(key.pool)) is not None)
         members = [member for member in found if member is not None and isinstance(member.record, Account)]
         return sorted(members, key=lambda member: member.account.token.expires_at or 0)
 
@@ -300,6 +298,5 @@ class RefreshSchedule:
                 await self._refresher.refresh(member.record, probe=True)
         finally:
             self._under_way[endpoint] -= 1
-            if not self._under_way[endpoint]:
-                del self._under_way[endpoint]
+            self._under_way = +self._under_way  # without those at zero
             self._start(endpoint)

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
 
 from authpool.accounts.account import Account, clip_reason
 from authpool.clock import Clock
@@ -17,12 +16,12 @@ from authpool.errors import (
 )
 from authpool.oauth.grant_request import source_name, without_secrets
 from authpool.oauth.verdict import Granted
-from authpool.refresh.adoption import from_successor
 from authpool.refresh.client_watch import ClientWatch
 from authpool.refresh.conditional_change import SupersededError
 from authpool.refresh.disable_rules import DisableRules
+from authpool.refresh.held_account import HeldAccount
 from authpool.refresh.ledger import Ledger
-from authpool.refresh.outcome import Misconfigured, Outcome, Unavailable
+from authpool.refresh.outcome import Misconfigured, Outcome, Unavailable, from_successor
 from authpool.refresh.pool_trouble import Troubles
 from authpool.refresh.token_source import Fetched, TokenSource
 
@@ -52,7 +51,7 @@ class SourceTokens:
         self._clock = clock
 
     async def refresh(
-        self, account: Account, source: TokenSource, pool: PoolConfig, held: AsyncExitStack, *, force: bool
+        self, held: HeldAccount, account: Account, source: TokenSource, pool: PoolConfig, *, force: bool
     ) -> Outcome:
         """Fetch, and write what was fetched before it is used. Nothing is spent, so there is no intent to write."""
         name = source_name(pool)
@@ -61,25 +60,23 @@ class SourceTokens:
             return Misconfigured(detail=fault.detail)
         try:
             granted, asked_at = await self.prove(source, account, pool)
-            return await self._ledger.keep(account, granted, asked_at, held)
+            return await self._ledger.keep(held, account, granted, asked_at)
         except (CredentialDeadError, CredentialMisconfiguredError) as error:
             detail = clip_reason(without_secrets(error.detail, account, pool))
             if self._pools().get(pool.name) != pool:
                 return Unavailable(detail="the pool's configuration changed meanwhile", retry_after_seconds=1)
             if isinstance(error, CredentialMisconfiguredError):
                 return self._rules.fault(pool, name, detail)
-            return await self._condemn(account, pool, name, detail, held)
+            return await self._condemn(held, account, pool, name, detail)
         except CredentialUnavailableError as error:
             detail = clip_reason(without_secrets(error.detail, account, pool))
             return Unavailable(detail=detail, retry_after_seconds=error.retry_after_seconds)
         except SupersededError as superseded:
             return from_successor(superseded.current, self._clock.time())
 
-    async def _condemn(
-        self, account: Account, pool: PoolConfig, name: str, reason: str, held: AsyncExitStack
-    ) -> Outcome:
+    async def _condemn(self, held: HeldAccount, account: Account, pool: PoolConfig, name: str, reason: str) -> Outcome:
         try:
-            return await self._rules.condemn(account, pool, name, reason, confirmed=True, lost=False, held=held)
+            return await self._rules.condemn(held, account, pool, name, reason, confirmed=True, lost=False)
         except SupersededError as superseded:
             return from_successor(superseded.current, self._clock.time())
 

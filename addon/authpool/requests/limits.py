@@ -7,9 +7,9 @@ other gateways on the same store know them too.
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from authpool.accounts.account import QUOTA_PROTECTION, Account, AccountKey, Cooldown
+from authpool.accounts.account import QUOTA_PROTECTION, AccountKey, Cooldown, Standing
 from authpool.accounts.events import AccountEvent, EventKind, Notify
 from authpool.clock import Clock
 from authpool.config.pool_config import QuotaReserve
@@ -18,7 +18,7 @@ from authpool.pool.pool import Member, Pool, State
 from authpool.pool.report import timestamp
 from authpool.requests.pooled_request import PooledRequest
 from authpool.rotation.quota import Quota
-from authpool.store import Store
+from authpool.store import StandingChange, Store
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Limits:
         self._store = store
         self._clock = clock
         self._notify = notify
-        self._changes: dict[AccountKey, list[tuple[Callable[[Account], Account], EventKind | None]]] = {}
+        self._changes: dict[AccountKey, list[tuple[StandingChange, EventKind | None]]] = {}
         self._writing: set[AccountKey] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
@@ -56,7 +56,7 @@ class Limits:
         """An upstream accepted the account's token again: let the other gateways know."""
         if member.written_until or any(cooldown.of_token for cooldown in member.account.cooldowns):
             member.written_until = 0
-            self._write(member.key, Account.with_token_accepted)
+            self._write(member.key, Standing.with_token_accepted)
 
     def _cool(
         self,
@@ -84,7 +84,7 @@ class Limits:
             cooldown = Cooldown(until=math.ceil(throttle.until), reason=reason, key=lane)
             if not lane:
                 member.written_until = cooldown.until
-            self._write(member.key, lambda account: account.with_cooldown(cooldown, now))
+            self._write(member.key, lambda standing: standing.with_cooldown(cooldown, now))
 
     def spare(self, pool: Pool, member: Member, quota: Quota) -> None:
         """Hold an account back until its count starts anew, when less than its reserve is left."""
@@ -96,13 +96,13 @@ class Limits:
         if until <= now or now < member.unspared_until:
             return
 
-        def hold_back(account: Account) -> Account:
-            return account if account.paused(now) else account.with_paused(now, QUOTA_PROTECTION, until)
+        def hold_back(standing: Standing) -> Standing:
+            return standing if standing.paused(now) else standing.with_paused(now, QUOTA_PROTECTION, until)
 
         logger.warning(
             "Account %s is spared until %s: %d left of its quota", member.record.address, _told(until), quota.remaining
         )
-        pool.put(hold_back(member.account))
+        pool.put(member.account.with_standing(hold_back(member.account.standing)))
         self._write(member.key, hold_back, "paused")
 
     def take_back(self, pools: Iterable[Pool]) -> None:
@@ -111,14 +111,14 @@ class Limits:
         for pool in pools:
             for member in pool.take_spared():
                 logger.info("Account %s is back: its quota counts anew", member.record.address)
-                self._write(member.key, lambda account: _taken_back(account, now), "resumed")
+                self._write(member.key, lambda standing: _taken_back(standing, now), "resumed")
 
     async def aclose(self) -> None:
         """Let what is to be written be written."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _write(self, key: AccountKey, change: Callable[[Account], Account], kind: EventKind | None = None) -> None:
+    def _write(self, key: AccountKey, change: StandingChange, kind: EventKind | None = None) -> None:
         """Write a change soon; who really made it, of all gateways on the store, tells of it as an event of `kind`."""
         self._changes.setdefault(key, []).append((change, kind))
         if key not in self._writing:
@@ -138,24 +138,26 @@ class Limits:
     async def _write_some(self, key: AccountKey) -> None:
         async with self._slots:
             changes = self._changes.pop(key)
-            made: list[AccountEvent] = []
+            made: list[tuple[EventKind, Standing]] = []
 
-            def change_all(account: Account | None) -> Account | None:
+            def change_all(standing: Standing) -> Standing:
                 made.clear()  # it may be asked again, of what is there then
-                for change, kind in changes if account is not None else ():
-                    assert account is not None  # noqa: S101 - for the type checker
-                    before, account = account, change(account)
-                    if kind is not None and account is not before:
-                        made.append(AccountEvent(kind=kind, account=account, reason=QUOTA_PROTECTION))
-                return account
+                for change, kind in changes:
+                    before, standing = standing, change(standing)
+                    if kind is not None and standing != before:
+                        made.append((kind, standing))
+                return standing
 
             try:
-                await self._store.update(key, change_all)
+                stored = await self._store.update_standing(key, change_all)
             except AuthpoolError as error:
                 logger.warning("A limit of %s can't be written, and is forgotten at a restart: %s", key, error)
                 return
-        for event in made:
-            self._notify(event)
+        if stored is None:
+            return
+        for kind, standing in made:
+            account = stored.with_standing(standing)
+            self._notify(AccountEvent(kind=kind, account=account, reason=QUOTA_PROTECTION))
 
 
 def _below(quota: Quota, reserve: QuotaReserve) -> bool:
@@ -164,8 +166,8 @@ def _below(quota: Quota, reserve: QuotaReserve) -> bool:
     return quota.remaining < reserve.requests
 
 
-def _taken_back(account: Account, now: float) -> Account:
-    return account.with_resumed() if account.spared() and not account.paused(now) else account
+def _taken_back(standing: Standing, now: float) -> Standing:
+    return standing.with_resumed() if standing.spared() and not standing.paused(now) else standing
 
 
 def _told(at: float) -> str:

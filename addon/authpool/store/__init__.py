@@ -1,7 +1,8 @@
-"""Where accounts are kept, as the rest of authpool sees it: read, lock, change, follow.
+"""Where accounts are kept, as the rest of authpool sees it: read, hold, change, follow.
 
 The folder (`authpool.store.folder`) is the store of today. Everything that reads or writes an account goes through
-this interface, so that a lock may be a file's or a database row's.
+this interface, so that a hold may be a kernel's lock or a claim on a database's row. Gateway keys, which tell the
+gateway's own clients apart, will be kept here as well.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -9,19 +10,60 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from authpool.accounts.account import Account, AccountKey, BrokenAccount
+from authpool.accounts.account import Account, AccountKey, BrokenAccount, Standing
 from authpool.config.config_table import ConfigTable
+from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
 
 type Record = Account | BrokenAccount
 type Change = Callable[[Account | None], Account | None]
 """From the account as it is stored now (None: there is none) to what it shall be (None: remove it).
 
-Returning the very object it was given writes nothing. It may be called more than once, and must be pure.
+Returning the very object it was given writes nothing. It may be called more than once, must not change anything, and is
+called in the thread of the event loop that asked: it may look at whatever belongs there.
 """
+
+type StandingChange = Callable[[Standing], Standing]
+"""Likewise, for what holds an account back for a while."""
 
 type ClientChange = Callable[[ClientRecord | None], ClientRecord]
 """Likewise, for what is known of a client; it is never removed."""
+
+
+class Hold(Protocol):
+    """One account, held against every other process and task that would present its refresh token.
+
+    A folder's hold ends with its process. A database's is a claim that ends by itself, at `deadline`: no refresh token
+    may be presented that could be under way then, and what is asked at that moment is given up.
+    """
+
+    @property
+    def key(self) -> AccountKey: ...
+
+    @property
+    def fence(self) -> str:
+        """Names this hold among all there ever were."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When it ends by itself, in seconds of the monotonic clock (`Clock.monotonic`); None: never."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is over, so far as this process knows: somebody else may hold the account."""
+
+    async def read(self) -> Account:
+        """As `Store.read`. Raises HoldLostError once it is lost."""
+
+    async def update(self, change: Change, *, replace_broken: bool = False) -> Account | None:
+        """As `Store.update`. Raises HoldLostError once it is lost; then nothing was changed."""
+
+    async def keep_granted(self, change: Change) -> Account | None:
+        """Write what a token endpoint granted, also when the hold is lost: a pair that arrived is nowhere else.
+
+        Compare-and-set: `change` refuses (raises) where the credential that was presented is not the stored one any
+        more. Returns what is stored afterwards.
+        """
 
 
 class Store(Protocol):
@@ -29,6 +71,12 @@ class Store(Protocol):
 
     Every method may raise StoreUnavailableError.
     """
+
+    async def open(self) -> None:
+        """Begin, before anything else is asked. Where that fails, others ask again later, and find out."""
+
+    async def aclose(self) -> None:
+        """End what `open`, `wait_for_changes` and writing began. Reading and writing may go on."""
 
     async def load(self, pools: Collection[str]) -> Mapping[AccountKey, Record]:
         """Read every account of these pools; from here on `changes` tells what differs."""
@@ -45,17 +93,13 @@ class Store(Protocol):
         For one caller, which asks `changes` after it. Raises nothing: what is wrong, `changes` tells.
         """
 
-    async def aclose(self) -> None:
-        """End what `wait_for_changes` began. Reading and writing may go on."""
-
     async def read(self, key: AccountKey) -> Account:
         """Read one account as it is stored now. Raises UnknownAccountError, BrokenAccountError."""
 
-    def lock(self, key: AccountKey) -> AbstractAsyncContextManager[None]:
-        """Hold the account against every other process and task that would present its refresh token.
+    def hold(self, key: AccountKey) -> AbstractAsyncContextManager[Hold]:
+        """Hold the account, to refresh it or to put another in its place.
 
-        Waits without blocking the event loop, has no time limit, and ends with the process.
-        The account need not exist yet.
+        Waits without blocking the event loop, and has no time limit of its own. The account need not exist yet.
         """
 
     async def update(self, key: AccountKey, change: Change, *, replace_broken: bool = False) -> Account | None:
@@ -63,10 +107,16 @@ class Store(Protocol):
 
         Compare-and-set: when somebody's editor changed the record meanwhile, `change` is called again on what is
         there then, so nobody's edit is undone. Returns what is stored afterwards. Short: it does not wait for
-        `lock`, and whoever needs that one takes it first.
+        a hold, and whoever needs one takes it first, and updates through it.
 
         Raises BrokenAccountError when the record can't be read; with `replace_broken` the change starts from None
         instead, and the unreadable record is kept aside.
+        """
+
+    async def update_standing(self, key: AccountKey, change: StandingChange) -> Account | None:
+        """Read, change and write what holds the account back for a while, apart from its credential.
+
+        Never waits for a hold. Returns the account as it is afterwards; None: there is none. Raises BrokenAccountError.
         """
 
     async def read_client(self, client: str) -> ClientRecord | None:
@@ -83,6 +133,27 @@ class Store(Protocol):
 
         Returns what is stored afterwards.
         """
+
+    def append(self, entry: Entry) -> None:
+        """Add to the audit trail, in the order of the calls. Neither waits nor raises: what fails is logged, once.
+
+        A store that can't write at once does so soon, and before `aclose` returns.
+        """
+
+    async def entries(self, newest: int | None = None) -> list[Entry]:
+        """Every entry of the audit trail that is kept, or the `newest` so many; oldest first."""
+
+    async def entries_since(self, position: object) -> tuple[list[Entry], object]:
+        """What was appended to the audit trail, by whichever process, and the next position; from the start with None.
+
+        An entry may be told twice, and is never missed. A position is the store's own affair, and of this process.
+        """
+
+    async def request_reload(self) -> int:
+        """Ask every gateway on the store to reload; answers the number of the request, higher than any before."""
+
+    async def reload_request(self) -> int:
+        """The number of the last request to reload, 0 when there was none. Cheap: asked every half second."""
 
 
 @runtime_checkable

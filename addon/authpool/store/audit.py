@@ -1,40 +1,17 @@
-"""The audit trail: ``audit.jsonl`` in the home, one JSON object a line for each change of an account's life.
+"""The audit trail: an entry for each change of an account's life. Pure; where they are kept is the store's affair."""
 
-Several processes append to it without waiting for each other, and none loses or mixes a line: a line is one write to
-a file opened for appending. A file that is full is renamed (``.1`` is the newest of those) under a kernel lock on the
-file itself; who has it open still writes into it under its new name.
-"""
-
-import fcntl
 import json
-import logging
-import os
-import stat
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from authpool.accounts.account import Account, fingerprint
 from authpool.accounts.events import AccountEvent, EventKind
-from authpool.clock import Clock
-from authpool.files.file_owner import make_for_owner
-
-logger = logging.getLogger(__name__)
-
-NAME = "audit.jsonl"
-ROTATE_BYTES = 1 << 20
-KEPT = 3
-"""So many full files are kept beside the current one."""
 
 type ProcessKind = Literal["gateway", "command line"]
 
 _WORDS: Mapping[EventKind, str] = {"readded": "re-added", "rotated": "refreshed"}
 _LOST = "rotation_lost:"
-_SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # non-blocking: a FIFO must not hang us
-_APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | _SAFELY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +24,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One line. `time` is in Unix seconds, `account` is POOL/NAME, `fingerprint` tells the credential after it.
+    """One entry. `time` is in Unix seconds, `account` is POOL/NAME, `fingerprint` tells the credential after it.
 
     `event`: added, re-added, refreshed (the refresh token rotated), disabled, lost, enabled, paused, resumed, moved,
     removed. `replaced` is the fingerprint of the refresh token that was exchanged for this one, where one was.
@@ -61,9 +38,12 @@ class Entry:
     fingerprint: str | None
     generation: int
     replaced: str | None = None
+    found: bool = field(default=False, compare=False)
+    """It was met in a file that was not there at the last look: an older trail may have been put back."""
 
     def line(self) -> bytes:
         document = asdict(self)
+        del document["found"]
         if self.replaced is None:
             del document["replaced"]
         return json.dumps(document).encode() + b"\n"
@@ -91,165 +71,9 @@ def _fingerprint(account: Account) -> str | None:
     return None if secret is None else fingerprint(secret)
 
 
-class AuditTrail:
-    """Appends to the trail of one home, for one process. A write that fails is logged, once, and harms nothing."""
-
-    def __init__(self, home: Path, clock: Clock, kind: ProcessKind, *, rotate_bytes: int = ROTATE_BYTES) -> None:
-        self._path = home / NAME
-        self._clock = clock
-        self._kind = kind
-        self._rotate_bytes = rotate_bytes
-        self._failing = False
-        self._doubtful = True
-        """Whether the file may end with a part of a line: left by an earlier process, or by a write that failed."""
-
-    def record(self, event: AccountEvent) -> None:
-        """Write an event down. Blocks for as long as one small write takes; nothing is synced to the disk."""
-        entry = entry_of(event, now=self._clock.time(), process=Process(pid=os.getpid(), kind=self._kind))
-        if entry is None:
-            return
-        try:
-            self._append(entry.line())
-            self._failing = False
-        except OSError as error:
-            if not self._failing:  # once, until it works again
-                self._failing = True
-                logger.error("The audit trail %s can't be written: %s. Nothing else stops", self._path, error.strerror)
-
-    def _append(self, line: bytes) -> None:
-        descriptor = self._open(len(line))
-        try:
-            if self._doubtful and not _ends_whole(descriptor):
-                line = b"\n" + line
-            self._doubtful = True
-            if os.write(descriptor, line) < len(line):
-                raise OSError(0, "only a part of a line could be written")
-            self._doubtful = False
-        finally:
-            os.close(descriptor)
-
-    def _open(self, room: int) -> int:
-        """Open the file that takes the next line, once the one before is out of the way if it is full."""
-        descriptor = _open_regular(self._path, _APPEND)
-        if os.fstat(descriptor).st_size + room <= self._rotate_bytes:
-            return descriptor
-        try:
-            rotated = self._rotate(descriptor)
-        except OSError:
-            rotated = False  # a longer file is better than a missing line
-        if not rotated:
-            return descriptor
-        os.close(descriptor)
-        return _open_regular(self._path, _APPEND)
-
-    def _rotate(self, descriptor: int) -> bool:
-        """Rename the full file, unless somebody does or did. Only who locked what the name stands for may."""
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False  # it is being renamed right now: this line still belongs to its end
-        if not os.path.samestat(os.fstat(descriptor), os.lstat(self._path)):
-            return True
-        numbers = range(1, KEPT + 1)
-        free = next((n for n in numbers if not os.path.lexists(rotated_path(self._path, n))), KEPT)
-        for number in range(free, 0, -1):
-            os.rename(rotated_path(self._path, number - 1), rotated_path(self._path, number))
-        return True
-
-
-def rotated_path(path: Path, number: int) -> Path:
-    """The `number`-th youngest full file; 0 is the current one."""
-    return path.with_name(f"{path.name}.{number}") if number else path
-
-
-def _open_regular(path: Path, flags: int) -> int:
-    if flags & os.O_CREAT:
-        make_for_owner(path)
-    descriptor = os.open(path, flags, 0o600)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(0, "it is not a regular file", str(path))
-    return descriptor
-
-
-def _ends_whole(descriptor: int) -> bool:
-    """Whether the file ends with a whole line. A write that is under way may look like a part of one: look again."""
-    for pause in (0.001, 0.001, 0):
-        size = os.fstat(descriptor).st_size
-        if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
-            return True
-        time.sleep(pause)
-    return False
-
-
-def read_trail(home: Path, newest: int | None = None) -> list[Entry]:
-    """Every entry there is, or the `newest` so many, oldest first; a line that is no entry is left out.
-
-    Raises OSError.
-    """
-    path = home / NAME
-    contents: list[bytes] = []
-    seen: set[FileIdentity] = set()
-    for number in range(KEPT + 1):  # from the youngest: what is renamed meanwhile is met again, not missed
-        with suppress(FileNotFoundError):
-            status, content = _read(rotated_path(path, number))
-            if _identity(status) not in seen:
-                seen.add(_identity(status))
-                contents.append(content)
-    lines = [line for content in reversed(contents) for line in content.split(b"\n") if line]
-    entries = map(_parse, lines if newest is None else lines[-newest:])
-    return [entry for entry in entries if entry is not None]
-
-
-type FileIdentity = tuple[int, int]
-"""Device and inode: a file that is renamed keeps them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrailFile:
-    """One file of a trail, as it was a moment ago."""
-
-    path: Path
-    identity: FileIdentity
-    size: int
-
-
-def trail_files(path: Path) -> list[TrailFile]:
-    """The files of the trail at `path`, oldest first, each once; those that can't be looked at are left out."""
-    found: dict[FileIdentity, TrailFile] = {}
-    for number in range(KEPT + 1):  # from the youngest, as in `read_trail`
-        with suppress(OSError):
-            file = rotated_path(path, number)
-            status = file.stat(follow_symlinks=False)
-            found.setdefault(_identity(status), TrailFile(path=file, identity=_identity(status), size=status.st_size))
-    return list(reversed(found.values()))
-
-
-def read_from(file: TrailFile, offset: int) -> bytes | None:
-    """What a file holds from `offset` on, whole lines only; None when it can't be read, or was renamed since."""
-    try:
-        with os.fdopen(_open_regular(file.path, os.O_RDONLY | _SAFELY), "rb") as opened:
-            if _identity(os.fstat(opened.fileno())) != file.identity:
-                return None
-            opened.seek(offset)
-            content = opened.read()
-    except OSError:
-        return None
-    return content[: content.rfind(b"\n") + 1]
-
-
 def parse_entries(content: bytes) -> Iterator[Entry]:
-    """The entries in a part of the trail; a line that is no entry is left out."""
+    """The entries of lines as `Entry.line` writes them; a line that is no entry is left out."""
     return (entry for entry in map(_parse, content.split(b"\n")) if entry is not None)
-
-
-def _identity(status: os.stat_result) -> FileIdentity:
-    return status.st_dev, status.st_ino
-
-
-def _read(path: Path) -> tuple[os.stat_result, bytes]:
-    with os.fdopen(_open_regular(path, os.O_RDONLY | _SAFELY), "rb") as file:
-        return os.fstat(file.fileno()), file.read()
 
 
 def _parse(line: bytes) -> Entry | None:

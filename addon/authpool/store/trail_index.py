@@ -1,15 +1,16 @@
 """What the audit trail says of credentials: which refresh tokens were exchanged for newer ones, and by which account.
 
-It is read once, and from then on only what was appended since: a look at each refresh costs a few `stat`.
+It is read once, and from then on only what was appended since: so a look at each refresh costs little.
 """
 
-import threading
+import asyncio
+from collections import Counter, deque
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 from authpool.accounts.account import AccountKey
-from authpool.store.audit import NAME, Entry, FileIdentity, parse_entries, read_from, trail_files
+from authpool.store import Store
+from authpool.store.audit import Entry
 
 REMEMBERED = 100_000
 """So many credentials are known at most; those heard of longest ago are forgotten. The trail itself holds fewer."""
@@ -17,6 +18,10 @@ MOVED_TO = "to "
 """So begins the reason of the entry `moved`; the account's new address follows."""
 CAME_FROM = "moved from "
 """So begins the reason of the entry `added` of an account that was moved; its old address follows."""
+LATEST = 2000
+"""So many entries can be told without asking the store."""
+AT_ONCE = 500
+"""So many entries are taken in before others have a turn."""
 
 _NEW_CREDENTIAL = frozenset({"added", "re-added", "refreshed", "enabled"})
 
@@ -32,8 +37,8 @@ class Known:
 class CredentialTrail(Protocol):
     """What is known of the credentials of a home, by fingerprint."""
 
-    def catch_up(self) -> None:
-        """Take in what was written since the last time. Blocks for a moment; raises nothing."""
+    async def catch_up(self) -> None:
+        """Take in what was written since the last time. Raises nothing but StoreUnavailableError."""
 
     def known(self, mark: str) -> Known | None:
         """The account that had this credential last, and whether it was exchanged since; None: nobody wrote that down.
@@ -43,38 +48,48 @@ class CredentialTrail(Protocol):
 
 
 class TrailIndex:
-    """`CredentialTrail` of the files ``audit.jsonl*`` in a home. May be used from several threads.
+    """`CredentialTrail` of a store.
 
     It only learns: what it knows stays known when the trail is taken away, or an older one is put in its place.
     """
 
-    def __init__(self, home: Path) -> None:
-        self._path = home / NAME
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._known: dict[str, Known] = {}
         self._marks: dict[AccountKey, set[str]] = {}
         self._newest: dict[AccountKey, Entry] = {}
-        self._offsets: dict[FileIdentity, int] = {}
-        self._guard = threading.Lock()
+        self._position: object = None
+        self._alone = asyncio.Lock()
+        self._latest: deque[Entry] = deque(maxlen=LATEST)
+        self._noted: Counter[Entry] = Counter()
+        """What this process appended, and was not met in the store yet."""
 
     def known(self, mark: str) -> Known | None:
         return self._known.get(mark)
 
-    def catch_up(self) -> None:
-        with self._guard:
-            files, learned = trail_files(self._path), bool(self._known)
-            for file in files:  # older ones too: who has one open still appends to it
-                offset = self._offsets.get(file.identity, 0)
-                if file.size == offset:
-                    continue
-                if file.size < offset:  # it was written anew in place
-                    offset = 0
-                content = read_from(file, offset)
-                if content is not None:
-                    self._offsets[file.identity] = offset + len(content)
-                    for entry in parse_entries(content):
-                        self._take_in(entry, doubtful=learned and offset == 0)
-            there = {file.identity for file in files}
-            self._offsets = {identity: at for identity, at in self._offsets.items() if identity in there}
+    def latest(self) -> list[Entry]:
+        """The newest entries that this process knows of, oldest first."""
+        return list(self._latest)
+
+    def note(self, entry: Entry) -> None:
+        """This process appends it: tell of it at once."""
+        self._latest.append(entry)
+        self._noted[entry] += 1
+
+    async def catch_up(self) -> None:
+        async with self._alone:
+            learned = bool(self._known)
+            entries, position = await self._store.entries_since(self._position)
+            for number, entry in enumerate(entries, 1):
+                self._take_in(entry, doubtful=learned and entry.found)
+                if self._noted[entry]:
+                    self._noted[entry] -= 1
+                else:
+                    self._latest.append(entry)
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            self._position = position
+            self._noted = +self._noted
 
     def _take_in(self, entry: Entry, *, doubtful: bool) -> None:
         """Learn from an entry; a `doubtful` one may be of an older trail that was put back."""

@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,59 +27,20 @@ from authpool.accounts.account import Account, AccountKey, BrokenAccount, Token
 from authpool.errors import BrokenAccountError, StoreUnavailableError, UnknownAccountError
 from authpool.store import ClientChange, Store
 from authpool.store.client_record import ClientRecord, Rejection
+from authpool.testing.holds import HoldConformance
+from authpool.testing.store_place import ALICE, BOB, SECONDS, counted, made_account
+from authpool.testing.trails import TrailConformance
 
-ALICE = AccountKey.of("p", "alice")
-BOB = AccountKey.of("p", "bob")
-_SECONDS = 10.0
 _CLIENT = ClientRecord(client="c", extra={"label": "mine"})
 
 
-def _account(name: str = "alice", token: str = "first") -> Account:
-    return Account(pool="p", name=name, token=Token(access_token=token), extra={"label": "work"})
-
-
-def _counted(current: Account | None) -> Account | None:
-    """Add one to a counter in the record, the way any read-change-write would."""
-    if current is None:
-        return None
-    return replace(current, extra={**current.extra, "count": current.extra.get("count", 0) + 1})
-
-
-class StoreConformance:
-    """Run by pytest for each subclass. Override `open`; and what breaks a record and takes the store away."""
-
-    @staticmethod
-    def open(place: Path) -> Store:
-        """Open the store that lives at `place`, a folder of its own (mode 0700)."""
-        raise NotImplementedError("override `open`")
-
-    async def break_record(self, place: Path, key: AccountKey) -> bool:
-        """Make a record that can't be read; False where that is not possible."""
-        del place, key
-        return False
-
-    async def take_away(self, place: Path) -> bool:
-        """Make the store unavailable to everybody, until `bring_back`; False where that is not possible."""
-        del place
-        return False
-
-    async def bring_back(self, place: Path) -> None:
-        """Undo `take_away`."""
-
-    @pytest.fixture
-    def place(self, tmp_path: Path) -> Path:
-        folder = tmp_path / "place"
-        folder.mkdir(mode=0o700)
-        return folder
-
-    @pytest.fixture
-    def store(self, place: Path) -> Store:
-        return self.open(place)
+class StoreConformance(HoldConformance, TrailConformance):
+    """Run by pytest for each subclass. Override `open`; and what else `StorePlace` asks for."""
 
     @pytest.mark.asyncio
     async def test_what_was_written_is_read_by_everybody(self, store: Store, place: Path) -> None:
         """With every field, unknown keys too, by another process's store as well."""
-        written = await store.update(ALICE, lambda _: _account())
+        written = await store.update(ALICE, lambda _: made_account())
         assert written == await store.read(ALICE) == await self.open(place).read(ALICE)
         assert written is not None
         assert written.extra["label"] == "work"
@@ -90,7 +52,7 @@ class StoreConformance:
         with pytest.raises(UnknownAccountError):
             await store.read(ALICE)
         assert await store.update(ALICE, lambda current: current) is None
-        await store.update(ALICE, lambda _: _account())
+        await store.update(ALICE, lambda _: made_account())
         assert await store.update(ALICE, lambda _: None) is None
         assert await store.update(ALICE, lambda _: None) is None
         with pytest.raises(UnknownAccountError):
@@ -99,7 +61,7 @@ class StoreConformance:
     @pytest.mark.asyncio
     async def test_a_change_that_raises_changes_nothing(self, store: Store) -> None:
         """The exception reaches the caller, and the record is as it was."""
-        await store.update(ALICE, lambda _: _account())
+        await store.update(ALICE, lambda _: made_account())
 
         def refuse(_current: Account | None) -> Account | None:
             raise ValueError("no")
@@ -111,10 +73,10 @@ class StoreConformance:
     @pytest.mark.asyncio
     async def test_changes_tell_what_differs_and_tell_it_once(self, store: Store, place: Path) -> None:
         """What another process wrote, changed or removed; the others are not named."""
-        await store.update(ALICE, lambda _: _account())
+        await store.update(ALICE, lambda _: made_account())
         await store.load(["p"])
         other = self.open(place)
-        await other.update(BOB, lambda _: _account("bob"))
+        await other.update(BOB, lambda _: made_account("bob"))
         await self._told(store, BOB, "first")
         await other.update(BOB, lambda current: current and current.with_token(Token(access_token="second")))
         await self._told(store, BOB, "second")
@@ -126,11 +88,11 @@ class StoreConformance:
     async def test_own_writes_are_told_too(self, store: Store, place: Path) -> None:
         """Whoever follows learns of them the same way, by the next call, and once."""
         await store.load(["p"])
-        written = await store.update(ALICE, lambda _: _account())
+        written = await store.update(ALICE, lambda _: made_account())
         assert dict(await store.changes()) == {ALICE: written}
         assert await store.changes() == {}
-        written = await store.update(ALICE, _counted)
-        await store.update(BOB, lambda _: _account("bob"))
+        written = await store.update(ALICE, counted)
+        await store.update(BOB, lambda _: made_account("bob"))
         await store.update(BOB, lambda _: None)
         told = dict(await store.changes())
         assert told[ALICE] == written
@@ -140,14 +102,14 @@ class StoreConformance:
     @pytest.mark.asyncio
     async def test_waiting_for_changes_ends_when_there_is_one(self, store: Store, place: Path) -> None:
         """By another process's hand, and by this one's; or after a while, when there is none."""
-        await store.update(ALICE, lambda _: _account())
+        await store.update(ALICE, lambda _: made_account())
         await store.load(["p"])
         writers = [store, self.open(place)]
         try:
             for number in range(4):
-                written = await writers[number % 2].update(ALICE, _counted)
+                written = await writers[number % 2].update(ALICE, counted)
                 told: dict[AccountKey, object] = {}
-                async with asyncio.timeout(_SECONDS):
+                async with asyncio.timeout(SECONDS):
                     while not told:
                         await store.wait_for_changes()
                         told |= await store.changes()
@@ -161,7 +123,7 @@ class StoreConformance:
     @pytest.mark.asyncio
     async def test_the_same_object_writes_nothing(self, store: Store, place: Path) -> None:
         """A change that changes nothing is no news to anybody."""
-        written = await store.update(ALICE, lambda _: _account())
+        written = await store.update(ALICE, lambda _: made_account())
         other = self.open(place)
         await store.load(["p"])
         await other.load(["p"])
@@ -174,8 +136,8 @@ class StoreConformance:
         """Names compare case-insensitively; whoever writes, the name stays as it was first written."""
         key = AccountKey.of("p", "ALICE")
         assert key == ALICE
-        await store.update(ALICE, lambda _: _account("Alice"))
-        written = await store.update(key, lambda _: _account("aLICE", "second"))
+        await store.update(ALICE, lambda _: made_account("Alice"))
+        written = await store.update(key, lambda _: made_account("aLICE", "second"))
         assert written is not None
         assert (written.name, written.token.access_token) == ("Alice", "second")
         assert dict(await store.load(["p"])) == {ALICE: written}
@@ -183,16 +145,18 @@ class StoreConformance:
     @pytest.mark.asyncio
     async def test_an_update_that_is_cancelled_is_made_or_not(self, store: Store) -> None:
         """At whatever moment: the record is whole, and nothing is held up."""
-        await store.update(ALICE, lambda _: _account())
+        await store.update(ALICE, lambda _: made_account())
         counts = []
         for turns in range(12):
-            writing = asyncio.create_task(store.update(ALICE, _counted))
+            writing = asyncio.create_task(store.update(ALICE, counted))
             for _ in range(turns):
                 await asyncio.sleep(0)
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
-            async with asyncio.timeout(_SECONDS):
-                await store.update(BOB, lambda _: _account("bob"))  # whatever was begun is over, or waits for nobody
+            async with asyncio.timeout(SECONDS):
+                await store.update(
+                    BOB, lambda _: made_account("bob")
+                )  # whatever was begun is over, or waits for nobody
                 counts.append((await store.read(ALICE)).extra.get("count", 0))
         assert counts == sorted(counts)
         assert (await store.read(ALICE)).token.access_token == "first"
@@ -202,19 +166,19 @@ class StoreConformance:
         """It is told as broken and not overwritten, but by who means to; then the change starts from nothing."""
         if not await self.break_record(place, ALICE):
             pytest.skip("this store can't be made to hold a broken record")
-        await store.update(BOB, lambda _: _account("bob"))
+        await store.update(BOB, lambda _: made_account("bob"))
         records = await store.load(["p"])
         assert isinstance(records[ALICE], BrokenAccount)
         assert isinstance(records[BOB], Account)
         with pytest.raises(BrokenAccountError):
             await store.read(ALICE)
         with pytest.raises(BrokenAccountError):
-            await store.update(ALICE, lambda _: _account())
+            await store.update(ALICE, lambda _: made_account())
         given: list[Account | None] = []
 
         def replace_it(current: Account | None) -> Account:
             given.append(current)
-            return _account()
+            return made_account()
 
         written = await store.update(ALICE, replace_it, replace_broken=True)
         assert set(given) == {None}
@@ -224,7 +188,7 @@ class StoreConformance:
     @pytest.mark.asyncio
     async def test_a_store_that_is_away_says_so(self, store: Store, place: Path) -> None:
         """Nobody is told that accounts are gone, nothing is made anew and empty; once it is back, so are they."""
-        written = await store.update(ALICE, lambda _: _account())
+        written = await store.update(ALICE, lambda _: made_account())
         await store.load(["p"])
         if not await self.take_away(place):
             pytest.skip("this store can't be taken away")
@@ -233,17 +197,57 @@ class StoreConformance:
         with pytest.raises(StoreUnavailableError):
             await store.load(["p"])
         with pytest.raises(StoreUnavailableError):
-            await store.update(ALICE, _counted)
+            await store.update(ALICE, counted)
         with pytest.raises(StoreUnavailableError):
-            async with store.lock(ALICE):
+            async with store.hold(ALICE):
                 pytest.fail("there is nothing to lock")
         await self.bring_back(place)
         assert await store.changes() == {}
         assert dict(await store.load(["p"])) == {ALICE: written}
 
+    @pytest.mark.asyncio
+    async def test_a_lost_connection_loses_no_change(self, store: Store, place: Path) -> None:
+        """It is made anew; until then the store is unavailable, and what changed meanwhile is told."""
+        await store.update(ALICE, lambda _: made_account())
+        await store.load(["p"])
+        if not await self.cut(place):
+            pytest.skip("this store has no connection")
+        other = self.open(place)
+        await other.update(BOB, lambda _: made_account("bob"))
+        told: dict[AccountKey, object] = {}
+        async with asyncio.timeout(SECONDS):
+            while not told:
+                await store.wait_for_changes()  # raises nothing
+                try:
+                    told |= await store.changes()
+                except StoreUnavailableError:
+                    await asyncio.sleep(0.01)
+        assert set(told) == {BOB}
+        assert (await store.read(ALICE)).token.access_token == "first"
+
+    @pytest.mark.asyncio
+    async def test_a_change_is_called_where_the_event_loop_runs(self, store: Store) -> None:
+        """It may look at what belongs to the loop, which holds still meanwhile."""
+        threads: list[int] = []
+
+        def look(current: Account | None) -> Account:
+            threads.append(threading.get_ident())
+            return current or made_account()
+
+        def look_at_client(current: ClientRecord | None) -> ClientRecord:
+            threads.append(threading.get_ident())
+            return current or _CLIENT
+
+        async with store.hold(ALICE) as hold:
+            await hold.update(look)
+            await hold.keep_granted(look)
+        await store.update(ALICE, look)
+        await store.update_client("c", look_at_client)
+        assert set(threads) == {threading.get_ident()}
+
     async def _told(self, store: Store, key: AccountKey, token: str | None) -> None:
         """Within a few seconds, `changes` tells of the account with that token (None: that it is gone)."""
-        deadline = time.monotonic() + _SECONDS
+        deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             told = dict(await store.changes())
             assert set(told) <= {key}
@@ -257,9 +261,9 @@ class StoreConformance:
     @pytest.mark.asyncio
     async def test_no_update_is_lost(self, store: Store, place: Path) -> None:
         """Whatever order they come in, from two processes' stores at once: each counts."""
-        await store.update(ALICE, lambda _: _account())
+        await store.update(ALICE, lambda _: made_account())
         stores = [store, self.open(place)]
-        await asyncio.gather(*(stores[number % 2].update(ALICE, _counted) for number in range(40)))
+        await asyncio.gather(*(stores[number % 2].update(ALICE, counted) for number in range(40)))
         assert (await store.read(ALICE)).extra["count"] == 40
 
     @pytest.mark.asyncio
@@ -267,12 +271,12 @@ class StoreConformance:
         """A reload under load finds every account, each as somebody wrote it."""
         names = [f"user{number}" for number in range(20)]
         for name in names:
-            await store.update(AccountKey.of("p", name), lambda _, name=name: _account(name))  # type: ignore[misc]
+            await store.update(AccountKey.of("p", name), lambda _, name=name: made_account(name))  # type: ignore[misc]
         writer = self.open(place)
 
         async def write() -> None:
             for number in range(60):
-                await writer.update(AccountKey.of("p", names[number % 20]), _counted)
+                await writer.update(AccountKey.of("p", names[number % 20]), counted)
 
         writing = asyncio.create_task(write())
         while not writing.done():
@@ -282,7 +286,7 @@ class StoreConformance:
         await writing
 
     @pytest.mark.asyncio
-    async def test_what_is_known_of_clients_is_counted_by_everybody(self, store: Store, place: Path) -> None:
+    async def test_what_is_known_of_clients_iscounted_by_everybody(self, store: Store, place: Path) -> None:
         """From two processes' stores at once: no rejection is lost, and each of them reads all."""
         stores = [store, self.open(place)]
         assert await store.read_client("c") is None
@@ -311,44 +315,15 @@ class StoreConformance:
             assert dict(await store.clients()) == {"c": stored}
 
     @pytest.mark.asyncio
-    async def test_a_lock_is_held_by_one_at_a_time(self, store: Store, place: Path) -> None:
-        """Another process's store waits for it; another account's lock, and an update, do not."""
-        other = self.open(place)
-        order: list[str] = []
-
-        async def wait_for_it() -> None:
-            async with other.lock(ALICE):
-                order.append("second")
-
-        async with store.lock(ALICE):
-            waiting = asyncio.create_task(wait_for_it())
-            async with asyncio.timeout(_SECONDS), other.lock(BOB):
-                await other.update(ALICE, lambda _: _account())
-            await asyncio.sleep(0.1)
-            order.append("first")
-        async with asyncio.timeout(_SECONDS):
-            await waiting
-        assert order == ["first", "second"]
-
-    @pytest.mark.asyncio
-    async def test_waiting_for_a_lock_can_be_given_up(self, store: Store, place: Path) -> None:
-        """Whoever is cancelled while waiting holds nothing afterwards."""
-        other = self.open(place)
-        async with store.lock(ALICE):
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1), other.lock(ALICE):
-                    pytest.fail("it was held")
-        async with asyncio.timeout(_SECONDS), store.lock(ALICE):
-            pass
-
-    @pytest.mark.asyncio
     async def test_a_process_that_dies_leaves_whole_records_and_no_lock(self, store: Store, place: Path) -> None:
         """Killed at a random moment of writing, again and again: the record is an old one or the new one."""
-        await store.update(ALICE, lambda _: _account())
+        if not self.shared:
+            pytest.skip("no other process can open this store")
+        await store.update(ALICE, lambda _: made_account())
         count = 0
         for round_ in range(8):
             await asyncio.to_thread(self._kill_a_writer, place, 0.01 * round_)
-            async with asyncio.timeout(_SECONDS), store.lock(ALICE):
+            async with asyncio.timeout(SECONDS), store.hold(ALICE):
                 account = await store.read(ALICE)
             assert account.token.access_token == "first"
             assert account.extra["label"] == "work"
@@ -377,8 +352,8 @@ class StoreConformance:
 
 async def write_for_ever(store: Store) -> None:
     """What the process that is killed does."""
-    async with store.lock(ALICE):
-        await store.update(ALICE, _counted)
+    async with store.hold(ALICE):
+        await store.update(ALICE, counted)
         print("writing", flush=True)  # noqa: T201 - that is how the test knows
         while True:
-            await store.update(ALICE, _counted)
+            await store.update(ALICE, counted)

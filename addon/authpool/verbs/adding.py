@@ -24,6 +24,7 @@ from authpool.oauth.verdict import Granted
 from authpool.pool.report import timestamp
 from authpool.refresh.conditional_change import token_from_grant
 from authpool.refresh.token_source import TokenSource
+from authpool.store import Hold
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.known_credentials import KnownCredentials
 from authpool.verbs.naming import Naming
@@ -78,8 +79,8 @@ class Adding:
         if expected is None:
             raise RefusedError("a static secret tells no name; add it as: authpool add POOL SOURCE NAME")
         account = self._provisional(pool, credential, expected, Token(access_token=secret))
-        async with self._holdings.held(account.key):
-            return await self._write(pool, account)
+        async with self._holdings.held(account.key) as hold:
+            return await self._write(hold, pool, account)
 
     async def _add_sourced(
         self, pool: PoolConfig, source: TokenSource, credential: Credential, expected: str | None
@@ -91,13 +92,13 @@ class Adding:
         if expected is None:
             raise RefusedError(f"say what the account is called: authpool add {pool.name} none NAME")
         account = self._provisional(pool, credential, expected, Token())
-        async with self._holdings.held(account.key):
+        async with self._holdings.held(account.key) as hold:
             try:
                 granted, asked_at = await self._service.refresher.source_tokens.prove(source, account, pool)
             except TokenSourceError as error:
                 raise RefusedError(f"there is no token for {account.address}: {clip_reason(error.detail)}") from None
             token = token_from_grant(account.token, granted, asked_at)
-            return await self._write(pool, replace(account, token=token))
+            return await self._write(hold, pool, replace(account, token=token))
 
     async def _add_client(self, pool: PoolConfig, credential: Credential, expected: str | None) -> str:
         client = credential.client
@@ -109,10 +110,10 @@ class Adding:
         check_name(name)
         account = self._provisional(pool, replace(credential, client=client), name, Token())
         endpoints = await self._service.resolver.resolve(pool)
-        async with self._holdings.held(account.key):
-            proof = await self._prover.prove(pool, endpoints, account, credential)
+        async with self._holdings.held(account.key) as hold:
+            proof = await self._prover.prove(pool, endpoints, account, credential, hold.deadline)
             async with self._safely(pool, proof, credential):
-                return await self._write(pool, replace(account, token=replace(proof.token, refresh_token=None)))
+                return await self._write(hold, pool, replace(account, token=replace(proof.token, refresh_token=None)))
 
     async def _add_grant(self, pool: PoolConfig, credential: Credential, name: str | None, naming: Naming) -> str:
         refresh_token = credential.refresh_token or credential.secret
@@ -137,15 +138,17 @@ class Adding:
         # Any name will do until the provider tells the true one.
         account = self._provisional(pool, credential, expected or "unnamed", Token(refresh_token=refresh_token))
         async with AsyncExitStack() as held:
+            hold: Hold | None = None
             if expected is not None:
-                await held.enter_async_context(self._holdings.held(account.key))
-                await self._refuse_twin(account)
-            proof = await self._prover.prove(pool, endpoints, account, credential)
+                hold = await held.enter_async_context(self._holdings.held(account.key))
+                await self._refuse_twin(hold, account)
+            deadline = None if hold is None else hold.deadline
+            proof = await self._prover.prove(pool, endpoints, account, credential, deadline)
             async with self._safely(pool, proof, credential):
                 identity = await provider_identity(self._service.endpoint, endpoints.userinfo_url, proof.granted)
-                name = await naming.settled(identity, credential, name)
-                if expected is None:
-                    await held.enter_async_context(self._holdings.held(AccountKey.of(pool.name, name)))
+                name = await naming.decided(identity, credential, name)
+                if hold is None:
+                    hold = await held.enter_async_context(self._holdings.held(AccountKey.of(pool.name, name)))
                 spent = fingerprint(refresh_token) if proof.rotated else None
                 named = replace(
                     account,
@@ -154,7 +157,7 @@ class Adding:
                     token=proof.token,
                     extra={**account.extra, **_added_from(credential, spent)},
                 )
-                return await self._write(pool, named, replaced=spent)
+                return await self._write(hold, pool, named, replaced=spent)
 
     # --- a refresh token that is here already -----------------------------------------------------------------
 
@@ -190,10 +193,10 @@ class Adding:
 
             await self._holdings.update(account.address, learn)
 
-    async def _refuse_twin(self, account: Account) -> None:
-        """Under the lock: what was not there a moment ago must not be presented twice either."""
+    async def _refuse_twin(self, hold: Hold, account: Account) -> None:
+        """While it is held: what was not there a moment ago must not be presented twice either."""
         try:
-            stored = await self._service.store.read(account.key)
+            stored = await hold.read()
         except (UnknownAccountError, BrokenAccountError):
             return
         if stored.token.refresh_token == account.token.refresh_token:
@@ -238,10 +241,10 @@ class Adding:
             extra={LABEL: credential.label} if credential.label is not None else {},
         )
 
-    async def _write(self, pool: PoolConfig, fresh: Account, replaced: str | None = None) -> str:
-        """Write under the account's lock, which the caller holds."""
+    async def _write(self, hold: Hold, pool: PoolConfig, fresh: Account, replaced: str | None = None) -> str:
+        """Write through the hold on the account."""
         change = CredentialReplacement(pool, fresh)
-        stored = await self._service.store.update(fresh.key, change, replace_broken=True)
+        stored = await hold.update(change, replace_broken=True)
         if stored is None:
             raise TypeError("a change that never removes has removed")
         before = change.before

@@ -1,27 +1,18 @@
-"""The verb `history`: what the audit trail tells of all accounts, or of one. Needs no configuration."""
+"""The verb `history`: what the audit trail tells of all accounts, or of one."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from authpool.accounts.account import AccountKey
 from authpool.errors import RefusedError
 from authpool.pool.report import timestamp
-from authpool.store.audit import Entry, read_trail
+from authpool.store.audit import Entry
 
 HEADER = ("TIME", "EVENT", "ACCOUNT", "PROCESS", "FINGERPRINT", "GENERATION", "REASON")
 
 
-def history(home: Path, address: str | None = None, newest: int | None = None) -> list[Entry]:
-    """Every entry of the trail, newest last; only those of POOL/NAME where one is given.
-
-    `newest`: look at so many of the last entries only.
-
-    An account that was removed has a history too. Raises RefusedError.
-    """
+def history(entries: Sequence[Entry], address: str | None = None) -> list[Entry]:
+    """Those of POOL/NAME, where one is given; an account that was removed has a history too. Raises RefusedError."""
     wanted = None if address is None else _key(address)
-    try:
-        entries = read_trail(home, newest)
-    except OSError as error:
-        raise RefusedError(f"{error.filename or home} can't be read: {error.strerror}") from error
     return [entry for entry in entries if wanted is None or AccountKey.of(*_parts(entry.account)) == wanted]
 
 

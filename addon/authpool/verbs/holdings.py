@@ -10,7 +10,7 @@ from authpool.config import PoolConfig
 from authpool.errors import RefusedError, StoreUnavailableError, UnknownAccountError, mistakes_placed
 from authpool.gateway.service import Service
 from authpool.pool.pool import Member
-from authpool.store import Change
+from authpool.store import Change, Hold
 
 PATIENCE_SECONDS = 60.0
 """So long a command waits for an account that another process or task holds."""
@@ -123,20 +123,20 @@ class Holdings:
             with suppress(StoreUnavailableError):  # whoever follows the store will say so
                 await self._service.catch_up()
 
-    def held(self, key: AccountKey) -> AbstractAsyncContextManager[None]:
-        """Hold the account's lock. Raises RefusedError when others don't let go of it."""
-        return self.patiently(self._service.store.lock(key), f"{key} is held by another process")
+    def held(self, key: AccountKey) -> AbstractAsyncContextManager[Hold]:
+        """Hold the account. Raises RefusedError when others don't let go of it."""
+        return self.patiently(self._service.store.hold(key), f"{key} is held by another process")
 
     @asynccontextmanager
-    async def patiently(self, lock: AbstractAsyncContextManager[None], held: str) -> AsyncIterator[None]:
-        """Hold a lock that has no time limit of its own. Raises RefusedError, saying what is `held`."""
+    async def patiently[T](self, lock: AbstractAsyncContextManager[T], held: str) -> AsyncIterator[T]:
+        """Hold what has no time limit of its own. Raises RefusedError, saying what is `held`."""
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(self.patience_seconds):
-                    await stack.enter_async_context(lock)
+                    taken = await stack.enter_async_context(lock)
             except TimeoutError:
                 raise RefusedError(f"{held} that does not move on; try again later") from None
-            yield
+            yield taken
 
 
 def _parsed(address: str) -> AccountKey:

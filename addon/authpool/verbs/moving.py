@@ -9,6 +9,7 @@ from authpool.config import PoolConfig
 from authpool.errors import BrokenAccountError, RefusedError, UnknownAccountError
 from authpool.gateway.service import Service
 from authpool.refresh.credential_rules import MOVED_FROM
+from authpool.store import Hold
 from authpool.store.trail_index import CAME_FROM, MOVED_TO
 from authpool.verbs.holdings import Holdings
 
@@ -33,25 +34,25 @@ class Moving:
         if source == target:
             raise RefusedError(f"{source} is in that pool already")
         async with AsyncExitStack() as held:
+            holds: dict[AccountKey, Hold] = {}
             for key in sorted([source, target]):  # in one order everywhere: two moves never wait for each other
-                await held.enter_async_context(self._holdings.held(key))
-            account = await self._source(source, target)
+                holds[key] = await held.enter_async_context(self._holdings.held(key))
+            account = await self._source(holds[source], holds[target])
             self._refuse_other_provider(account, pool)
-            return await self._carry_over(account, target)
+            return await self._carry_over(account, holds[source], holds[target])
 
-    async def _source(self, source: AccountKey, target: AccountKey) -> Account:
+    async def _source(self, source: Hold, target: Hold) -> Account:
         try:
-            return await self._service.store.read(source)
+            return await source.read()
         except UnknownAccountError:
             arrived = await self._stored(target)
-            if arrived is not None and arrived.extra.get(MOVED_FROM) == str(source):
+            if arrived is not None and arrived.extra.get(MOVED_FROM) == str(source.key):
                 await self._arrive(target)
-                raise RefusedError(f"{source} is {arrived.address} already: that move is finished now") from None
-            raise await self._holdings.unknown(source) from None
+                raise RefusedError(f"{source.key} is {arrived.address} already: that move is finished now") from None
+            raise await self._holdings.unknown(source.key) from None
 
-    async def _carry_over(self, account: Account, target: AccountKey) -> Account:
-        """Under both locks."""
-        marked = replace(account, pool=target.pool, extra={**account.extra, MOVED_FROM: str(account.key)})
+    async def _carry_over(self, account: Account, source: Hold, target: Hold) -> Account:
+        marked = replace(account, pool=target.key.pool, extra={**account.extra, MOVED_FROM: str(account.key)})
 
         def arrive(current: Account | None) -> Account:
             if current is not None and current.extra.get(MOVED_FROM) != str(account.key):
@@ -63,31 +64,30 @@ class Moving:
                 raise RefusedError(f"{current.address} was changed by somebody else meanwhile; try again")
             return None
 
-        store = self._service.store
         try:
-            await store.update(target, arrive)
+            await target.update(arrive)
         except BrokenAccountError as error:
             raise RefusedError(f"there is an account of that name that can't be read ({error}): remove it") from None
-        await store.update(account.key, leave)
-        self._service.notify(AccountEvent(kind="moved", account=account, reason=f"{MOVED_TO}{target}"))
+        await source.update(leave)
+        self._service.notify(AccountEvent(kind="moved", account=account, reason=f"{MOVED_TO}{target.key}"))
         stored = await self._arrive(target)
         self._service.notify(AccountEvent(kind="added", account=stored, reason=f"{CAME_FROM}{account.address}"))
         return stored
 
-    async def _arrive(self, target: AccountKey) -> Account:
+    async def _arrive(self, target: Hold) -> Account:
         def unmark(current: Account | None) -> Account | None:
             if current is None or MOVED_FROM not in current.extra:
                 return current
             return replace(current, extra={key: value for key, value in current.extra.items() if key != MOVED_FROM})
 
-        stored = await self._service.store.update(target, unmark)
+        stored = await target.update(unmark)
         if stored is None:
-            raise RefusedError(f"{target} was removed by somebody else meanwhile")
+            raise RefusedError(f"{target.key} was removed by somebody else meanwhile")
         return stored
 
-    async def _stored(self, key: AccountKey) -> Account | None:
+    async def _stored(self, hold: Hold) -> Account | None:
         try:
-            return await self._service.store.read(key)
+            return await hold.read()
         except (UnknownAccountError, BrokenAccountError):
             return None
 

@@ -26,7 +26,7 @@ class Naming:
             raise RefusedError(f"the source says that this credential is {claimed}'s, not {name}'s")
         return expected
 
-    async def settled(self, identity: Identity, credential: Credential, name: str | None) -> str:
+    async def decided(self, identity: Identity, credential: Credential, name: str | None) -> str:
         """The name, now that the provider has told whose credential it is."""
         told, claimed = identity.name, credential.name
         if told is None:

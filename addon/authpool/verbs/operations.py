@@ -128,6 +128,10 @@ class Operations:
         done = "Refreshed" if ready.posted else "Somebody else had just refreshed"
         return f"{done} {ready.account.address}{until}"
 
+    async def request_reload(self) -> int:
+        """Ask every gateway on the store to reload; answers the number of the request. Raises StoreError."""
+        return await self._service.store.request_reload()
+
     async def remove(self, address: str) -> str:
         """Remove the account and its credential from the store; at the provider nothing is revoked."""
         key = await self._holdings.any_key(address)
@@ -138,8 +142,8 @@ class Operations:
             account = None  # as good a reason as any to remove it
         removed = account or Account(pool=key.pool, name=key.name)
         reason = "" if account is not None else "it was broken"
-        async with self._holdings.held(key):
-            await self._service.store.update(key, lambda current: None, replace_broken=True)
+        async with self._holdings.held(key) as hold:
+            await hold.update(lambda current: None, replace_broken=True)
             self._service.notify(AccountEvent(kind="removed", account=removed, reason=reason))
         await self._holdings.follow()
         await self._holdings.unconfigured()

@@ -45,17 +45,25 @@ class Prover:
         self._keep = keep
         self._drop = drop
 
-    async def prove(self, pool: PoolConfig, endpoints: Endpoints, account: Account, credential: Credential) -> Proof:
+    async def prove(
+        self,
+        pool: PoolConfig,
+        endpoints: Endpoints,
+        account: Account,
+        credential: Credential,
+        deadline: float | None = None,
+    ) -> Proof:
         """Ask with what the provisional `account` holds. Raises RefusedError saying why it does not work.
 
-        A caller that is cancelled meanwhile ends only after the answer is safe; if that answer changed the refresh
-        token, a note of the CancelledError says how to go on.
+        `deadline` (monotonic seconds): when the hold on the account ends. A caller that is cancelled meanwhile ends
+        only after the answer is safe; if that answer changed the refresh token, a note of the CancelledError says how
+        to go on.
         """
         if endpoints.token_url is None:
             where = f"authpool.toml: pools.{pool.name}.token_url"
             raise ConfigurationError(where, "is neither configured nor discovered.", "Add it.")
         request = grant_request(pool, endpoints.token_url, account)
-        asking = asyncio.create_task(self._ask(pool, request, account, credential), name="authpool prove")
+        asking = asyncio.create_task(self._ask(pool, request, account, credential, deadline), name="authpool prove")
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError as cancelled:
@@ -68,13 +76,20 @@ class Prover:
                     cancelled.add_note(str(refused))
             raise
 
-    async def _ask(self, pool: PoolConfig, request: GrantRequest, account: Account, credential: Credential) -> Proof:
-        verdict, token, lost = await self._present(pool, request, account.token)
+    async def _ask(
+        self,
+        pool: PoolConfig,
+        request: GrantRequest,
+        account: Account,
+        credential: Credential,
+        deadline: float | None,
+    ) -> Proof:
+        verdict, token, lost = await self._present(pool, request, account.token, deadline)
         first: Path | None = None
         if isinstance(verdict, PartlyGranted):  # what came is kept, and presented once in its turn
             first = await self._save(pool, account, credential, token)
             renewed = replace(account, token=token)
-            verdict, token, lost = await self._present(pool, grant_request(pool, request.url, renewed), token)
+            verdict, token, lost = await self._present(pool, grant_request(pool, request.url, renewed), token, deadline)
         rotated = token.refresh_token != account.token.refresh_token
         kept = first
         if token.refresh_token is not None and rotated and not isinstance(verdict, NotGranted):
@@ -89,11 +104,11 @@ class Prover:
         raise RefusedError(f"{told}. {how_to_go_on(pool, kept)}" if rotated else told)
 
     async def _present(
-        self, pool: PoolConfig, request: GrantRequest, token: Token
+        self, pool: PoolConfig, request: GrantRequest, token: Token, deadline: float | None
     ) -> "tuple[Granted | PartlyGranted | NotGranted, Token, bool]":
         """Ask once: the verdict, the token it makes of this one, and whether an answer was lost."""
         asked_at = self._clock.time()
-        verdict, lost = await self._refresher.ask(request, pool)
+        verdict, lost = await self._refresher.ask(request, pool, deadline)
         if isinstance(verdict, Granted | PartlyGranted):
             token = token_from_grant(token, verdict, asked_at)
         return verdict, token, lost

@@ -53,10 +53,8 @@ class Reviving:
 
     async def enable_by_force(self, account: Account) -> Account:
         """Clear `disabled` because a person knows better: nothing is asked. Raises RefusedError, StoreError."""
-        async with self._holdings.held(account.key):
-            stored = await self._service.store.update(
-                account.key, lambda current: current if current is None else current.with_enabled()
-            )
+        async with self._holdings.held(account.key) as hold:
+            stored = await hold.update(lambda current: current and current.with_enabled())
             if stored is None:
                 raise await self._holdings.unknown(account.key)
             # So written, the credential counts as the account's newest one, whatever was written before.

@@ -109,7 +109,7 @@ async def test_one_that_waits_for_a_lock_ends_at_once(tmp_path: Path) -> None:
     """Nothing was asked of anybody."""
     async with open_desk(tmp_path) as desk:
         given = desk.provider.issue("alice@example.com")["refresh_token"]
-        async with desk.service.store.lock(AccountKey.of("google", "alice@example.com")):
+        async with desk.service.store.hold(AccountKey.of("google", "alice@example.com")):
             process = await start(desk, "add", "google", "env:T", "alice@example.com", T=given)
             assert process.stderr is not None
             line = await asyncio.wait_for(process.stderr.readline(), 30)  # it says what it waits for

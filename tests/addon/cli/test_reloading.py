@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from mitmproxy.addonmanager import AddonManager
 
 from authpool.cli.reloading import reload_gateways
 from authpool.errors import ConfigurationError
-from authpool.gateway.presence import Presence, Reloaded, last_request, neighbours
+from authpool.gateway.presence import Presence, Reloaded, neighbours
 from authpool.gateway.service import Service
 from authpool.proxy import wire
+from authpool.store.folder.reload_marker import ask_for_reload, last_request
 from support.gateway import Mitmdump
 from support.home import make_home, write_configuration
 from support.pool_rig import Rig, gateway_master
@@ -107,7 +109,9 @@ async def test_a_gateway_that_hangs_is_told(rig: Rig, confdir: Path) -> None:
         await told(rig.path, 1)
         assert running.process is not None
         running.send_signal(signal.SIGSTOP)
-        (outcome,) = await asyncio.to_thread(lambda: reload_gateways(rig.path, answer_seconds=0.2))
+        (outcome,) = await asyncio.to_thread(
+            lambda: reload_gateways(rig.path, partial(ask_for_reload, rig.path), answer_seconds=0.2)
+        )
         assert (outcome.pid, outcome.did) == (running.process.pid, "silent")
         assert "has not answered" in str(outcome)
         running.send_signal(signal.SIGCONT)
@@ -117,7 +121,7 @@ def test_one_that_ends_meanwhile_is_no_failure(tmp_path: Path) -> None:
     """It will not serve by the old configuration."""
     presence = Presence(tmp_path)
     presence.tell(Reloaded(request=0))
-    (outcome,) = reload_gateways(tmp_path, sleep=lambda seconds: presence.end())
+    (outcome,) = reload_gateways(tmp_path, partial(ask_for_reload, tmp_path), sleep=lambda seconds: presence.end())
     assert (outcome.did, outcome.failed) == ("ended", False)
 
 
@@ -127,11 +131,13 @@ def test_two_operators_at_once_are_both_answered(tmp_path: Path) -> None:
     presence.tell(Reloaded(request=0))
 
     def meanwhile(seconds: float) -> None:
-        inner = reload_gateways(tmp_path, answer_seconds=0)
+        inner = reload_gateways(tmp_path, partial(ask_for_reload, tmp_path), answer_seconds=0)
         assert [one.did for one in inner] == ["silent"]
         presence.tell(Reloaded(request=last_request(tmp_path)))
 
-    assert [one.did for one in reload_gateways(tmp_path, sleep=meanwhile)] == ["reloaded"]
+    assert [one.did for one in reload_gateways(tmp_path, partial(ask_for_reload, tmp_path), sleep=meanwhile)] == [
+        "reloaded"
+    ]
     presence.end()
 
 

@@ -126,7 +126,7 @@ async def test_a_lock_held_elsewhere_stops_neither_names_nor_other_accounts(tmp_
             assert await asyncio.to_thread(process.stdout.readline) == "held\n"
 
         async def wait_for_it() -> None:
-            async with store.lock(ALICE):
+            async with store.hold(ALICE):
                 pytest.fail("two processes hold one lock")
 
         waiting = [asyncio.ensure_future(wait_for_it()) for _ in range(100)]
@@ -136,7 +136,7 @@ async def test_a_lock_held_elsewhere_stops_neither_names_nor_other_accounts(tmp_
             await asyncio.get_running_loop().getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
             assert (await store.read(ALICE)).name == "alice"
             await store.update(other, lambda account: account and account.with_paused(1))
-            async with store.lock(other):
+            async with store.hold(other):
                 pass
         assert not any(task.done() for task in waiting)
         for task in waiting:

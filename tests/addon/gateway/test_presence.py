@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from authpool.gateway.presence import FOLDER, Presence, Reloaded, ask_for_reload, last_request, neighbours
+from authpool.gateway.presence import FOLDER, Presence, Reloaded, neighbours
+from authpool.store.folder.reload_marker import ask_for_reload, last_request
 
 
 def test_a_gateway_is_there_from_its_first_word_to_its_end(tmp_path: Path) -> None:

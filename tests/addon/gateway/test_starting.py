@@ -201,8 +201,11 @@ from authpool import hookimpl
 from authpool.errors import StoreUnavailableError
 
 class Down:
-    async def load(self, pools):
+    async def open(self):
         raise StoreUnavailableError("the store is down")
+
+    async def aclose(self):
+        pass
 
 @hookimpl
 def authpool_store(name):

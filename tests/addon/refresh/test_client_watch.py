@@ -4,9 +4,10 @@ import pytest
 
 from authpool.accounts.account import Account, AccountKey
 from authpool.errors import StoreUnavailableError
-from authpool.refresh.client_watch import ACCEPTED_SECONDS, ACCOUNTS, FAULT_SECONDS, ClientWatch
+from authpool.refresh.client_watch import ACCEPTED_SECONDS, FAULT_SECONDS, ClientWatch
 from authpool.store import ClientChange
 from authpool.store.client_record import (
+    ACCOUNTS,
     WINDOW_SECONDS,
     ClientRecord,
     Rejection,

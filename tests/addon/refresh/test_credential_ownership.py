@@ -13,7 +13,7 @@ from authpool.accounts.account import Account, AccountKey, Token
 from authpool.errors import RefusedError
 from authpool.gateway.service import Service
 from authpool.refresh.credential_holders import first_of
-from authpool.store.audit import NAME, read_trail
+from authpool.store.folder.trail_files import NAME, read_trail
 from authpool.verbs.operations import AccountRow, Operations
 from authpool.verbs.sources import Credential
 from support.command_line import authpool_on

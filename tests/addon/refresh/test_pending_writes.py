@@ -11,6 +11,7 @@ import pytest
 
 from authpool.accounts.account import Account, Token
 from authpool.refresh.conditional_change import if_still
+from authpool.refresh.held_account import HeldAccount
 from authpool.refresh.pending_writes import PendingWrites
 from support.clock import FakeClock
 from support.transport import ALICE, Rig
@@ -30,17 +31,20 @@ def rig(tmp_path: Path, clock: FakeClock) -> Rig:
 async def late(rig: Rig, clock: FakeClock) -> PendingWrites:
     """A writer that has Alice's new token, which the store did not take, and holds her lock."""
     account = await rig.add()
-    late = PendingWrites(rig.store, clock, Random(0))
-    async with AsyncExitStack() as held:
-        await held.enter_async_context(rig.store.lock(ALICE))
-        late.write_later(account.with_token(NEW), if_still(account, lambda now: now.with_token(NEW)), held)
+    late = PendingWrites(clock, Random(0))
+    async with AsyncExitStack() as stack:
+        hold = await stack.enter_async_context(rig.store.hold(ALICE))
+        await hold.read()
+        held = HeldAccount(hold=hold, stack=stack)
+        change = if_still(account, lambda now: now.with_token(NEW))
+        late.write_later(account.with_token(NEW), change, held, granted=True)
     return late
 
 
 async def is_locked(rig: Rig) -> bool:
     """Whether somebody else would have to wait for Alice."""
     try:
-        async with asyncio.timeout(0.1), rig.operator.lock(ALICE):
+        async with asyncio.timeout(0.1), rig.operator.hold(ALICE):
             return False
     except TimeoutError:
         return True
@@ -128,4 +132,4 @@ async def test_closing_says_what_is_lost(late: PendingWrites, rig: Rig, caplog: 
 
 def test_an_account_it_does_not_hold(rig: Rig, clock: FakeClock) -> None:
     """Nothing is known of it."""
-    assert PendingWrites(rig.store, clock, Random(0)).get(replace(Account(pool="pool", name="bob")).key) is None
+    assert PendingWrites(clock, Random(0)).get(replace(Account(pool="pool", name="bob")).key) is None

@@ -136,7 +136,7 @@ class TestLockAndReRead:
         """After the patience for locks the flight is over, and the holder is not disturbed."""
         monkeypatch.setattr("authpool.refresh.exchange.LOCK_SECONDS", 0.05)
         account = await rig.add()
-        async with rig.operator.lock(ALICE):
+        async with rig.operator.hold(ALICE):
             outcome = await rig.refresher.refresh(account)
         assert isinstance(outcome, Unavailable)
         assert outcome.cause == "store"
@@ -735,7 +735,7 @@ class TestEditsDuringAFlight:
     async def test_a_pool_reconfigured_while_waiting_is_asked_as_it_is_now(self, rig: Rig) -> None:
         """The flight had begun with the old token endpoint, and waited for the lock."""
         account = await rig.add()
-        async with rig.operator.lock(ALICE):
+        async with rig.operator.hold(ALICE):
             flight = asyncio.ensure_future(rig.refresher.refresh(account))
             await rig.clock.settle()
             rig.pools["pool"] = pool_config(token_url="https://new.test/token")

@@ -13,8 +13,8 @@ from authpool.errors import RefusedError
 from authpool.gateway.service import Service
 from authpool.oauth.verdict import Answer
 from authpool.pool.pool import State
-from authpool.refresh.client_watch import ACCOUNTS
 from authpool.refresh.outcome import Dead, Misconfigured, Rejected
+from authpool.store.client_record import ACCOUNTS
 from authpool.store.folder.store import FolderStore
 from authpool.verbs.operations import Operations
 from support.clock import FakeClock

@@ -14,9 +14,10 @@ import pytest
 from authpool.accounts.account import AccountKey
 from authpool.oauth.verdict import Answer, NotSent, Reply, ReplyLost, judge
 from authpool.pool.pool import State
-from authpool.refresh.client_watch import ACCOUNTS, WAY_OUT
+from authpool.refresh.client_watch import WAY_OUT
 from authpool.refresh.endpoint_watch import MAX_HOLD_SECONDS, PAUSE_SECONDS, EndpointWatch, blames_endpoint
 from authpool.refresh.outcome import Dead, Ready, Unavailable
+from authpool.store.client_record import ACCOUNTS
 from authpool.verbs.operations import live_rows
 from support.answers import JSON
 from support.clock import FakeClock

@@ -12,7 +12,7 @@ from mitmproxy import http
 from authpool.accounts.account import AccountKey
 from authpool.gateway.service import Service
 from authpool.proxy.addon import Gateway
-from authpool.store.audit import read_trail
+from authpool.store.folder.trail_files import read_trail
 from authpool.verbs.operations import Operations
 from support.answers import JSON, Echo, Slow
 from support.clock import FakeClock

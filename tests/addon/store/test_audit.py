@@ -11,16 +11,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from authpool.account import Account, Token, fingerprint
-from authpool.audit import KEPT, NAME, AuditTrail, Entry, Process, entry_of, read_trail, rotated_path
-from authpool.events import AccountEvent, EventKind
 
-from authpool.errors import RefusedError
+from authpool.accounts.account import Account, Token, fingerprint
+from authpool.accounts.events import AccountEvent, EventKind
+from authpool.errors import RefusedError, StoreUnavailableError
+from authpool.store.audit import Entry, Process, entry_of
+from authpool.store.folder.trail_files import KEPT, NAME, TrailFiles, read_trail, rotated_path
 from authpool.verbs.history import history, history_cells
 from support import audit_process
 from support.answers import JSON
 from support.clock import FakeClock
 from support.operator import Desk, open_desk
+from support.trail import AuditTrail
 
 ALICE = "google/alice@example.com"
 TOKEN = Token(access_token="the-access-token", refresh_token="the-refresh-token")
@@ -291,7 +293,7 @@ def test_who_comes_late_renames_nothing(small: AuditTrail, tmp_path: Path) -> No
     with (tmp_path / NAME).open("rb") as full:
         while not rotated_path(tmp_path / NAME, 1).exists():
             small.record(event())
-        assert small._rotate(full.fileno())
+        assert small.files._rotate(full.fileno())
     assert (tmp_path / NAME).exists()
     assert not rotated_path(tmp_path / NAME, 2).exists()
 
@@ -326,25 +328,25 @@ def test_history_of_all_and_of_one(trail: AuditTrail, tmp_path: Path) -> None:
     trail.record(event("added"))
     trail.record(event("added", account=bob))
     trail.record(event("removed"))
-    assert [entry.event for entry in history(tmp_path)] == ["added", "added", "removed"]
-    assert [entry.event for entry in history(tmp_path, "google/Alice@Example.com")] == ["added", "removed"]
-    assert history(tmp_path, "google/nobody") == []
-    assert [entry.event for entry in history(tmp_path, ALICE, newest=2)] == ["removed"]
+    assert [entry.event for entry in history(read_trail(tmp_path))] == ["added", "added", "removed"]
+    assert [entry.event for entry in history(read_trail(tmp_path), "google/Alice@Example.com")] == ["added", "removed"]
+    assert history(read_trail(tmp_path), "google/nobody") == []
+    assert [entry.event for entry in history(TrailFiles(tmp_path).newest(2), ALICE)] == ["removed"]
     with pytest.raises(RefusedError, match="POOL/NAME"):
-        history(tmp_path, "alice")
+        history(read_trail(tmp_path), "alice")
 
 
 def test_history_where_there_is_none_or_it_can_not_be_read(tmp_path: Path) -> None:
     """No file is no history; a link in its place is refused by name."""
-    assert history(tmp_path / "nowhere") == []
+    assert TrailFiles(tmp_path / "nowhere").newest(None) == []
     (tmp_path / NAME).symlink_to("/etc/hosts")
-    with pytest.raises(RefusedError, match=NAME):
-        history(tmp_path)
+    with pytest.raises(StoreUnavailableError, match=NAME):
+        TrailFiles(tmp_path).newest(None)
 
 
 def test_a_damaged_account_name_is_no_trouble(tmp_path: Path) -> None:
     """An entry edited by hand is shown, and belongs to nobody."""
     entry = Entry(time=0, event="added", account="nobody", reason="", process=ME, fingerprint=None, generation=0)
     (tmp_path / NAME).write_text(json.dumps(asdict(entry)) + "\n")
-    assert history(tmp_path, ALICE) == []
-    assert [history_cells(shown)[2] for shown in history(tmp_path)] == ["nobody"]
+    assert history(read_trail(tmp_path), ALICE) == []
+    assert [history_cells(shown)[2] for shown in history(read_trail(tmp_path))] == ["nobody"]

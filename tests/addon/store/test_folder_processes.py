@@ -83,12 +83,12 @@ async def test_a_lock_excludes_other_processes_until_its_holder_dies(folder: Pat
     assert await asyncio.to_thread(holder.stdout.readline) == "held\n"
     store = FolderStore(folder)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.3), store.lock(ALICE):
+        async with asyncio.timeout(0.3), store.hold(ALICE):
             pytest.fail("two processes hold one lock")
     async with asyncio.timeout(5):
         assert await store.update(ALICE, lambda a: a and a.with_paused(1))
     holder.kill()
-    async with asyncio.timeout(5), store.lock(ALICE):
+    async with asyncio.timeout(5), store.hold(ALICE):
         pass
 
 

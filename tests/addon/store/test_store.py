@@ -125,7 +125,7 @@ async def test_a_new_account_is_private(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         store = FolderStore(tmp_path / "accounts")
-        async with store.lock(ALICE):
+        async with store.hold(ALICE):
             await store.update(ALICE, lambda _: Account(pool="google", name="alice"))
     finally:
         os.umask(before)
@@ -155,7 +155,7 @@ async def test_none_removes_the_account_and_keeps_its_lock(folder: Path) -> None
     """The lock file stays, or two processes could hold two files of one name."""
     store = FolderStore(folder)
     await store.load(["google"])
-    async with store.lock(ALICE):
+    async with store.hold(ALICE):
         assert await store.update(ALICE, lambda _: None) is None
     assert {p.name for p in (folder / "google").iterdir()} == {".lock", ".alice.lock"}
     assert await store.changes() == {ALICE: None}
@@ -197,7 +197,7 @@ async def test_any_reasonable_name_works(folder: Path, name: str) -> None:
     """Slashes, dots, blanks, other alphabets: one file each, inside the pool's folder."""
     store = FolderStore(folder)
     key = AccountKey.of("google", name)
-    async with store.lock(key):
+    async with store.hold(key):
         await store.update(key, lambda _: Account(pool="google", name=name))
     assert (await store.load(["google"])).keys() == {ALICE, key}
     assert (await FolderStore(folder).read(AccountKey.of("google", name.upper()))).name == name
@@ -457,7 +457,7 @@ async def test_a_folder_moved_away_is_no_removal(folder: Path) -> None:
         with pytest.raises(StoreUnavailableError, match=r"accounts/google is gone; put it back"):
             await attempt()
     with pytest.raises(StoreUnavailableError, match="is gone"):
-        async with store.lock(ALICE):
+        async with store.hold(ALICE):
             pytest.fail("there is nothing to lock")
     assert not folder.exists()
     away.rename(folder)
@@ -475,9 +475,9 @@ async def test_a_waiter_does_not_bring_a_moved_folder_back(folder: Path) -> None
             tried.set()
         return result
 
-    async with FolderStore(folder).lock(ALICE):
+    async with FolderStore(folder).hold(ALICE):
         other = FolderStore(folder, run=telling)
-        waiter = asyncio.create_task(AsyncExitStack().enter_async_context(other.lock(ALICE)))
+        waiter = asyncio.create_task(AsyncExitStack().enter_async_context(other.hold(ALICE)))
         await tried.wait()
         folder.rename(folder.with_name("away"))
         with pytest.raises(StoreUnavailableError, match="is gone"):
@@ -639,13 +639,13 @@ async def test_two_tasks_exclude_each_other(folder: Path) -> None:
 
     async def work() -> None:
         nonlocal inside
-        async with store.lock(ALICE):
+        async with store.hold(ALICE):
             inside += 1
             assert inside == 1
             await store.update(ALICE, renewed)
             inside -= 1
 
-    async with asyncio.timeout(20), store.lock(BOB):
+    async with asyncio.timeout(20), store.hold(BOB):
         await asyncio.gather(*(work() for _ in range(10)))
     assert stored(folder).generation == 10
 
@@ -654,9 +654,9 @@ async def test_one_account_has_one_lock_however_spelt(folder: Path) -> None:
     """The lock goes by the folded name; one too long for a file has a lock all the same."""
     store = FolderStore(folder)
     for name in ("Bob", "x" * 300, "a/b"):
-        async with store.lock(AccountKey.of("google", name)):
+        async with store.hold(AccountKey.of("google", name)):
             waiter = asyncio.create_task(
-                AsyncExitStack().enter_async_context(store.lock(AccountKey.of("google", name.upper())))
+                AsyncExitStack().enter_async_context(store.hold(AccountKey.of("google", name.upper())))
             )
             done, _ = await asyncio.wait([waiter], timeout=0.1)
             assert not done
@@ -669,13 +669,13 @@ async def test_a_cancelled_waiter_leaks_nothing(folder: Path) -> None:
     store = FolderStore(folder)
     descriptors = len(os.listdir("/dev/fd"))
     for turns in range(30):
-        waiter = asyncio.create_task(AsyncExitStack().enter_async_context(store.lock(ALICE)))
+        waiter = asyncio.create_task(AsyncExitStack().enter_async_context(store.hold(ALICE)))
         for _ in range(turns % 6):
             await asyncio.sleep(0)
         waiter.cancel()
         (outcome,) = await asyncio.gather(waiter, return_exceptions=True)
         assert isinstance(outcome, asyncio.CancelledError)
-    async with asyncio.timeout(5), store.lock(ALICE):
+    async with asyncio.timeout(5), store.hold(ALICE):
         pass
     async with asyncio.timeout(30):
         while len(os.listdir("/dev/fd")) > descriptors:
@@ -686,7 +686,7 @@ async def test_an_error_inside_a_lock_frees_it(folder: Path) -> None:
     """Like any context manager."""
     store = FolderStore(folder)
     with pytest.raises(RefusedError):
-        async with store.lock(ALICE):
+        async with store.hold(ALICE):
             raise RefusedError("inside")
-    async with asyncio.timeout(5), store.lock(ALICE):
+    async with asyncio.timeout(5), store.hold(ALICE):
         pass

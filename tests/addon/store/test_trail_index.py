@@ -1,5 +1,6 @@
 """What the audit trail tells of credentials, and how little is read for it."""
 
+import asyncio
 import json
 import os
 from collections.abc import Callable
@@ -10,9 +11,13 @@ import pytest
 from authpool.accounts.account import Account, AccountKey, Token, fingerprint
 from authpool.accounts.events import AccountEvent, EventKind
 from authpool.store import trail_index
-from authpool.store.audit import NAME, AuditTrail, rotated_path
+from authpool.store.folder import trail_files
+from authpool.store.folder.store import FolderStore
+from authpool.store.folder.trail_files import NAME, rotated_path
 from authpool.store.trail_index import Known, TrailIndex
 from support.clock import FakeClock
+from support.crashing_process import inline
+from support.trail import AuditTrail
 
 ALICE = AccountKey.of("p", "alice")
 
@@ -36,8 +41,16 @@ def event(
     return AccountEvent(kind=kind, account=account, replaced=mark, reason=reason)
 
 
+def index_of(home: Path) -> TrailIndex:
+    return TrailIndex(FolderStore(home / "accounts", run=inline))
+
+
+def catch_up(index: TrailIndex) -> None:
+    asyncio.run(index.catch_up())
+
+
 def known(index: TrailIndex, token: str) -> Known | None:
-    index.catch_up()
+    catch_up(index)
     return index.known(fingerprint(token))
 
 
@@ -49,7 +62,7 @@ def is_spent(index: TrailIndex, token: str) -> bool:
 def test_what_was_exchanged_is_known_with_whom_and_when(trail: AuditTrail, tmp_path: Path, clock: FakeClock) -> None:
     """The token that a refresh presented is spent, its successor is the account's; also where neither was heard of."""
     trail.record(event("rotated", "r2", generation=2, replaced="r1"))
-    index = TrailIndex(tmp_path)
+    index = index_of(tmp_path)
     assert known(index, "r1") == Known(account=ALICE, exchanged_at=int(clock.time()))
     assert known(index, "r2") == Known(account=ALICE)
     assert known(index, "other") is None
@@ -58,22 +71,22 @@ def test_what_was_exchanged_is_known_with_whom_and_when(trail: AuditTrail, tmp_p
 def test_only_what_was_appended_is_read(trail: AuditTrail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second look reads the one new line, and a third, with nothing new, opens no file."""
     read: list[int] = []
-    original = trail_index.read_from
+    original = trail_files.read_from
 
     def counting(file: object, offset: int) -> bytes | None:
         content = original(file, offset)  # type: ignore[arg-type]
         read.append(len(content or b""))
         return content
 
-    monkeypatch.setattr(trail_index, "read_from", counting)
-    index = TrailIndex(tmp_path)
+    monkeypatch.setattr(trail_files, "read_from", counting)
+    index = index_of(tmp_path)
     for number in range(2, 50):
         trail.record(event("rotated", f"r{number}", generation=number, replaced=f"r{number - 1}"))
-    index.catch_up()
+    catch_up(index)
     trail.record(event("rotated", "r50", generation=50, replaced="r49"))
     last = (tmp_path / NAME).read_bytes().splitlines(keepends=True)[-1]
-    index.catch_up()
-    index.catch_up()
+    catch_up(index)
+    catch_up(index)
     assert read[1:] == [len(last)]
     assert is_spent(index, "r49")
 
@@ -81,14 +94,14 @@ def test_only_what_was_appended_is_read(trail: AuditTrail, tmp_path: Path, monke
 def test_rotated_files_are_followed(tmp_path: Path, clock: FakeClock) -> None:
     """Nothing is missed where the trail is renamed between two looks, nor what is still appended to the old file."""
     small = AuditTrail(tmp_path, clock, "gateway", rotate_bytes=600)
-    index = TrailIndex(tmp_path)
+    index = index_of(tmp_path)
     for number in range(2, 12):
         small.record(event("rotated", f"r{number}", generation=number, replaced=f"r{number - 1}"))
         assert is_spent(index, f"r{number - 1}")
     with rotated_path(tmp_path / NAME, 1).open("ab") as late:
         entry = json.loads((tmp_path / NAME).read_text().splitlines()[-1])
         late.write(json.dumps(entry | {"fingerprint": "b" * 8, "replaced": "a" * 8}).encode() + b"\n")
-    index.catch_up()
+    catch_up(index)
     found = index.known("a" * 8)
     assert found is not None
     assert found.exchanged_at is not None
@@ -99,7 +112,7 @@ def test_trail_of_an_older_authpool_tells_by_the_generations(trail: AuditTrail, 
     trail.record(event("added", "r1"))
     trail.record(event("rotated", "r2", generation=2))
     trail.record(event("rotated", "r4", generation=4))  # r3 came by somebody's hand
-    index = TrailIndex(tmp_path)
+    index = index_of(tmp_path)
     assert [is_spent(index, token) for token in ("r1", "r2", "r4")] == [True, False, False]
 
 
@@ -110,7 +123,7 @@ def test_what_changes_no_credential_makes_a_spent_one_no_better(
     """Also where the account holds the spent one at that time."""
     trail.record(event("rotated", "r2", generation=2, replaced="r1"))
     trail.record(event(kind, "r1"))
-    assert is_spent(TrailIndex(tmp_path), "r1")
+    assert is_spent(index_of(tmp_path), "r1")
 
 
 @pytest.mark.parametrize("kind", ("enabled", "added", "readded"))
@@ -118,7 +131,7 @@ def test_a_credential_that_is_taken_up_again_counts(trail: AuditTrail, tmp_path:
     """Proved, or vouched for by a person."""
     trail.record(event("rotated", "r2", generation=2, replaced="r1"))
     trail.record(event(kind, "r1"))
-    assert known(TrailIndex(tmp_path), "r1") == Known(account=ALICE)
+    assert known(index_of(tmp_path), "r1") == Known(account=ALICE)
 
 
 def test_what_a_removed_account_spent_stays_spent(trail: AuditTrail, tmp_path: Path) -> None:
@@ -126,7 +139,7 @@ def test_what_a_removed_account_spent_stays_spent(trail: AuditTrail, tmp_path: P
     trail.record(event("rotated", "r2", generation=2, replaced="r1"))
     trail.record(event("rotated", "b2", generation=2, replaced="b1", name="bob"))
     trail.record(event("removed", "r2"))
-    index = TrailIndex(tmp_path)
+    index = index_of(tmp_path)
     assert [is_spent(index, token) for token in ("r1", "r2", "b1")] == [True, False, True]
 
 
@@ -134,7 +147,7 @@ def test_a_moved_account_takes_its_spent_tokens_along(trail: AuditTrail, tmp_pat
     """What it exchanged under its old address is spent under the new one."""
     trail.record(event("rotated", "r2", generation=2, replaced="r1"))
     trail.record(event("moved", "r2", generation=2, reason="to q/alice"))
-    found = known(TrailIndex(tmp_path), "r1")
+    found = known(index_of(tmp_path), "r1")
     assert found is not None
     assert found.account == AccountKey.of("q", "alice")
 
@@ -163,11 +176,11 @@ def test_a_trail_that_can_not_be_read_accuses_nobody(
 ) -> None:
     """A new process knows nothing; one that read it before goes on knowing."""
     trail.record(event("rotated", "r2", generation=2, replaced="r1"))
-    before = TrailIndex(tmp_path)
-    before.catch_up()
+    before = index_of(tmp_path)
+    catch_up(before)
     spoil(tmp_path)
     assert is_spent(before, "r1")
-    assert known(TrailIndex(tmp_path), "r1") is None
+    assert known(index_of(tmp_path), "r1") is None
 
 
 @pytest.mark.parametrize("in_place", (True, False))
@@ -179,13 +192,13 @@ def test_an_older_trail_that_is_put_back_teaches_nothing_wrong(
     older = (tmp_path / NAME).read_bytes()
     clock.jump(60)
     trail.record(event("rotated", "r3", generation=3, replaced="r2"))
-    index = TrailIndex(tmp_path)
-    index.catch_up()
+    index = index_of(tmp_path)
+    catch_up(index)
     if not in_place:
         (tmp_path / NAME).rename(tmp_path / "aside")
     (tmp_path / NAME).write_bytes(older)
     assert is_spent(index, "r2")
-    assert known(TrailIndex(tmp_path), "r2") == Known(account=ALICE)
+    assert known(index_of(tmp_path), "r2") == Known(account=ALICE)
 
 
 def test_memory_has_an_end(trail: AuditTrail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +206,6 @@ def test_memory_has_an_end(trail: AuditTrail, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(trail_index, "REMEMBERED", 4)
     for number in range(2, 10):
         trail.record(event("rotated", f"r{number}", generation=number, replaced=f"r{number - 1}"))
-    index = TrailIndex(tmp_path)
+    index = index_of(tmp_path)
     assert [is_spent(index, f"r{number}") for number in (2, 5, 6, 8)] == [False, False, True, True]
     assert known(index, "r9") == Known(account=ALICE)

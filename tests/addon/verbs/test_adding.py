@@ -376,7 +376,7 @@ async def test_account_held_by_another_process_is_waited_for_with_an_end(tmp_pat
     """With a NAME the lock comes first, so nothing is spent; without one the token is kept until it can be written."""
     async with open_desk(tmp_path, patience_seconds=0.3) as desk:
         given = desk.signed_in("alice@example.com")
-        async with desk.service.store.lock(AccountKey.of("google", "alice@example.com")):
+        async with desk.service.store.hold(AccountKey.of("google", "alice@example.com")):
             with pytest.raises(RefusedError, match="held by another process"):
                 await desk.operations.add("google", given, "alice@example.com")
             assert desk.posts == []

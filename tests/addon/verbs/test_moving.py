@@ -13,7 +13,7 @@ import pytest
 from authpool.accounts.account import AccountKey
 from authpool.errors import ConfigurationError, RefusedError
 from authpool.gateway.service import Service
-from authpool.store.audit import read_trail
+from authpool.store.folder.trail_files import read_trail
 from authpool.verbs.operations import Operations
 from authpool.verbs.sources import Credential
 from support import moving_process

@@ -56,7 +56,7 @@ async def test_pause_does_not_wait_for_a_refresh_under_way(tmp_path: Path) -> No
     """The lock that a refresh holds is not needed to flip the switch."""
     async with open_desk(tmp_path) as desk:
         write_alice(desk)
-        async with asyncio.timeout(5), desk.service.store.lock(AccountKey.parse(ALICE)):
+        async with asyncio.timeout(5), desk.service.store.hold(AccountKey.parse(ALICE)):
             assert await desk.operations.pause(ALICE) == f"Paused {ALICE}"
 
 
@@ -129,7 +129,7 @@ async def test_enable_asks_though_a_refresh_that_would_not_is_under_way(tmp_path
         write_alice(desk, disabled=True)
         key = AccountKey.parse(ALICE)
         account = await desk.service.store.read(key)
-        async with desk.service.store.lock(key):
+        async with desk.service.store.hold(key):
             unforced = asyncio.create_task(desk.service.refresher.refresh(account))
             async with asyncio.timeout(30):
                 while not desk.service.refresher.refreshing(key):
@@ -215,7 +215,7 @@ async def test_refresh_of_an_account_that_another_process_holds_ends(tmp_path: P
     """A lock that is never given back is waited for only so long."""
     async with open_desk(tmp_path, patience_seconds=0.2) as desk:
         write_alice(desk)
-        async with desk.service.store.lock(AccountKey.parse(ALICE)):
+        async with desk.service.store.hold(AccountKey.parse(ALICE)):
             with pytest.raises(RefusedError, match="another process holds it"):
                 await desk.operations.refresh(ALICE)
 

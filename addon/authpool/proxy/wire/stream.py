@@ -171,7 +171,7 @@ class GatewayStream(AttemptStream):
             yield from self._let_flow()
 
     def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:  # noqa: FBT001, FBT002
-        if already_streamed or not self._is_held() or not (yield from self._is_settled()):
+        if already_streamed or not self._is_held() or not (yield from self._is_decided()):
             yield from self._answer(already_streamed=already_streamed)
 
     def _answer(self, *, already_streamed: bool = False) -> layer.CommandGenerator[None]:
@@ -215,7 +215,7 @@ class GatewayStream(AttemptStream):
             self._held_for_long = True
             self._patience = _Patience(self, MAX_HELD_SECONDS - FLOWS_AFTER_SECONDS)
             yield self._patience
-        elif not (yield from self._is_settled_early()):
+        elif not (yield from self._is_decided_early()):
             yield from self._let_flow()
 
     def _let_flow(self) -> layer.CommandGenerator[None]:
@@ -230,19 +230,19 @@ class GatewayStream(AttemptStream):
 
     def _broken_off(self, event: ResponseProtocolError) -> layer.CommandGenerator[None]:
         """An answer that may lead to a resend broke off: its head tells enough. A piece of it is no answer, though."""
-        if not (yield from self._is_settled_early()):
+        if not (yield from self._is_decided_early()):
             yield from self.handle_protocol_error(
                 ResponseProtocolError(self.stream_id, event.message, ErrorCode.GENERIC_SERVER_ERROR)
             )
 
     # --- another attempt ----------------------------------------------------------------------------------------
 
-    def _is_settled_early(self) -> Generator[Any, Any, bool]:
+    def _is_decided_early(self) -> Generator[Any, Any, bool]:
         """Have it decided by what there is of the answer; False when it is as undecided as before."""
         response = self.flow.response
         if response is not None:
             response.data.content = bytes(self.response_body_buf)
-        if (yield from self._is_settled()):
+        if (yield from self._is_decided()):
             return True
         if self.flow.response is response:
             return False
@@ -250,7 +250,7 @@ class GatewayStream(AttemptStream):
         yield from self._answer()
         return True
 
-    def _is_settled(self) -> Generator[Any, Any, bool]:
+    def _is_decided(self) -> Generator[Any, Any, bool]:
         """Have it decided whether to send the request again; False when the answer, or its successor, is to be sent."""
         yield AuthpoolUpstreamAnswerHook(self.flow)
         if (yield from self.check_killed(True)):

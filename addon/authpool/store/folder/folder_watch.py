@@ -56,7 +56,7 @@ def _rust_notify(root: str) -> Notifier:
     return RustNotify([root], False, False, 0, True, False)  # no debugging, no polling; folders in it too
 
 
-class Standing(enum.Enum):
+class Coverage(enum.Enum):
     """How changes are noticed: by being told, from now on by being told, or by looking at everything."""
 
     WATCHED = "watched"
@@ -115,18 +115,18 @@ class FolderWatch:
                 await event.wait()
         event.clear()
 
-    def keep_up(self, pools: Iterable[Path]) -> Standing:
+    def keep_up(self, pools: Iterable[Path]) -> Coverage:
         """Watch what is there now: another folder in the place of one that was watched is another folder."""
         with self._guard:
             there = {path: _identity(path) for path in (self._root, *pools)}
             if self._notify is not None and there == self._there:
-                return Standing.WATCHED
+                return Coverage.WATCHED
             self._end()
             if there[self._root] is None or time.monotonic() < self._retry_at:
-                return Standing.POLLED
+                return Coverage.POLLED
             if silent := self._silent_type(self._root):
                 self._give_up(f"it lies on {silent}, which does not tell what changes")
-                return Standing.POLLED
+                return Coverage.POLLED
             self._there = there
         return self._begin()
 
@@ -163,18 +163,18 @@ class FolderWatch:
             self.wanted = False
             self._end()
 
-    def _begin(self) -> Standing:
+    def _begin(self) -> Coverage:
         try:
             notify = self._new_notify(str(self._root))
             works = _tells(notify, self._root)
         except Exception as error:  # noqa: BLE001 - inotify's limits, or what else its library says: looking still works
             with self._guard:
                 self._give_up(f"the system can't be asked: {error}")
-            return Standing.POLLED
+            return Coverage.POLLED
         with self._guard:
             if not works:
                 self._give_up("the system does not tell of a file that was made there")
-                return Standing.POLLED
+                return Coverage.POLLED
             if self._trouble:
                 self._trouble = ""
                 logger.info("Changes in %s are told by the system again", self._root)
@@ -183,7 +183,7 @@ class FolderWatch:
                 target=self._listen, args=(notify, self._stop), name="authpool watch", daemon=True
             )
         listen.start()
-        return Standing.BEGUN
+        return Coverage.BEGUN
 
     def _listen(self, notify: Notifier, stop: threading.Event) -> None:
         try:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -24,15 +24,20 @@ from authpool.accounts.name import ENCODED_BYTES, decode_name, encode_name
 from authpool.config.config_table import ConfigTable
 from authpool.errors import StoreUnavailableError, UnknownAccountError
 from authpool.files.atomic_file import FileOperations, unavailable
-from authpool.files.blocking import BlockingCalls
+from authpool.files.blocking import BlockingCalls, in_loop
 from authpool.files.file_owner import give_to_owner
-from authpool.files.kernel_lock import SHORT_WAIT_SECONDS, Run, hold, hold_now
-from authpool.store import Change, ClientChange, Record, StoreFactory
+from authpool.files.kernel_lock import SHORT_WAIT_SECONDS, Run, hold_now
+from authpool.files.kernel_lock import hold as hold_lock
+from authpool.store import Change, ClientChange, Record, StandingChange, StoreFactory
+from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
 from authpool.store.folder.client_folder import ClientFolder
 from authpool.store.folder.compare_and_set import change_account
-from authpool.store.folder.folder_watch import FolderWatch, Standing
+from authpool.store.folder.folder_hold import FolderHold
+from authpool.store.folder.folder_watch import Coverage, FolderWatch
 from authpool.store.folder.pool_folder import REMOVAL_SECONDS, PoolFolder, record_account
+from authpool.store.folder.reload_marker import ask_for_reload, last_request
+from authpool.store.folder.trail_files import TrailFiles
 
 PIECE = 256
 """So many files are looked at in one call: a thing of milliseconds, so that nobody waits for the interpreter."""
@@ -47,14 +52,14 @@ BUSY_SECONDS = (0.005, 0.05)
 
 
 class FolderStore:
-    """`authpool.store.Store` on the folder `accounts` of a home.
+    """`authpool.store.Store` on the folder `accounts` of a home; the audit trail and the reload marker are beside it.
 
     `run` runs blocking file work, as `asyncio.to_thread` does; `files` are the system calls; `watch`: how the
-    system is asked to tell of changes, if it is. `changes` looks at everything until somebody waits for changes; then
-    at what the system tells of, and at the rest piece by piece. It reports what this process wrote as well, a file that
-    is gone when it is so at a second look, and a folder that was moved away as StoreUnavailableError, never as
-    accounts that are gone. `update` with `replace_broken` and a change to None removes the unreadable record. Set
-    aside, such a record is called ``<name>.broken``.
+    system is asked to tell of changes, if it is; `sleep` waits before a hold looks twice. `changes` looks at everything
+    until somebody waits for changes; then at what the system tells of, and at the rest piece by piece. It reports what
+    this process wrote as well, a file that is gone when it is so at a second look, and a folder that was moved away as
+    StoreUnavailableError, never as accounts that are gone. `update` with `replace_broken` and a change to None removes
+    the unreadable record. Set aside, such a record is called ``<name>.broken``.
     """
 
     def __init__(
@@ -64,12 +69,16 @@ class FolderStore:
         run: Run | None = None,
         files: FileOperations | None = None,
         watch: Callable[[Path], FolderWatch] | None = FolderWatch,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._folder = folder
         self._run: Run = run or BlockingCalls(str(folder))
         self._files = files or FileOperations()
+        self._sleep = sleep
         self._pools: dict[str, PoolFolder] = {}
         self._clients = ClientFolder(folder, self._files)
+        self._home = folder.parent
+        self._trail = TrailFiles(folder.parent)
         self._followed: tuple[str, ...] = ()
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = WeakKeyDictionary()
         self._watch = None if watch is None else watch(folder)
@@ -79,6 +88,9 @@ class FolderStore:
         self._rest: dict[str, list[str]] = {}
         """By pool, the names that are still to be compared in this round."""
         self._pause_seconds = POLL_SECONDS
+
+    async def open(self) -> None:
+        """A folder needs no beginning: it is made when something is written."""
 
     async def load(self, pools: Collection[str]) -> Mapping[AccountKey, Record]:
         followed = [self._pool(pool) for pool in pools]
@@ -120,9 +132,9 @@ class FolderStore:
         if self._watch is None or not self._watch.wanted:
             await self._sweep(followed)
             return
-        standing = await self._run(self._watch.keep_up, [folder.path for folder in followed])
-        self._watched = standing is not Standing.POLLED
-        self._unlooked |= standing is not Standing.WATCHED  # what changed before it began was not told
+        coverage = await self._run(self._watch.keep_up, [folder.path for folder in followed])
+        self._watched = coverage is not Coverage.POLLED
+        self._unlooked |= coverage is not Coverage.WATCHED  # what changed before it began was not told
         if self._unlooked:
             await self._sweep(followed)
             self._unlooked = False
@@ -191,16 +203,24 @@ class FolderStore:
         return account
 
     @asynccontextmanager
-    async def lock(self, key: AccountKey) -> AsyncIterator[None]:
+    async def hold(self, key: AccountKey) -> AsyncIterator[FolderHold]:
         await self._run(self._make_folder, key.pool)
-        async with hold(self._pool(key.pool).path / _lock_name(key), self._run):
-            yield
+        async with hold_lock(self._pool(key.pool).path / _lock_name(key), self._run):
+            held = FolderHold(key, partial(self.read, key), partial(self.update, key), self._sleep)
+            try:
+                yield held
+            finally:
+                held.lost = True
 
     async def update(self, key: AccountKey, change: Change, *, replace_broken: bool = False) -> Account | None:
         """As `Store.update`. Waits at most 10 s for others: nobody takes longer, unless stopped, or a disk hangs."""
-        work = partial(self._update, key, change, replace_broken=replace_broken)
+        work = partial(self._update, key, in_loop(change), replace_broken=replace_broken)
         stored: Account | None = await self._in_turn(key.pool, self._pool(key.pool).path, work)
         return stored
+
+    async def update_standing(self, key: AccountKey, change: StandingChange) -> Account | None:
+        """In the account's own file, by the folder's lock alone."""
+        return await self.update(key, lambda account: account and account.with_standing(change(account.standing)))
 
     async def _in_turn(self, name: str, path: Path, work: Callable[[], tuple[bool, Any]]) -> Any:
         """Do what wants the lock of the folder at `path`, once nobody else has it; `name` is that folder's."""
@@ -223,9 +243,28 @@ class FolderStore:
         return records
 
     async def update_client(self, client: str, change: ClientChange) -> ClientRecord:
-        work = partial(self._clients.update, client, change)
+        work = partial(self._clients.update, client, in_loop(change))
         stored: ClientRecord = await self._in_turn(self._clients.path.name, self._clients.path, work)
         return stored
+
+    def append(self, entry: Entry) -> None:
+        self._trail.append(entry)
+
+    async def entries(self, newest: int | None = None) -> list[Entry]:
+        entries: list[Entry] = await self._run(self._trail.newest, newest)
+        return entries
+
+    async def entries_since(self, position: object) -> tuple[list[Entry], object]:
+        told: tuple[list[Entry], object] = await self._run(self._trail.since, position)
+        return told
+
+    async def request_reload(self) -> int:
+        number: int = await self._run(ask_for_reload, self._home)
+        return number
+
+    async def reload_request(self) -> int:
+        number: int = await self._run(last_request, self._home)
+        return number
 
     async def pools(self) -> Collection[str]:
         pools: list[str] = await self._run(self._listed)
