@@ -5,7 +5,7 @@ called. What a plugin provides derives from `Rotation`, `TokenSource` or `Store`
 """
 
 from authpool import hookimpl
-from authpool.accounts.account import Account, AccountKey, clip_reason, fingerprint
+from authpool.accounts.account import Account, AccountKey, Standing, clip_reason, fingerprint
 from authpool.accounts.events import AccountEvent, PoolEvent, PoolEventKind, PoolExhausted
 from authpool.clock import Clock, SystemClock
 from authpool.config import PoolConfig
@@ -20,6 +20,7 @@ from authpool.errors import (
     CredentialDeadError,
     CredentialMisconfiguredError,
     CredentialUnavailableError,
+    HoldLostError,
     StoreError,
     StoreUnavailableError,
     TokenSourceError,
@@ -35,7 +36,9 @@ from authpool.rotation.quota import Quota
 from authpool.rotation.ranking import Ranking
 from authpool.rotation.rotation import Rotation, RotationFactory, RotationRequest, rotation_options
 from authpool.rotation.selection import selected
-from authpool.store import Change, Record, Store, StoreFactory
+from authpool.store import Change, ClientChange, Hold, Record, StandingChange, Store, StoreFactory
+from authpool.store.audit import Entry
+from authpool.store.client_record import ClientRecord
 
 __all__ = [
     "Account",
@@ -44,15 +47,20 @@ __all__ = [
     "AnswerClass",
     "BrokenAccountError",
     "Change",
+    "ClientChange",
+    "ClientRecord",
     "Clock",
     "ConfigTable",
     "ConfigurationError",
     "CredentialDeadError",
     "CredentialMisconfiguredError",
     "CredentialUnavailableError",
+    "Entry",
     "EventThread",
     "Fetched",
     "HashRing",
+    "Hold",
+    "HoldLostError",
     "PoolConfig",
     "PoolEvent",
     "PoolEventKind",
@@ -65,6 +73,8 @@ __all__ = [
     "RotationFactory",
     "RotationRequest",
     "Selector",
+    "Standing",
+    "StandingChange",
     "Store",
     "StoreError",
     "StoreFactory",

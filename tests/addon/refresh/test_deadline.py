@@ -9,12 +9,13 @@ from authpool.accounts.account import Account, Token
 from authpool.clock import Clock
 from authpool.oauth.discovery import EndpointResolver
 from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS
+from authpool.oauth.verdict import Reply
 from authpool.refresh.outcome import Outcome, Ready, Unavailable
 from authpool.refresh.refresher import Refresher
 from support.clock import FakeClock
 from support.memory_store import MemoryStore, Tables
 from support.rotating_provider import RotatingProvider
-from support.transport import ALICE, Transport, no_discovery, pool_config
+from support.transport import ALICE, INVALID_GRANT, Transport, no_discovery, pool_config, reply
 
 POST_SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
 
@@ -71,6 +72,7 @@ async def test_no_post_is_begun_that_could_outlast_the_hold(claim_seconds: float
     assert len(rig.transport.posts) == posts
     assert isinstance(outcome, Ready if posts else Unavailable)
     assert (await rig.operator.read(ALICE)).pending_refresh is None
+    assert posts or rig.tables.revisions[ALICE] == 1
 
 
 async def test_asking_is_given_up_at_the_deadline(clock: FakeClock) -> None:
@@ -104,11 +106,12 @@ async def test_a_pair_that_arrived_is_written_though_the_hold_was_lost(clock: Fa
     assert rig.tables.claims[ALICE][0] == "somebody else"
 
 
-async def test_no_verdict_is_written_once_the_hold_is_lost(clock: FakeClock) -> None:
+@pytest.mark.parametrize("answer", (INVALID_GRANT, reply(400, {"error": "interaction_required"})))
+async def test_no_verdict_is_written_once_the_hold_is_lost(answer: Reply, clock: FakeClock) -> None:
     """Whoever holds the account decides; it does not count for a storm either."""
     rig = Rig(clock, 60.0)
     account = await rig.add()
-    rig.provider.revoke("alice")
+    rig.transport.script.append(answer)
     flight = rig.begin(account)
     await rig.begun.wait()
     intent = (await rig.operator.read(ALICE)).pending()
