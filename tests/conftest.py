@@ -2,6 +2,7 @@
 
 import faulthandler
 import itertools
+import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from support.upstream import Upstream
 
 collect_ignore = ["example_plugin"]  # its tests run where it is installed: test_example_plugin.py
 _EXIT_SECONDS = 30.0
+_WORKER_EXIT_SECONDS = 600.0
 
 # How fast examples are made says how busy the machine is, and nothing about the code.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,8 +31,12 @@ settings.load_profile("busy")
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
-    """A thread that never ends must not keep the run from ending: it is named, and the run fails."""
-    faulthandler.dump_traceback_later(_EXIT_SECONDS, exit=True)
+    """A thread that never ends must not keep the run from ending: it is named, and the run fails.
+
+    One worker of several waits here until the others have run their last test.
+    """
+    patience = _WORKER_EXIT_SECONDS if "PYTEST_XDIST_WORKER" in os.environ else _EXIT_SECONDS
+    faulthandler.dump_traceback_later(patience, exit=True)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ async def test_what_dies_is_told_and_started_again(clock: FakeClock, caplog: pyt
     running = asyncio.ensure_future(supervised("refresh schedule", work, clock))
     await clock.settle()
     (line,) = caplog.messages
-    assert line.startswith("The schedule stopped: ValueError at ")
+    assert line.startswith("The refresh schedule stopped: ValueError at ")
     assert f"{__file__}:" in line
     assert "It is started again in 0.5 s" in line
     assert "s3cret" not in caplog.text
@@ -92,14 +92,14 @@ async def test_a_keeper_and_a_follower_that_die_go_on_where_they_were(
                 failing.remove(name)
                 raise RuntimeError("s3cret")
 
-        start, marks = gateway._schedule._start, gateway._current_marks
+        start, mark = gateway._schedule._start, gateway._current_mark
 
         def failing_start(key: AccountKey) -> None:
             fail("refresh schedule")
             start(key)
 
         monkeypatch.setattr(gateway._schedule, "_start", failing_start)
-        monkeypatch.setattr(gateway, "_current_marks", lambda: (fail("follower"), marks())[1])
+        monkeypatch.setattr(gateway, "_current_mark", lambda: (fail("follower"), mark())[1])
         await turn(clock, 120, until=lambda: transport.posts)
         assert len(transport.posts) == 1
         async with asyncio.timeout(30):
@@ -111,7 +111,7 @@ async def test_a_keeper_and_a_follower_that_die_go_on_where_they_were(
                 await clock.advance(0.1)
                 await asyncio.sleep(0.01)
     stopped = sorted(message.partition(":")[0] for message in caplog.messages if "is started again" in message)
-    assert stopped == ["The follower stopped", "The schedule stopped"]
+    assert stopped == ["The follower stopped", "The refresh schedule stopped"]
     assert "s3cret" not in caplog.text
 
 

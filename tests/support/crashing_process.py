@@ -94,7 +94,6 @@ class CrashingProcess:
             trail=TrailIndex(self.store),
             pools=lambda: pools,
             clock=clock,
-            run=inline,
             notify=self._audit.record,
             unwritten=lambda key: self.refresher.unwritten(key),  # noqa: PLW0108 - the refresher comes next
             learn=lambda spent, newest: self.refresher.replaced(spent, newest),  # noqa: PLW0108 - likewise

@@ -26,7 +26,6 @@ from authpool.errors import AuthpoolError
 from authpool.oauth.verdict import Answer, Reply
 from authpool.refresh.credential_rules import MOVED_FROM, RESTORED
 from authpool.refresh.outcome import Outcome, Ready
-from authpool.store.audit import AuditTrail
 from authpool.store.client_record import ACCOUNTS
 from authpool.store.folder.account_file import parse_account
 from authpool.store.folder.store import FolderStore
@@ -37,6 +36,7 @@ from support.crashing_process import CrashingProcess, Flying, inline
 from support.crashing_trail import TrailReader, put_trail_back, trail_content
 from support.fates import ARRIVES, CLEAR, Fate, reaches_the_provider, what_arrives
 from support.rotating_provider import RotatingProvider
+from support.trail import AuditTrail
 from support.virtual_time import VirtualClock, VirtualTimeLoop
 
 type Edit = Literal["pause", "resume", "label", "token_label"]

@@ -30,7 +30,7 @@ async def test_another_process_passes_the_verdict_while_a_refresh_waits_for_it(
     async with idle_gateway(home, clock, transport) as gateway:
         member = gateway.snapshot.pools["p"].get(KEY)
         assert member is not None
-        async with gateway.store.lock(KEY):
+        async with gateway.store.hold(KEY):
             waiting = asyncio.ensure_future(gateway.refresher.refresh(member.account, rejected="a token"))
             await clock.settle()
             verdict = {"disabled": True, "disabled_at": int(clock.time()), "disabled_reason": "invalid_grant"}

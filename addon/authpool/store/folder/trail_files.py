@@ -73,7 +73,7 @@ class TrailFiles:
             content = read_from(file, offset)
             if content is not None:
                 offsets[file.identity] = offset + len(content)
-                found = offset == 0 and bool(before)
+                found = offset == 0 and position is not None
                 entries += (replace(entry, found=True) if found else entry for entry in parse_entries(content))
         return entries, offsets
 
