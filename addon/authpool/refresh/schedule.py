@@ -114,8 +114,10 @@ class RefreshSchedule:
                 self._wait_to_confirm(pool, outcome)
             case Unavailable() | Misconfigured():
                 self._postpone(pool, key, outcome)
-            case Gone():
-                pass  # whoever follows the store sees it go
+            case Gone():  # whoever follows the store sees it go; until then it is not looked for over and over
+                gone = pool.get(key)
+                if gone is not None:
+                    gone.retry_at = self._clock.time() + BACKOFF_SECONDS[0]
         self._wake()
         after = pool.get(key)
         if after is not None:

@@ -11,7 +11,7 @@ import pytest
 from authpool.accounts.account import Account, AccountKey, Token
 from authpool.config import HostPattern, PoolConfig
 from authpool.pool.pool import Pool, State
-from authpool.refresh.outcome import Dead, Misconfigured, Outcome, Ready, Unavailable
+from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
 from authpool.refresh.schedule import BACKGROUND_FLIGHTS, RefreshSchedule
 from authpool_round_robin import RoundRobin
 from support.clock import FakeClock
@@ -275,3 +275,25 @@ async def test_who_failed_alone_keeps_to_its_own_backoff(clock: FakeClock, world
         world.schedule.settle(bob.key, Ready(account=bob, posted=True))
         await clock.advance(1)
     assert 3 <= len(world.refresher.asked) - asked <= 9
+
+
+async def test_an_account_whose_record_is_gone_is_not_looked_for_over_and_over(
+    clock: FakeClock, worlds: list[World]
+) -> None:
+    """Whoever follows the store takes it out of the pool in a moment; until then it is due all the time."""
+    world = World(clock, account(clock, lifetime=100))
+    worlds.append(world)
+    asked = 0
+
+    async def gone(account: Account, *, probe: bool = False) -> Outcome:
+        nonlocal asked
+        asked += 1
+        if asked > 50:
+            await asyncio.Event().wait()
+        world.schedule.settle(account.key, Gone(detail="the account is gone or broken"))
+        return Gone(detail="the account is gone or broken")
+
+    world.refresher.refresh = gone  # type: ignore[method-assign]
+    for _ in range(11):
+        await clock.advance(10)
+    assert 1 <= asked <= 50
