@@ -107,7 +107,7 @@ class RefreshSchedule:
             case Ready():
                 if outcome.posted:
                     self._tell_of_the_store("")
-                self._take_in(pool, outcome.account)
+                self._take_in(pool, outcome.account, posted=outcome.posted)
             case Dead():
                 pool.condemn(outcome.account, stored=outcome.stored)
             case Rejected():
@@ -130,7 +130,7 @@ class RefreshSchedule:
             member.failures += 1
             member.retry_at = self._clock.time() + self._backoff(member.failures, Unavailable(detail="", cause="store"))
 
-    def _take_in(self, pool: Pool, account: Account) -> None:
+    def _take_in(self, pool: Pool, account: Account, *, posted: bool) -> None:
         """Let an account serve with its token; where that is the one that was to be replaced, come again later."""
         before = pool.get(account.key)
         failures = before.failures if before is not None else 0
@@ -143,8 +143,9 @@ class RefreshSchedule:
             return
         # The provider gives the same token until it ends: asking at once, and again, would bring nothing else.
         left = (account.token.expires_at or now) - now
-        member.failures = failures + 1
-        if not failures:
+        # What another process fetched a while ago may be due again too: no failure, and requests may wait for the next.
+        member.failures = failures + 1 if posted else 0
+        if posted and not failures:
             logger.info("The token endpoint gave %s the access token that it had: it is asked again", account.address)
         if left > 0:
             share = 1.0 if left <= 2 * STALE_SECONDS else STALE_SHARE * self._rng.uniform(0.8, 1.0)
