@@ -307,7 +307,7 @@ async def test_restored_copy_is_held_back_before_anything_is_presented(tmp_path:
             assert stored["disabled"]
             reason = stored["disabled_reason"]
             assert reason.startswith("restored_copy: since 20")
-            for way_out in ("authpool login google", "authpool add google", f"authpool enable --force google/{name}"):
+            for way_out in ("sign in again", "authpool add google SOURCE", f"authpool enable --force google/{name}"):
                 assert way_out in reason
             assert desk.provider.is_alive(name)
         assert [e.event for e in read_trail(desk.home) if e.reason.startswith("restored_copy")] == ["disabled"] * 5
