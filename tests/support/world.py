@@ -107,6 +107,10 @@ class World:
         """Grants of which a spent token was presented, and the audit trail could not know."""
         self._brought_back: set[int] = set()
         """Grants of which somebody brought a token back, or a second copy into the folder."""
+        self._put_at: dict[AccountKey, float] = {}
+        """When an account's file was put in place by hand: who presents its token at that moment can not know of it."""
+        self._posted_at: dict[int, float] = {}
+        """When each POST that is in the air went out, by its identity."""
         self._asking: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
         """Which token a refresh under way presented last."""
         self._erased: set[str] = set()
@@ -381,6 +385,7 @@ class World:
         put_trail_back(self.home, content)
 
     def _put_in_place(self, key: AccountKey, content: bytes) -> None:
+        self._put_at[key] = self.loop.time()
         held, saved = self.stored(key), parse_account(key.pool, key.name, content)
         tokens = {account.token.refresh_token or "" for account in (saved, held) if account is not None}
         if held is not None:
@@ -498,6 +503,7 @@ class World:
             self._check_presented(flying, again=again)
         elif self.provider.rotate and token in self._successors:
             self._excused.add(self._grant_of[token])  # the operator was told what this may end in
+        self._posted_at[id(flying)] = self.loop.time()
         self.air.append(flying)
 
     def _check_intent(self, key: AccountKey, token: str) -> None:
@@ -525,7 +531,8 @@ class World:
             elif newer in self._on_disk or (holder is not None and not holder.dead):
                 self._surprises.append(f"{flying.key}: a spent token is presented, and a newer one is there")
         rivals = [f for f in self.air if f.refresh_token == token and not (f.landed.done() or f.process.dead)]
-        if rivals and mixed and (not self._is_on_the_trail(token) or not self._still_holds(rivals[0])):
+        put_back = bool(rivals) and self._put_at.get(flying.key, -1.0) >= self._posted_at[id(rivals[0])]
+        if rivals and mixed and (put_back or not self._is_on_the_trail(token) or not self._still_holds(rivals[0])):
             self._excused.add(grant)
         elif rivals:
             self._surprises.append(f"{flying.key}: presented by two at once")
