@@ -65,3 +65,18 @@ def test_a_move_of_a_copy_takes_nothing_from_whom_it_was_copied(world: World) ->
     assert world.provider.is_current(first.token.refresh_token or "")
     assert not first.disabled
     assert [handled.error for handled in world.provider.handled] == [None]
+
+
+def test_who_is_moved_goes_on_where_it_was_when_the_move_is_killed(world: World) -> None:
+    """Whichever address comes first: the new one is held back, and so must not hold the old one back."""
+    world.copy(ALICE, TWIN, noticed=False)  # by hand, so the trail knows of its old address only
+    world.remove(ALICE, by_hand=True)
+    world.move(TWIN, "pool", "after rename", 0)
+    assert world.stored(TWIN) is not None
+    assert world.stored(ALICE) is not None, "the move was cut off between its two addresses"
+    world.calm_down()
+    refresh(world, world.processes[1], TWIN)
+    moved = world.stored(TWIN)
+    assert moved is not None
+    assert world.provider.is_current(moved.token.refresh_token or "")
+    assert [handled.error for handled in world.provider.handled] == [None]

@@ -61,7 +61,8 @@ class CredentialRules:
             return Spent(at=known.exchanged_at, by=known.account)
         if accounts.holders(account) == [account.key]:  # nearly always
             return None
-        rivals = [one for one in accounts.of_token(refresh_token) if concerned(one, pools)]
+        sharing = accounts.of_token(refresh_token)  # who is being moved is held back itself, and holds nobody back
+        rivals = [one for one in sharing if concerned(one, pools) and _moving(one, accounts) is None]
         first = first_of([account, *rivals], None if known is None else known.account)
         return None if first.key == account.key else CopyOf(first=first, reason=_same_as(first, account))
 
