@@ -24,7 +24,8 @@ from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import ClientConfig, PoolConfig
 from authpool.errors import AuthpoolError
 from authpool.oauth.verdict import Answer, Reply
-from authpool.refresh.credential_rules import MOVED_FROM, RESTORED
+from authpool.refresh.credential_rules import MOVED_FROM, RESTORED, went_on
+from authpool.refresh.ledger import ROTATION_LOST
 from authpool.refresh.outcome import Outcome, Ready
 from authpool.store.client_record import ACCOUNTS
 from authpool.store.folder.account_file import parse_account
@@ -108,7 +109,7 @@ class World:
         self._brought_back: set[int] = set()
         """Grants of which somebody brought a token back, or a second copy into the folder."""
         self._put_at: dict[AccountKey, float] = {}
-        """When an account's file was put in place by hand: who presents its token at that moment can not know of it."""
+        """When a file was put in place by hand that says of itself that it presents its token."""
         self._posted_at: dict[int, float] = {}
         """When each POST that is in the air went out, by its identity."""
         self._asking: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
@@ -202,9 +203,9 @@ class World:
         commander = self._commander() if held is not None and held.disabled else None
         if held is None or commander is None:
             return
-        self._run_verb(commander.enable_by_force(key))
+        done = self._run_verb(commander.enable_by_force(key))
         now = self.stored(key)
-        if now is not None and not now.disabled:
+        if done and now is not None and not now.disabled:
             self._forced.add(now.token.refresh_token or "")
             self._insisted.add(now.token.refresh_token or "")
             self._brought_back.add(self._grant_of[now.token.refresh_token or ""])
@@ -215,21 +216,28 @@ class World:
         if commander is None:
             return
         commander.files.step, commander.files.writes_left = step, writes
-        before = self._edits.get(target)
+        before, source, known = self.stored(target), self.stored(key), self._edits.get(target)
         self._run_verb(commander.move(key, pool))
         commander.files.step = None
-        if before is None and self.stored(target) is not None:
+        goes_on = before is not None and source is not None and went_on(before, source)
+        if self.stored(target) not in (None, before) and key in self._edits and not goes_on:
             self._edits[target] = dict(self._edits[key])
+            if known is not None and known["proxy_disabled"]:
+                self._edits[target]["proxy_disabled"] = True
             (self._disabled.add if key in self._disabled else self._disabled.discard)(target)
         if self.stored(key) is None and target in self._edits:
             self._forget(key)
 
-    def _run_verb(self, verb: Coroutine[Any, Any, None]) -> None:
+    def _run_verb(self, verb: Coroutine[Any, Any, None]) -> bool:
+        """Answers whether it says that it is done."""
+        done: list[None] = []
+
         async def attempt() -> None:
             with suppress(AuthpoolError):
-                await verb
+                done.append(await verb)
 
         self.run(attempt())
+        return bool(done)
 
     def resume(self, pool: str) -> None:
         """Say that a pool's client is well."""
@@ -385,14 +393,16 @@ class World:
         put_trail_back(self.home, content)
 
     def _put_in_place(self, key: AccountKey, content: bytes) -> None:
-        self._put_at[key] = self.loop.time()
         held, saved = self.stored(key), parse_account(key.pool, key.name, content)
+        if saved.presents:
+            self._put_at[key] = self.loop.time()
         tokens = {account.token.refresh_token or "" for account in (saved, held) if account is not None}
         if held is not None:
             self._on_disk.add(held.token.refresh_token or "")
         if len(tokens) > 1 or held is None:
             self._brought_back |= {self._grant_of[token] for token in tokens}
-        elif held.pending_refresh is not None and saved.pending_refresh is None:
+            self._erased |= set() if _says_that_an_answer_was_lost(saved) else tokens
+        elif _says_that_an_answer_was_lost(held) and not _says_that_an_answer_was_lost(saved):
             self._erased |= tokens
         self._edits[key] = {
             "proxy_disabled": saved.proxy_disabled,
@@ -508,7 +518,7 @@ class World:
 
     def _check_intent(self, key: AccountKey, token: str) -> None:
         account = self.stored(key)
-        if account is None or account.token.refresh_token != token or token in self._erased:
+        if account is None or account.token.refresh_token != token:
             return
         pending = account.pending_refresh
         if pending is None or pending.fingerprint != fingerprint(token):
@@ -532,7 +542,7 @@ class World:
                 self._surprises.append(f"{flying.key}: a spent token is presented, and a newer one is there")
         rivals = [f for f in self.air if f.refresh_token == token and not (f.landed.done() or f.process.dead)]
         put_back = bool(rivals) and self._put_at.get(flying.key, -1.0) >= self._posted_at[id(rivals[0])]
-        if rivals and mixed and (put_back or not self._is_on_the_trail(token) or not self._still_holds(rivals[0])):
+        if rivals and mixed and (put_back or not self._still_holds(rivals[0])):
             self._excused.add(grant)
         elif rivals:
             self._surprises.append(f"{flying.key}: presented by two at once")
@@ -540,11 +550,6 @@ class World:
     def _still_holds(self, flying: Flying) -> bool:
         """Whether the account has the token yet that is presented for it: a re-add lets a copy's be its own."""
         return _token_of(self.stored(flying.key)) == flying.refresh_token
-
-    def _is_on_the_trail(self, token: str) -> bool:
-        """Whether whose token it is was written down."""
-        mark = f'"{fingerprint(token)}"'.encode()
-        return any(mark in content for content in trail_content(self.home).values())
 
     # --- the end ----------------------------------------------------------------------------------------------
 
@@ -561,7 +566,9 @@ class World:
                 return
             while self.air:
                 self.land(self.air[0], "answer")
+                self.check()  # who is disabled counts in the order in which that happened
             self.run(seconds=2.0)
+            self.check()
         raise AssertionError("with all faults over, somebody is still busy")
 
     def refresh_everything(self) -> None:
@@ -619,6 +626,10 @@ class World:
 
 def _token_of(account: Account | None) -> str | None:
     return None if account is None else account.token.refresh_token
+
+
+def _says_that_an_answer_was_lost(account: Account) -> bool:
+    return account.pending_refresh is not None or (account.disabled_reason or "").startswith(ROTATION_LOST)
 
 
 def key_of(name: str) -> AccountKey:

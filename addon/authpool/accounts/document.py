@@ -42,6 +42,7 @@ _CLIENT: dict[str, type] = {"client_id": str, "client_secret": str}
 _PENDING_REFRESH: dict[str, type] = {
     "fingerprint": str,
     "started_at": int,
+    "account": str,
     "rejected_at": int,
     "client": str,
     "unanswered": bool,
@@ -139,6 +140,7 @@ def _pending_refresh_table(pending: PendingRefresh | None) -> Document | None:
         {
             "fingerprint": pending.fingerprint,
             "started_at": pending.started_at,
+            "account": pending.account,
             "rejected_at": pending.rejected_at,
             "client": pending.client,
             "unanswered": pending.unanswered or None,

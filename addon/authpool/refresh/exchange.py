@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -209,7 +210,8 @@ class Exchange:
             intent = await self._ledger.intend(hold, account, request.client)
             account = intent.account
             asked_at = self._clock.time()
-            verdict, lost = await self._requests.ask(request, pool, hold.deadline)
+            still_intended = partial(self._ledger.still_intended, hold, account)
+            verdict, lost = await self._requests.ask(request, pool, hold.deadline, still_intended)
             reason = without_secrets(getattr(verdict, "reason", ""), account, pool)
             match verdict:
                 case Granted() | PartlyGranted():
