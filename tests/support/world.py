@@ -396,6 +396,8 @@ class World:
         held, saved = self.stored(key), parse_account(key.pool, key.name, content)
         if saved.presents:
             self._put_at[key] = self.loop.time()
+        if saved.pending_refresh is not None:
+            self._unclear.add(saved.token.refresh_token or "")
         tokens = {account.token.refresh_token or "" for account in (saved, held) if account is not None}
         if held is not None:
             self._on_disk.add(held.token.refresh_token or "")
@@ -580,6 +582,8 @@ class World:
                 assert before is not None
                 alive = self.provider.is_current(before.token.refresh_token or "")
                 sharing = [k for k in self.known_keys() if _token_of(self.stored(k)) == before.token.refresh_token]
+                if MOVED_FROM in before.extra:  # while that is cut off the account goes on at the old address
+                    sharing += {AccountKey.parse(before.extra[MOVED_FROM])} & self._edits.keys()
                 outcomes = [self._refresh_now(process, each) for each in (sharing if alive else [key])]
                 if alive and not before.disabled:
                     done = [outcome for outcome in outcomes if isinstance(outcome, Ready)]
