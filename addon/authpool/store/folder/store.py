@@ -38,6 +38,7 @@ from authpool.store.folder.folder_watch import Coverage, FolderWatch
 from authpool.store.folder.pool_folder import REMOVAL_SECONDS, PoolFolder, record_account
 from authpool.store.folder.reload_marker import ask_for_reload, last_request
 from authpool.store.folder.trail_files import TrailFiles
+from authpool.store.folder.trail_witness import TrailWitness
 
 PIECE = 256
 """So many files are looked at in one call: a thing of milliseconds, so that nobody waits for the interpreter."""
@@ -55,7 +56,8 @@ class FolderStore:
     """`authpool.store.Store` on the folder `accounts` of a home; the audit trail and the reload marker are beside it.
 
     `run` runs blocking file work, as `asyncio.to_thread` does; `files` are the system calls; `watch`: how the
-    system is asked to tell of changes, if it is; `sleep` waits before a hold looks twice. `changes` looks at everything
+    system is asked to tell of changes, if it is; `sleep` waits before a hold looks twice; `witness` keeps a second
+    copy of the trail. `changes` looks at everything
     until somebody waits for changes; then at what the system tells of, and at the rest piece by piece. It reports what
     this process wrote as well, a file that is gone when it is so at a second look, and a folder that was moved away as
     StoreUnavailableError, never as accounts that are gone. `update` with `replace_broken` and a change to None removes
@@ -70,6 +72,7 @@ class FolderStore:
         files: FileOperations | None = None,
         watch: Callable[[Path], FolderWatch] | None = FolderWatch,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        witness: TrailWitness | None = None,
     ) -> None:
         self._folder = folder
         self._run: Run = run or BlockingCalls(str(folder))
@@ -79,6 +82,7 @@ class FolderStore:
         self._clients = ClientFolder(folder, self._files)
         self._home = folder.parent
         self._trail = TrailFiles(folder.parent)
+        self._witness = witness
         self._followed: tuple[str, ...] = ()
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = WeakKeyDictionary()
         self._watch = None if watch is None else watch(folder)
@@ -249,6 +253,8 @@ class FolderStore:
 
     def append(self, entry: Entry) -> None:
         self._trail.append(entry)
+        if self._witness is not None:
+            self._witness.append(entry)
 
     async def entries(self, newest: int | None = None) -> list[Entry]:
         entries: list[Entry] = await self._run(self._trail.newest, newest)
@@ -256,7 +262,10 @@ class FolderStore:
 
     async def entries_since(self, position: object) -> tuple[list[Entry], object]:
         told: tuple[list[Entry], object] = await self._run(self._trail.since, position)
-        return told
+        if position is not None or self._witness is None:
+            return told
+        entries: list[Entry] = await self._run(self._witness.complete, told[0])
+        return entries, told[1]
 
     async def request_reload(self) -> int:
         number: int = await self._run(ask_for_reload, self._home)
@@ -353,7 +362,7 @@ def _lock_name(key: AccountKey) -> str:
 
 def _make(home: Path, options: ConfigTable) -> FolderStore:
     options.only()
-    return FolderStore(home / "accounts")
+    return FolderStore(home / "accounts", witness=TrailWitness(home, os.environ))
 
 
 @hookimpl
