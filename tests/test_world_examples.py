@@ -167,3 +167,20 @@ def test_who_was_moved_and_went_on_is_not_overwritten_by_an_old_copy(world: Worl
     assert newest is not None
     assert moved.token == newest.token
     refresh(world, world.processes[1], TWIN)
+
+
+def test_a_copy_whose_answer_was_lost_does_not_ask_again_beside_the_first(world: World) -> None:
+    """Both were put back by hand meanwhile, as they were before it asked."""
+    world.copy(ALICE, TWIN, noticed=False)
+    world.back_up()
+    world.remove(ALICE, by_hand=True)
+    world.run(world.processes[0].load())
+    world.take_off(world.processes[0], TWIN, force=True)
+    (asking,) = world.air
+    world.restore(None, trail=False, clean=False, noticed=False)
+    world.land(asking, "lost_before")
+    world.run(world.processes[1].load(), seconds=0.0)
+    world.take_off(world.processes[1], ALICE, force=True)
+    world.run(seconds=1.5)
+    assert [flying.key for flying in world.air] == [ALICE]
+    world.check()
