@@ -27,6 +27,8 @@ SWITCHING_PROTOCOLS = 101
 
 _INTERIM = re.compile(rb"HTTP/\d\.\d[ \t]+1(?!01)\d\d\b")
 _LAST_CHUNK = b"0\r\n\r\n"
+_TRAILERS = (RequestTrailers, ResponseTrailers)
+_ENDS = (RequestEndOfMessage, ResponseEndOfMessage)
 _NO_TRAILERS = frozenset(
     {
         b"authorization",
@@ -70,7 +72,11 @@ class _ChunkedReader(ChunkedReader):
 
 
 class _WithTrailers(Http1Connection):
-    """Reads and writes the trailers of chunked messages; no other framing has a place for them."""
+    """Reads and writes the trailers of chunked messages; no other framing has a place for them.
+
+    What needs nothing of that goes to mitmproxy's own generators, with none of ours around them: every request passes
+    here a dozen times.
+    """
 
     ReceiveTrailers: type[RequestTrailers | ResponseTrailers]
     _unsent: http.Headers | None = None
@@ -78,6 +84,11 @@ class _WithTrailers(Http1Connection):
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         if type(self.body_reader) is ChunkedReader:
             self.body_reader = _ChunkedReader()
+        if isinstance(event, events.DataReceived) and type(self.body_reader) is not _ChunkedReader:
+            return super().read_body(event)  # such a body has no trailers, and nothing in it is malformed
+        return self._read_body(event)
+
+    def _read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         for command in super().read_body(event):
             reader = self.body_reader
             if (
@@ -94,10 +105,15 @@ class _WithTrailers(Http1Connection):
             yield command
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        if isinstance(event, RequestTrailers | ResponseTrailers):
+        if self._unsent is None and not isinstance(event, _TRAILERS):
+            return super().send(event)
+        return self._send_trailers(event)
+
+    def _send_trailers(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, _TRAILERS):
             self._unsent = _trailers(event.trailers.fields)
             return
-        if self._unsent is None or not isinstance(event, RequestEndOfMessage | ResponseEndOfMessage):
+        if self._unsent is None or not isinstance(event, _ENDS):
             yield from super().send(event)
             return
         trailers, self._unsent = bytes(self._unsent), None
@@ -112,9 +128,13 @@ class GatewayHttp1Server(_WithTrailers, Http1Server):
     ReceiveTrailers = RequestTrailers
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        yield from super().send(event)
         if isinstance(event, ResponseHeaders) and is_interim(event.response):
-            self.response = None  # the answer is still to come, and may yet be an error
+            return self._send_interim(event)
+        return super().send(event)
+
+    def _send_interim(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
+        yield from super().send(event)
+        self.response = None  # the answer is still to come, and may yet be an error
 
 
 class GatewayHttp1Client(_WithTrailers, Http1Client):
@@ -123,9 +143,13 @@ class GatewayHttp1Client(_WithTrailers, Http1Client):
     ReceiveTrailers = ResponseTrailers
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        if isinstance(event, events.DataReceived) and self.request is not None:
-            while _INTERIM.match(bytes(self.buf)):
-                if not self.buf.maybe_extract_lines():
-                    return  # its end has not arrived
-                yield commands.Log("Swallowing HTTP/1 informational response", DEBUG)
+        if self.request is not None and isinstance(event, events.DataReceived) and _INTERIM.match(bytes(self.buf)):
+            return self._read_past_interim(event)
+        return super().read_headers(event)
+
+    def _read_past_interim(self, event: events.DataReceived) -> layer.CommandGenerator[None]:
+        while _INTERIM.match(bytes(self.buf)):
+            if not self.buf.maybe_extract_lines():
+                return  # its end has not arrived
+            yield commands.Log("Swallowing HTTP/1 informational response", DEBUG)
         yield from super().read_headers(event)
