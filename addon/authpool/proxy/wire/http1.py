@@ -15,8 +15,11 @@ from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
+    RequestData,
     RequestEndOfMessage,
+    RequestHeaders,
     RequestTrailers,
+    ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseTrailers,
@@ -24,9 +27,13 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
 
 SWITCHING_PROTOCOLS = 101
+MAX_JOINED_BYTES = 64 * 1024
+"""A longer body is written by itself: to copy it costs more than another system call."""
 
 _INTERIM = re.compile(rb"HTTP/\d\.\d[ \t]+1(?!01)\d\d\b")
 _LAST_CHUNK = b"0\r\n\r\n"
+_HEADS = (RequestHeaders, ResponseHeaders)
+_BODIES = (RequestData, ResponseData)
 _TRAILERS = (RequestTrailers, ResponseTrailers)
 _ENDS = (RequestEndOfMessage, ResponseEndOfMessage)
 _NO_TRAILERS = frozenset(
@@ -122,10 +129,51 @@ class _WithTrailers(Http1Connection):
             yield commands.SendData(self.conn, b"0\r\n" + trailers + b"\r\n") if is_last else command
 
 
-class GatewayHttp1Server(_WithTrailers, Http1Server):
+class _InOneWrite(_WithTrailers):
+    """Writes the head of a message together with its body, where that is at hand: half the system calls.
+
+    Whoever sends the head of a message that is here whole sends its body next, and nothing comes between.
+    """
+
+    _head: bytes = b""
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        if self._head:
+            return self._send_with_head(event)
+        if isinstance(event, _HEADS) and self._is_at_hand(event):
+            return self._hold_head(event)
+        return super().send(event)
+
+    def _is_at_hand(self, event: RequestHeaders | ResponseHeaders) -> bool:
+        message = event.request if isinstance(event, RequestHeaders) else event.response
+        content = message.data.content
+        return content is not None and 0 < len(content) <= MAX_JOINED_BYTES and not (message.stream or event.end_stream)
+
+    def _hold_head(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        self._head = _bytes_of(super().send(event))
+        yield from ()
+
+    def _send_with_head(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        head, self._head = self._head, b""
+        if isinstance(event, _BODIES):
+            yield commands.SendData(self.conn, head + _bytes_of(super().send(event)))
+        else:
+            yield commands.SendData(self.conn, head)
+            yield from super().send(event)
+
+
+def _bytes_of(written: Iterable[commands.Command]) -> bytes:
+    return b"".join(command.data for command in written if isinstance(command, commands.SendData))
+
+
+class GatewayHttp1Server(_InOneWrite, Http1Server):
     """The client's side."""
 
     ReceiveTrailers = RequestTrailers
+
+    def _is_at_hand(self, event: RequestHeaders | ResponseHeaders) -> bool:
+        is_head = self.request is not None and self.request.data.method == b"HEAD"  # its body is not sent
+        return not is_head and super()._is_at_hand(event)
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         if isinstance(event, ResponseHeaders) and is_interim(event.response):
@@ -137,7 +185,7 @@ class GatewayHttp1Server(_WithTrailers, Http1Server):
         self.response = None  # the answer is still to come, and may yet be an error
 
 
-class GatewayHttp1Client(_WithTrailers, Http1Client):
+class GatewayHttp1Client(_InOneWrite, Http1Client):
     """The upstream's side."""
 
     ReceiveTrailers = ResponseTrailers

@@ -43,7 +43,7 @@ class OwnPortHttp1Server(GatewayHttp1Server):
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         if isinstance(event, ResponseProtocolError):
-            return (self._without_body(command) for command in super(OwnPortHttp1Server, self).send(event))
+            return (self._without_body(command) for command in super().send(event))
         return super().send(event)
 
     def _without_body(self, command: commands.Command) -> commands.Command:
