@@ -3,7 +3,8 @@
 `stream` puts a gate in front of the upstream, `attempts` lets a request be sent again, `http1` and `http2` mend what
 mitmproxy's HTTP lacks, `own_port` takes the probes of load balancers, `listeners` binds the port once, `dispatch` calls
 mitmproxy's addons without the machinery around each, `message_check` spares messages that are as they should be a slow
-check. All of it is put in place and taken away here, once `verify` has found everything it relies on.
+check, `shortcuts` answers what every request asks many times. All of it is put in place and taken away here, once
+`verify` has found everything it relies on.
 """
 
 import inspect
@@ -23,7 +24,7 @@ from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Htt
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from authpool.errors import ConfigurationError
-from authpool.proxy.wire import listeners
+from authpool.proxy.wire import listeners, shortcuts
 from authpool.proxy.wire.dispatch import dispatch_as_ever, dispatch_fast, fast_trigger_event, stock_trigger_event
 from authpool.proxy.wire.http1 import GatewayHttp1Client
 from authpool.proxy.wire.http2 import GatewayHttp2Client
@@ -62,9 +63,10 @@ def install(gate: Gate, refusal: Callable[[], http.Response], *, fast_dispatch: 
 
 
 def dispatch(*, fast: bool) -> None:
-    """Have mitmproxy call its addons and check its messages in our way, or in its own."""
+    """Have mitmproxy call its addons, check its messages and look things up in our way, or in its own."""
     dispatch_fast() if fast else dispatch_as_ever()
     check_quickly() if fast else check_as_ever()
+    shortcuts.take() if fast else shortcuts.take_none()
 
 
 def remove(gate: Gate) -> None:
@@ -167,7 +169,7 @@ def verify() -> None:
         missing.append("ErrorCode")
     if not hasattr(addonmanager, "cut_traceback"):
         missing.append("addonmanager.cut_traceback")
-    missing += listeners.missing()
+    missing += listeners.missing() + shortcuts.missing()
     if missing:
         raise ConfigurationError(
             f"mitmproxy {mitmproxy.version.VERSION}",

@@ -33,6 +33,7 @@ MAX_UNPROCESSED = 5
 """So often a request goes out anew because an upstream took leave before it had done anything with it."""
 ANSWER = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
 """The events that come from an upstream, by the number of the attempt."""
+_ENDS = (ResponseEndOfMessage, ResponseProtocolError)
 _attempts = itertools.count(-1, -1)
 """Numbers that no client gives a stream."""
 
@@ -61,7 +62,7 @@ class AttemptStream(HttpStream):
         """Whether an upstream's event is of the attempt under way; an attempt's last event ends it."""
         if event.stream_id != self._attempt or self._attempt_over:
             return False
-        self._attempt_over = isinstance(event, ResponseEndOfMessage | ResponseProtocolError)
+        self._attempt_over = isinstance(event, _ENDS)
         return True
 
     def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:

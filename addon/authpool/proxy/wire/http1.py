@@ -15,8 +15,11 @@ from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
+    RequestData,
     RequestEndOfMessage,
+    RequestHeaders,
     RequestTrailers,
+    ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseTrailers,
@@ -24,9 +27,15 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
 
 SWITCHING_PROTOCOLS = 101
+MAX_JOINED_BYTES = 64 * 1024
+"""A longer body is written by itself: to copy it costs more than another system call."""
 
 _INTERIM = re.compile(rb"HTTP/\d\.\d[ \t]+1(?!01)\d\d\b")
 _LAST_CHUNK = b"0\r\n\r\n"
+_HEADS = (RequestHeaders, ResponseHeaders)
+_BODIES = (RequestData, ResponseData)
+_TRAILERS = (RequestTrailers, ResponseTrailers)
+_ENDS = (RequestEndOfMessage, ResponseEndOfMessage)
 _NO_TRAILERS = frozenset(
     {
         b"authorization",
@@ -70,7 +79,11 @@ class _ChunkedReader(ChunkedReader):
 
 
 class _WithTrailers(Http1Connection):
-    """Reads and writes the trailers of chunked messages; no other framing has a place for them."""
+    """Reads and writes the trailers of chunked messages; no other framing has a place for them.
+
+    What needs nothing of that goes to mitmproxy's own generators, with none of ours around them: every request passes
+    here a dozen times.
+    """
 
     ReceiveTrailers: type[RequestTrailers | ResponseTrailers]
     _unsent: http.Headers | None = None
@@ -78,6 +91,11 @@ class _WithTrailers(Http1Connection):
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         if type(self.body_reader) is ChunkedReader:
             self.body_reader = _ChunkedReader()
+        if isinstance(event, events.DataReceived) and type(self.body_reader) is not _ChunkedReader:
+            return super().read_body(event)  # such a body has no trailers, and nothing in it is malformed
+        return self._read_body(event)
+
+    def _read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         for command in super().read_body(event):
             reader = self.body_reader
             if (
@@ -94,10 +112,15 @@ class _WithTrailers(Http1Connection):
             yield command
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        if isinstance(event, RequestTrailers | ResponseTrailers):
+        if self._unsent is None and not isinstance(event, _TRAILERS):
+            return super().send(event)
+        return self._send_trailers(event)
+
+    def _send_trailers(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, _TRAILERS):
             self._unsent = _trailers(event.trailers.fields)
             return
-        if self._unsent is None or not isinstance(event, RequestEndOfMessage | ResponseEndOfMessage):
+        if self._unsent is None or not isinstance(event, _ENDS):
             yield from super().send(event)
             return
         trailers, self._unsent = bytes(self._unsent), None
@@ -106,26 +129,75 @@ class _WithTrailers(Http1Connection):
             yield commands.SendData(self.conn, b"0\r\n" + trailers + b"\r\n") if is_last else command
 
 
-class GatewayHttp1Server(_WithTrailers, Http1Server):
+class _InOneWrite(_WithTrailers):
+    """Writes the head of a message together with its body, where that is at hand: half the system calls.
+
+    Whoever sends the head of a message that is here whole sends its body next, and nothing comes between.
+    """
+
+    _head: bytes = b""
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        if self._head:
+            return self._send_with_head(event)
+        if isinstance(event, _HEADS) and self._is_at_hand(event):
+            return self._hold_head(event)
+        return super().send(event)
+
+    def _is_at_hand(self, event: RequestHeaders | ResponseHeaders) -> bool:
+        message = event.request if isinstance(event, RequestHeaders) else event.response
+        content = message.data.content
+        return content is not None and 0 < len(content) <= MAX_JOINED_BYTES and not (message.stream or event.end_stream)
+
+    def _hold_head(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        self._head = _bytes_of(super().send(event))
+        yield from ()
+
+    def _send_with_head(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        head, self._head = self._head, b""
+        if isinstance(event, _BODIES):
+            yield commands.SendData(self.conn, head + _bytes_of(super().send(event)))
+        else:
+            yield commands.SendData(self.conn, head)
+            yield from super().send(event)
+
+
+def _bytes_of(written: Iterable[commands.Command]) -> bytes:
+    return b"".join(command.data for command in written if isinstance(command, commands.SendData))
+
+
+class GatewayHttp1Server(_InOneWrite, Http1Server):
     """The client's side."""
 
     ReceiveTrailers = RequestTrailers
 
+    def _is_at_hand(self, event: RequestHeaders | ResponseHeaders) -> bool:
+        is_head = self.request is not None and self.request.data.method == b"HEAD"  # its body is not sent
+        return not is_head and super()._is_at_hand(event)
+
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        yield from super().send(event)
         if isinstance(event, ResponseHeaders) and is_interim(event.response):
-            self.response = None  # the answer is still to come, and may yet be an error
+            return self._send_interim(event)
+        return super().send(event)
+
+    def _send_interim(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
+        yield from super().send(event)
+        self.response = None  # the answer is still to come, and may yet be an error
 
 
-class GatewayHttp1Client(_WithTrailers, Http1Client):
+class GatewayHttp1Client(_InOneWrite, Http1Client):
     """The upstream's side."""
 
     ReceiveTrailers = ResponseTrailers
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        if isinstance(event, events.DataReceived) and self.request is not None:
-            while _INTERIM.match(bytes(self.buf)):
-                if not self.buf.maybe_extract_lines():
-                    return  # its end has not arrived
-                yield commands.Log("Swallowing HTTP/1 informational response", DEBUG)
+        if self.request is not None and isinstance(event, events.DataReceived) and _INTERIM.match(bytes(self.buf)):
+            return self._read_past_interim(event)
+        return super().read_headers(event)
+
+    def _read_past_interim(self, event: events.DataReceived) -> layer.CommandGenerator[None]:
+        while _INTERIM.match(bytes(self.buf)):
+            if not self.buf.maybe_extract_lines():
+                return  # its end has not arrived
+            yield commands.Log("Swallowing HTTP/1 informational response", DEBUG)
         yield from super().read_headers(event)

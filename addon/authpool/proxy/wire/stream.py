@@ -43,6 +43,9 @@ MAX_HELD_SECONDS = 5.0
 """One that may lead to a resend is held back so long; then what there is of it decides."""
 
 
+_PARTS = (ResponseHeaders, ResponseData)
+
+
 class _Patience(commands.RequestWakeup):
     """So long a stream waits for the rest of an answer. In a tunnel others' timers pass through it as well."""
 
@@ -67,25 +70,26 @@ class GatewayStream(AttemptStream):
         reply: Any = None
         while True:
             try:
-                command: commands.Command | None = inner.send(reply)
+                command: commands.Command = inner.send(reply)
             except StopIteration:
                 break
             reply = None
-            if isinstance(command, DropStream) and self._attempt != self.stream_id:
-                yield DropStream(self._attempt)
-            elif isinstance(command, SendHttp):
-                verdict = self._address(command)
-                if isinstance(verdict, http.Response):
+            if isinstance(command, SendHttp):
+                addressed = self._address(command)
+                if isinstance(addressed, http.Response):
                     inner.close()
-                    inner = self._refuse(verdict)
-                    continue
-                command = verdict
-                if command is not None and isinstance(command.event, WITH_BODY) and self._is_head():
-                    yield from self._head_alone(command)
-                    continue
-            if command is not None:
+                    inner = self._refuse(addressed)
+                elif addressed is None:
+                    pass
+                elif isinstance(addressed.event, WITH_BODY) and self._is_head():
+                    yield from self._head_alone(addressed)
+                else:
+                    yield addressed
+            elif isinstance(command, DropStream) and self._attempt != self.stream_id:
+                yield DropStream(self._attempt)
+            else:
                 reply = yield command
-        if self._patience is None and isinstance(event, ResponseHeaders | ResponseData) and self._is_late():
+        if self._patience is None and isinstance(event, _PARTS) and self._is_late():
             self._patience = _Patience(self, FLOWS_AFTER_SECONDS)
             yield self._patience
 
@@ -171,11 +175,22 @@ class GatewayStream(AttemptStream):
             yield from self._let_flow()
 
     def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:  # noqa: FBT001, FBT002
-        if already_streamed or not self._is_held() or not (yield from self._is_decided()):
-            yield from self._answer(already_streamed=already_streamed)
+        if already_streamed or not self._is_held():
+            return self._answer(already_streamed=already_streamed)
+        return self._decide()
+
+    def _decide(self) -> layer.CommandGenerator[None]:
+        """An answer that was held back is here whole: send it, unless the request is sent again."""
+        if not (yield from self._is_decided()):
+            yield from self._answer()
 
     def _answer(self, *, already_streamed: bool = False) -> layer.CommandGenerator[None]:
         """Send the answer; its end too where the client still sends, for it may wait for one before the other."""
+        if self.client_state == self.state_done:
+            return super().send_response(already_streamed)  # type: ignore[no-any-return]
+        return self._answer_early(already_streamed=already_streamed)
+
+    def _answer_early(self, *, already_streamed: bool) -> layer.CommandGenerator[None]:
         yield from super().send_response(already_streamed)
         uploading = self.client_state in (self.state_stream_request_body, self.state_drop_request_body)
         if uploading and self.flow.response is not None and self.flow.response.status_code != SWITCHING_PROTOCOLS:

@@ -42,6 +42,8 @@ from authpool.store.folder.trail_witness import TrailWitness
 
 PIECE = 256
 """So many files are looked at in one call: a thing of milliseconds, so that nobody waits for the interpreter."""
+NET_PIECE = 128
+"""So many are compared at each tick in case that something was not told."""
 TICK_SECONDS = 0.5
 """So often somebody who follows comes by, where the system tells what changed; and a piece is compared all the same."""
 LULL_SECONDS = 0.1
@@ -136,14 +138,20 @@ class FolderStore:
         if self._watch is None or not self._watch.wanted:
             await self._sweep(followed)
             return
-        coverage = await self._run(self._watch.keep_up, [folder.path for folder in followed])
+        coverage = await self._run(self._look_if_watched, followed, _now())
         self._watched = coverage is not Coverage.POLLED
         self._unlooked |= coverage is not Coverage.WATCHED  # what changed before it began was not told
         if self._unlooked:
             await self._sweep(followed)
             self._unlooked = False
-        else:
-            await self._run(self._look_at_told, followed, _now())
+
+    def _look_if_watched(self, followed: Sequence[PoolFolder], now: float) -> Coverage:
+        """Keep the watch up; and where it tells of everything, look at that: one call, for it is made all the time."""
+        assert self._watch is not None  # noqa: S101 - only called where there is one
+        coverage = self._watch.keep_up([folder.path for folder in followed])
+        if coverage is Coverage.WATCHED and not self._unlooked:
+            self._look_at_told(followed, now)
+        return coverage
 
     def _look_at_told(self, followed: Sequence[PoolFolder], now: float) -> None:
         """Look at what the system told of, what is to be looked at once more, and a piece of the rest."""
@@ -167,7 +175,7 @@ class FolderStore:
     def _compare_a_piece(self, folder: PoolFolder, now: float) -> None:
         """The net: what changed a while ago was to be told, and was not."""
         rest = self._rest.get(folder.pool) or folder.names()
-        piece, self._rest[folder.pool] = rest[:PIECE], rest[PIECE:]
+        piece, self._rest[folder.pool] = rest[:NET_PIECE], rest[NET_PIECE:]
         different = folder.look_at(piece, now)
         if self._watch is not None and any(seen.old for seen in different):
             self._watch.distrust()
