@@ -12,8 +12,9 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from mitmproxy.connection import Client, Server
-from mitmproxy.proxy import commands, mode_servers
+from mitmproxy.proxy import commands, events, layer, mode_servers
 from mitmproxy.proxy import server as proxy_server
+from mitmproxy.proxy.layers.modes import DestinationKnown
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
 from authpool.proxy.wire.installed import Installed, Reach
@@ -85,24 +86,41 @@ async def _resolved(host: str, port: int, kind: int) -> list[tuple[int, str]]:
     return list(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))
 
 
+_stock_finish_start: Any = getattr(DestinationKnown, "finish_start", None)
+
+
+def _finish_start(self: DestinationKnown) -> layer.CommandGenerator[str | None]:
+    """As ever; but where the client may go nowhere it is let speak, for an answer in HTTP says why."""
+    reach = Installed.reach
+    if reach is None or reach.how(self.context.client, self.context.server) != "nowhere":
+        return (yield from _stock_finish_start(self))  # type: ignore[no-any-return]
+    self._handle_event = self.child_layer.handle_event  # type: ignore[method-assign]
+    yield from self.child_layer.handle_event(events.Start())
+    return None
+
+
 def guard_connections() -> None:
     """Have mitmproxy open its connections in our way."""
     ours = types.ModuleType("asyncio", asyncio.__doc__)
     vars(ours).update(vars(asyncio), open_connection=open_connection)
     vars(proxy_server)["asyncio"] = ours
     mode_servers.ProxyConnectionHandler = GatewayConnectionHandler  # type: ignore[misc]
+    DestinationKnown.finish_start = _finish_start  # type: ignore[method-assign]
 
 
 def connect_as_ever() -> None:
     """Have mitmproxy open its connections in its own way."""
     vars(proxy_server)["asyncio"] = asyncio
     mode_servers.ProxyConnectionHandler = ProxyConnectionHandler  # type: ignore[misc]
+    DestinationKnown.finish_start = _stock_finish_start  # type: ignore[method-assign]
 
 
 def missing() -> list[str]:
     """What of all this mitmproxy has no more."""
     handle = getattr(mode_servers.ServerInstance, "handle_stream", None)
     known = {
+        "DestinationKnown.finish_start": _stock_finish_start is not None
+        and {"child_layer", "_handle_event"} <= set(_stock_finish_start.__code__.co_names),
         "ServerInstance.handle_stream": handle is not None and "ProxyConnectionHandler" in handle.__code__.co_names,
         "ConnectionHandler.open_connection": {"asyncio", "open_connection"}
         <= set(proxy_server.ConnectionHandler.open_connection.__code__.co_names),
