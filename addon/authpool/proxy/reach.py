@@ -1,7 +1,8 @@
 """Where the requests of no pool may go, by who sends them: an open proxy into the gateway's own network is no default.
 
 A pool's hosts are reached by whoever may use the gateway. Of the rest, other machines' clients reach what
-`unmatched` lets them, and of that no address that only this machine and its network should reach.
+`unmatched` lets them, and of that no address that only this machine and its network should reach. Nor do they by a name
+that a pool's ``*.`` stands for: whoever can have a name there says where it leads.
 """
 
 import socket
@@ -37,10 +38,10 @@ class ConfiguredReach:
         self._snapshot = snapshot
 
     def how(self, client: Client, server: Server) -> Literal["anywhere", "checked", "nowhere"]:
-        if server.address is None or is_operators_choice(client, server) or self.is_a_pools(server.address):
+        if server.address is None or is_operators_choice(client, server) or self._is_named(server.address):
             return "anywhere"
         gateway, elsewhere = self._snapshot().config.gateway, is_from_elsewhere(client)
-        if unmatched_for(gateway, elsewhere=elsewhere) == "block":
+        if unmatched_for(gateway, elsewhere=elsewhere) == "block" and not self.is_a_pools(server.address):
             return "nowhere"
         return "checked" if elsewhere and not gateway.allow_local else "anywhere"
 
@@ -51,6 +52,11 @@ class ConfiguredReach:
         """Whether a pool names this host; what is spoken there may not be known yet."""
         router, (host, port) = self._snapshot().router, address[:2]
         return router.manages("https", host, port) or router.manages("http", host, port)
+
+    def _is_named(self, address: tuple[str, int]) -> bool:
+        """Whether a pool names this very host."""
+        router, (host, port) = self._snapshot().router, address[:2]
+        return router.names("https", host, port) or router.names("http", host, port)
 
     def rule(self, client: Client) -> Unmatched:
         """What becomes of this client's requests of no pool."""
@@ -78,7 +84,7 @@ class ConfiguredReach:
             return False
         if server.via is not None or server.peername is None or server.address is None:
             return False
-        return self.is_local(server.peername[0]) and not self.is_a_pools(server.address)
+        return self.is_local(server.peername[0]) and not self._is_named(server.address)
 
     def _names(self, flow: http.HTTPFlow) -> bool:
         return self.is_a_pools((flow.request.host, flow.request.port))

@@ -124,5 +124,5 @@ UNMATCHED_REFUSED = Refusal(
 )
 LOCAL_REFUSED = Refusal(
     code="unmatched_refused",
-    detail="No pool is for this request, and it leads into the gateway's own network.",
+    detail="It leads into the gateway's own network, to where no pool names a host.",
 )

@@ -284,6 +284,36 @@ async def test_what_a_pool_names_is_reached(rig: Rig) -> None:
     assert rig.owners == ["alice", "-"]
 
 
+async def test_a_wildcard_names_nothing_in_the_own_network(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever can have a name in that zone says where it leads: here, it is this machine."""
+    rig.home("alice", hosts=[f"*.test:{rig.upstream.port}"], gateway=OPEN)
+    async with gateway_master(rig.path, before=[FromElsewhere()]) as gateway:
+        loop = asyncio.get_running_loop()
+        ask = loop.getaddrinfo
+
+        async def leads_here(host: str, port: int, **more: Any) -> Any:
+            return await ask("127.0.0.1" if host.endswith(".test") else host, port, **more)
+
+        monkeypatch.setattr(loop, "getaddrinfo", leads_here)
+        authority = f"mine.test:{rig.upstream.port}"
+        answer = await send(gateway.port, f"CONNECT {authority} HTTP/1.1")
+        assert (answer.status, answer.code) == (403, "unmatched_refused")
+        assert rig.upstream.server.connections_made == 0
+        write_configuration(rig.path, pools={"p": rig.pool(hosts=[authority])}, gateway=OPEN)
+        await gateway.wait_until(lambda: sum("Pool p reloaded" in message for message in gateway.messages) > 1)
+        assert (await send(gateway.port, f"CONNECT {authority} HTTP/1.1")).status == 200
+
+
+async def test_reverse_mode_leads_where_the_operator_says(rig: Rig) -> None:
+    """Its requests of no pool are refused all the same, where no pool names the host: they are answered."""
+    rig.home("alice", hosts=["api.example"], gateway=OPEN)
+    for strategy in STRATEGIES:
+        more = {"connection_strategy": strategy, "mode": f"reverse:{rig.upstream.url}", "before": [FromElsewhere()]}
+        async with gateway_master(rig.path, **more) as gateway, client(gateway.url) as api:
+            assert is_refused(await api.get("/x"))
+    assert rig.upstream.received == []
+
+
 async def test_the_operator_opens_the_own_network(rig: Rig) -> None:
     """`allow_local`; and a reload closes it again, also to connections that are open."""
     home = rig.home("alice", hosts=["api.example"], gateway=OPEN | {"allow_local": True})

@@ -19,8 +19,8 @@ from support.upstream import Upstream
 pytestmark = pytest.mark.mitmproxy
 
 
-class Everything:
-    """Every host is a pool's."""
+class Hosts:
+    """Every host is a pool's, or none."""
 
     def __init__(self, *, pools: bool) -> None:
         self._pools = pools
@@ -53,7 +53,7 @@ def handshake(verify: int, sni: str | None = "api.example.com") -> tls.TlsData:
 )
 def test_what_a_handshake_proves(*, verify: int, pools: bool, sni: str, mode: int, proven: bool) -> None:
     """A pool's is verified, by a name; what is not is remembered, for a pool may come up that the host is of."""
-    upstream_tls = UpstreamTls(Everything(pools=pools))  # type: ignore[arg-type]
+    upstream_tls = UpstreamTls(Hosts(pools=pools))  # type: ignore[arg-type]
     data = handshake(verify, sni)
     upstream_tls.starts(data)
     assert data.ssl_conn is not None
@@ -62,7 +62,7 @@ def test_what_a_handshake_proves(*, verify: int, pools: bool, sni: str, mode: in
 
 def test_an_upstream_without_a_certificate_proves_nothing() -> None:
     """Some ciphers do without; the handshake succeeds all the same."""
-    upstream_tls = UpstreamTls(Everything(pools=True))  # type: ignore[arg-type]
+    upstream_tls = UpstreamTls(Hosts(pools=True))  # type: ignore[arg-type]
     data = handshake(SSL.VERIFY_PEER)
     upstream_tls.starts(data)
     upstream_tls.established(data)

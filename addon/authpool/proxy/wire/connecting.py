@@ -6,10 +6,11 @@ them is connected to.
 """
 
 import asyncio
+import logging
 import socket
 import types
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from mitmproxy.connection import Client, Server
 from mitmproxy.proxy import commands, events, layer, mode_servers
@@ -18,6 +19,8 @@ from mitmproxy.proxy.layers.modes import DestinationKnown
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
 from authpool.proxy.wire.installed import Installed, Reach
+
+logger = logging.getLogger(__name__)
 
 NOT_ALLOWED: Final = "authpool: this client may not reach that address"
 """Why a connection was not opened; in mitmproxy's log, and in the connection's `error`."""
@@ -43,7 +46,7 @@ async def open_connection(host: str, port: int, **options: Any) -> tuple[asyncio
     reach = Installed.reach
     if opening is None or reach is None:  # a replay of the operator's, or no gateway
         return await asyncio.open_connection(host, port, **options)
-    how = reach.how(*opening)
+    how = _how(reach, *opening)
     if how == "nowhere":
         raise OSError(NOT_ALLOWED)
     if how == "anywhere":
@@ -71,7 +74,7 @@ async def _may_send(client: Client, server: Server) -> bool:
     reach = Installed.reach
     if reach is None or server.address is None:
         return True
-    how = reach.how(client, server)
+    how = _how(reach, client, server)
     if how != "checked":
         return how == "anywhere"
     try:
@@ -79,6 +82,14 @@ async def _may_send(client: Client, server: Server) -> bool:
     except OSError:
         return True  # it fails, and says why
     return not any(reach.is_local(address) for _, address in found)
+
+
+def _how(reach: Reach, client: Client, server: Server) -> Literal["anywhere", "checked", "nowhere"]:
+    try:
+        return reach.how(client, server)
+    except Exception:
+        logger.exception("Nobody can tell where a client may go; the connection is not opened")
+        return "nowhere"
 
 
 async def _resolved(host: str, port: int, kind: int) -> list[tuple[int, str]]:
@@ -92,7 +103,7 @@ _stock_finish_start: Any = getattr(DestinationKnown, "finish_start", None)
 def _finish_start(self: DestinationKnown) -> layer.CommandGenerator[str | None]:
     """As ever; but where the client may go nowhere it is let speak, for an answer in HTTP says why."""
     reach = Installed.reach
-    if reach is None or reach.how(self.context.client, self.context.server) != "nowhere":
+    if reach is None or _how(reach, self.context.client, self.context.server) != "nowhere":
         return (yield from _stock_finish_start(self))  # type: ignore[no-any-return]
     self._handle_event = self.child_layer.handle_event  # type: ignore[method-assign]
     yield from self.child_layer.handle_event(events.Start())
