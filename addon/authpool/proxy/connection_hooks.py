@@ -3,7 +3,7 @@
 import logging
 
 from mitmproxy import http, tls
-from mitmproxy.proxy import layer
+from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ClientQuicLayer, ClientTLSLayer, ServerQuicLayer, ServerTLSLayer, TCPLayer, UDPLayer
 from mitmproxy.proxy.layers.quic import QuicTlsData
@@ -51,6 +51,8 @@ class ConnectionHooks:
                 nextlayer.layer = _relay(context)
         elif isinstance(chosen, TCPLayer | UDPLayer):
             self._tell_of_passing(self._traffic, context)
+            if not _is_reverse(context) and self._traffic.reach.rule(context.client) == "block":
+                nextlayer.layer = _Refused(context)
 
     def tls_start_server(self, data: tls.TlsData) -> None:
         if self._traffic is not None:
@@ -75,7 +77,7 @@ class ConnectionHooks:
     def _is_left_closed(self, traffic: Traffic, context: Context) -> bool:
         """Whether TLS that a client begins is to be relayed as it is: of no pool's host, and to a destination."""
         address = context.server.address
-        if address is None or isinstance(context.client.proxy_mode, ReverseMode):
+        if address is None or _is_reverse(context):
             return False
         return traffic.reach.rule(context.client) == "tunnel" and not traffic.reach.is_a_pools(address)
 
@@ -92,6 +94,19 @@ class ConnectionHooks:
                 "it is no HTTP): it gets no credential",
                 place,
             )
+
+
+class _Refused(layer.Layer):
+    """What is no HTTP is no request of a pool, wherever it leads."""
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.Start):
+            yield commands.CloseConnection(self.context.client)
+
+
+def _is_reverse(context: Context) -> bool:
+    """Whether the operator has said where all of it goes."""
+    return isinstance(context.client.proxy_mode, ReverseMode)
 
 
 def _relay(context: Context) -> TCPLayer | UDPLayer:

@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import httpx
 import pytest
@@ -96,6 +96,41 @@ async def test_block_by_socks(rig: Rig, strategy: Strategy) -> None:
         assert other.server.connections_made == 0
 
 
+@pytest.mark.parametrize(("unmatched", "relayed"), (("block", b""), ("pass", b"HTTP/1.1 400")))
+@pytest.mark.parametrize("way", ("connect", "socks5"))
+async def test_what_is_no_http_is_no_request_of_a_pool(rig: Rig, way: str, unmatched: str, relayed: bytes) -> None:
+    """Not at a pool's host either: there it would go round `paths` and `methods`."""
+    async with _Greeting() as greeting:
+        rig.home("alice", hosts=[greeting.authority], gateway={"unmatched": unmatched})
+        async with gateway_master(rig.path, mode="regular" if way == "connect" else way) as gateway:
+            reader, writer = await _to(gateway, way, greeting)
+            writer.write(b"\x01no HTTP\r\n\r\n")
+            async with asyncio.timeout(20):
+                assert await reader.read(12) == relayed
+            writer.close()
+
+
+class _Greeting:
+    """Answers whatever comes."""
+
+    def __init__(self) -> None:
+        self.host, self.port, self.authority = "127.0.0.1", 0, ""
+
+    async def __aenter__(self) -> Self:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if await reader.read(100):
+                writer.write(b"HTTP/1.1 400 What?\r\n\r\n")
+            writer.close()
+
+        self._server = await asyncio.start_server(answer, self.host, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.authority = f"{self.host}:{self.port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+
 async def test_block_in_upstream_mode(rig: Rig) -> None:
     """The other proxy hears of pools' hosts only."""
     rig.home("alice", hosts=["api.example"], allow_plaintext=True, gateway={"unmatched": "block"})
@@ -187,7 +222,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def _to(
-    gateway: RunningGateway, way: str, upstream: Upstream
+    gateway: RunningGateway, way: str, upstream: "Upstream | _Greeting"
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection through the gateway, by CONNECT or by SOCKS."""
     if way == "socks5":
