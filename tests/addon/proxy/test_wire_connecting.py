@@ -129,3 +129,31 @@ def test_it_is_put_in_place_and_taken_away() -> None:
     assert proxy_server.asyncio is asyncio  # type: ignore[attr-defined]
     assert mode_servers.ProxyConnectionHandler is ProxyConnectionHandler
     assert connecting.missing() == []
+
+
+@pytest.mark.parametrize(
+    ("how", "address", "may"),
+    (
+        ("anywhere", BAD, True),
+        ("nowhere", GOOD, False),
+        ("checked", BAD, False),
+        ("checked", GOOD, True),
+    ),
+)
+async def test_datagrams(
+    monkeypatch: pytest.MonkeyPatch, how: Literal["anywhere", "checked", "nowhere"], address: str, *, may: bool
+) -> None:
+    """A transparent client names an address: the same rules."""
+    monkeypatch.setattr(Installed, "reach", Reach(how))
+    server = Server(address=(address, 443), transport_protocol="udp")
+    client = Client(peername=("198.51.100.7", 1), sockname=(GOOD, 1), transport_protocol="udp")
+    assert await connecting._may_send(client, server) is may
+
+
+@pytest.mark.usefixtures("opening")
+async def test_where_nobody_can_tell_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in the rules is no way around them."""
+    Installed.reach = None
+    monkeypatch.setattr(Installed, "reach", object())
+    with pytest.raises(OSError, match=connecting.NOT_ALLOWED):
+        await connecting.open_connection("127.0.0.1", 1)
