@@ -27,6 +27,7 @@ from authpool.config.pool_config import (
     QueryInjection,
 )
 from authpool.config.pool_table import read_pool
+from authpool.config.reach_table import REACH_KEYS, Unmatched, read_allow_local, read_listener_names, read_unmatched
 from authpool.config.routing import find_tie
 from authpool.errors import ConfigurationError
 
@@ -43,6 +44,7 @@ __all__ = [
     "PoolConfig",
     "PoolType",
     "QueryInjection",
+    "Unmatched",
     "load_config",
 ]
 
@@ -58,6 +60,9 @@ class GatewayConfig:
 
     `health_path` is the path that answers the gateway's health in reverse mode; None: there is none. `store` is where
     the accounts are kept, by name, and `store_options` what stands beside it, for the plugin that provides it.
+    `listener_names` are what clients may call the listeners beside their addresses. `unmatched` is what becomes of
+    requests of no pool; None: nothing was said, so it depends on who asks. `allow_local`: other machines' clients may
+    reach addresses that only this machine and its network should.
     """
 
     client_keys: ClientKeys = "auto"
@@ -66,6 +71,9 @@ class GatewayConfig:
     health_path: str | None = None
     store: str = "folder"
     store_options: Mapping[str, Any] = field(default_factory=dict)
+    listener_names: tuple[HostPattern, ...] = ()
+    unmatched: Unmatched | None = None
+    allow_local: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +169,7 @@ def _refuse_ties(pools: Mapping[str, PoolConfig]) -> None:
 
 
 def _gateway(top: ConfigTable) -> GatewayConfig:
-    known = ("client_keys", "max_accounts", "fast_dispatch", "health_path", "store")
+    known = ("client_keys", "max_accounts", "fast_dispatch", "health_path", "store", *REACH_KEYS)
     table = ConfigTable(top.take_table("gateway"), ("gateway",), known)
     store, store_options = read_named(table, "store", "folder")
     client_keys = table.take_choice("client_keys", get_args(ClientKeys.__value__), "auto")
@@ -172,6 +180,9 @@ def _gateway(top: ConfigTable) -> GatewayConfig:
         health_path=_health_path(table),
         store=store,
         store_options=store_options,
+        listener_names=read_listener_names(table),
+        unmatched=read_unmatched(table),
+        allow_local=read_allow_local(table),
     )
 
 

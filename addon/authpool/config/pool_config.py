@@ -70,6 +70,7 @@ class PoolConfig:
     What an upstream's rate limits do: `cooldown_by` tells which requests share an account's cooldown, `wait_seconds`
     how long a request may wait for the first account to come back, `quota_reserve` what is spared.
     `stream_types` are the media ranges of answers that go to the client as they come, beside those known as streams.
+    `allowed_origins` are the web pages, by their origins, that may use the pool across sites.
     `codes` maps this provider's error codes to the standard ones they stand for: what stands in `error`, a number in
     `error_codes`, a code in the description (AADSTS50196), or, with a space in it, the whole of a description.
     """
@@ -97,5 +98,6 @@ class PoolConfig:
     answers: tuple[AnswerRule, ...] = ()
     stream_types: tuple[str, ...] = ()
     allow_plaintext: bool = False
+    allowed_origins: frozenset[str] = frozenset()
     codes: Mapping[str, str] = field(default_factory=dict)
     preset: str | None = None

@@ -15,6 +15,7 @@ from authpool.config.host_pattern import HostPattern
 from authpool.config.injection import read_injection
 from authpool.config.media_range import parse_media_range
 from authpool.config.named_option import read_named
+from authpool.config.origin import read_allowed_origins
 from authpool.config.path_pattern import PathPattern
 from authpool.config.pool_config import ClientAuth, ClientConfig, PoolConfig, QuotaReserve
 from authpool.config.pool_type import OAUTH_TYPES, read_type
@@ -49,6 +50,7 @@ _COMMON_KEYS = (
     "answers",
     "stream_types",
     "allow_plaintext",
+    "allowed_origins",
 )
 
 _POOL_NAME = re.compile(r"[a-z0-9_-]{1,64}")
@@ -106,6 +108,7 @@ def read_pool(
         answers=read_answer_rules(table),
         stream_types=_stream_types(table),
         allow_plaintext=table.take("allow_plaintext", bool, default=False),
+        allowed_origins=read_allowed_origins(table),
         codes=_codes(table, preset),
         preset=preset_name,
     )

@@ -14,8 +14,10 @@ from authpool.proxy.destination import (
     shows_to_a_proxy,
 )
 from authpool.proxy.message import answer_to
+from authpool.proxy.reach import ConfiguredReach
 from authpool.proxy.ticket import Ticket, Tickets
-from authpool.requests.refusals import GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
+from authpool.proxy.upstream_tls import UpstreamTls
+from authpool.requests.refusals import GATEWAY_ERROR, LOCAL_REFUSED, PLAINTEXT_REFUSED, Refusal
 from authpool.rotation.selection import lane_of
 
 logger = logging.getLogger(__name__)
@@ -24,9 +26,11 @@ logger = logging.getLogger(__name__)
 class TrafficGate:
     """`authpool.proxy.wire.Gate` for the flows that have tickets; others get nothing out."""
 
-    def __init__(self, service: Service, tickets: Tickets) -> None:
+    def __init__(self, service: Service, tickets: Tickets, reach: ConfiguredReach, upstream_tls: UpstreamTls) -> None:
         self._service = service
         self._tickets = tickets
+        self._reach = reach
+        self._upstream_tls = upstream_tls
 
     def outgoing(self, flow: http.HTTPFlow, request: http.Request, server: Server) -> http.Request | http.Response:
         ticket = self._tickets.get(flow)
@@ -34,12 +38,7 @@ class TrafficGate:
             return response_of(GATEWAY_ERROR, request)
         destination, reached = destination_of(request), destination_reached(server)
         if ticket.pooled is None or ticket.pool is None:
-            if destination == ticket.destination == reached or not (
-                self._service.snapshot.router.manages(*destination) or self._service.snapshot.router.manages(*reached)
-            ):
-                return request
-            logger.error("A request to %s was redirected to a pool's host after it was let pass; refused", destination)
-            return response_of(GATEWAY_ERROR, request)
+            return self._outgoing_unmatched(flow, request, server, ticket)
         if not destination == ticket.destination == reached:
             logger.error(
                 "A request for pool %s was redirected from %s to %s; it gets no credential and is refused",
@@ -53,6 +52,9 @@ class TrafficGate:
             return response_of(GATEWAY_ERROR, request)
         if asks_for_another_host(server):
             logger.error("A request for pool %s asks %s for another host by TLS; refused", ticket.pool.name, reached)
+            return response_of(GATEWAY_ERROR, request)
+        if not self._upstream_tls.is_proven(server):
+            logger.error("A request for pool %s has an upstream that proves nothing by TLS; refused", ticket.pool.name)
             return response_of(GATEWAY_ERROR, request)
         if shows_to_a_proxy(server) and not ticket.pool.allow_plaintext:
             return response_of(PLAINTEXT_REFUSED, request)
@@ -70,6 +72,16 @@ class TrafficGate:
             return response_of(self._service.picker.refuse(ticket.pooled), request)
         self._service.picker.sent(ticket.pooled)
         return with_credential(request, ticket.pool, access_token)
+
+    def _outgoing_unmatched(
+        self, flow: http.HTTPFlow, request: http.Request, server: Server, ticket: Ticket
+    ) -> http.Request | http.Response:
+        destination, reached = destination_of(request), destination_reached(server)
+        manages = self._service.snapshot.router.manages
+        if not destination == ticket.destination == reached and (manages(*destination) or manages(*reached)):
+            logger.error("A request to %s was redirected to a pool's host after it was let pass; refused", destination)
+            return response_of(GATEWAY_ERROR, request)
+        return response_of(LOCAL_REFUSED, request) if self._reach.refuses_connection(flow, server) else request
 
     def _still_matches(self, ticket: Ticket, request: http.Request) -> bool:
         pool = self._service.snapshot.router.match(*ticket.destination, request.method, request.path)
@@ -89,6 +101,9 @@ class TrafficGate:
     def lets_flow(self, flow: http.HTTPFlow) -> bool:
         ticket = self._tickets.get(flow)
         return ticket is not None and ticket.pooled is not None
+
+    def unreachable(self, flow: http.HTTPFlow) -> http.Response:
+        return response_of(LOCAL_REFUSED, flow.request)
 
 
 def response_of(refusal: Refusal, request: http.Request | None = None) -> http.Response:

@@ -8,7 +8,7 @@ from mitmproxy.proxy import mode_specs
 from authpool.config import Config
 from authpool.config.endpoint_url import is_loopback
 from authpool.errors import ConfigurationError
-from authpool.proxy.traffic import OWN_TRAFFIC_MODES
+from authpool.proxy.clients import OWN_TRAFFIC_MODES
 from authpool.proxy.wire import listeners
 
 logger = logging.getLogger(__name__)

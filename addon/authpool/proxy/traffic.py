@@ -11,12 +11,16 @@ from mitmproxy import http
 from authpool.config.endpoint_url import is_loopback
 from authpool.gateway.service import Service
 from authpool.pool.refused_token import RefusedToken
+from authpool.proxy.clients import is_stranger
 from authpool.proxy.credential import strip_credentials
 from authpool.proxy.destination import destination_of, names_another_host
 from authpool.proxy.gate import TrafficGate, response_of
 from authpool.proxy.message import answer_of, is_grpc, is_stream, rotation_request, telling_fields
 from authpool.proxy.probes import answer_probe
+from authpool.proxy.reach import ConfiguredReach
 from authpool.proxy.ticket import Ticket, Tickets
+from authpool.proxy.upstream_tls import UpstreamTls
+from authpool.proxy.web_pages import refusal_for_page, refusal_for_probe
 from authpool.requests.failover import Decision
 from authpool.requests.observer import Observe, RequestEnd
 from authpool.requests.pooled_request import PooledRequest
@@ -26,8 +30,6 @@ from authpool.rotation.selection import lane_of
 
 logger = logging.getLogger(__name__)
 
-OWN_TRAFFIC_MODES = frozenset({"local", "tun"})
-"""Modes without a listener that others could reach."""
 UNAUTHORIZED = 401
 REPLACE_SECONDS = 5.0
 """So long the end of a streamed refusal waits for its token to be replaced, for the client's next request."""
@@ -55,7 +57,9 @@ class Traffic:
         self._observe = observe
         self._tickets: Tickets = WeakKeyDictionary()
         self._begun: WeakKeyDictionary[http.HTTPFlow, _Begun] = WeakKeyDictionary()
-        self.gate = TrafficGate(service, self._tickets)
+        self.reach = ConfiguredReach(lambda: service.snapshot)
+        self.upstream_tls = UpstreamTls(self.reach)
+        self.gate = TrafficGate(service, self._tickets, self.reach, self.upstream_tls)
         self._replacing: set[asyncio.Task[None]] = set()
 
     # --- hooks ------------------------------------------------------------------------------------------------
@@ -70,7 +74,12 @@ class Traffic:
             flow.marked = ""
         ticket = Ticket(destination=destination_of(request))
         pool = snapshot.router.match(*ticket.destination, request.method, request.path)
-        if pool is not None:
+        if pool is None:
+            refusal = refusal_for_page(flow, snapshot.config.gateway, None) or self.reach.refusal_of_request(flow)
+            if refusal is not None:
+                self._answer(flow, refusal)
+                return
+        else:
             begun.pool = pool.name
             strip_credentials(request, pool)
             if is_grpc(request.headers):
@@ -78,8 +87,12 @@ class Traffic:
             if request.scheme == "http" and not (pool.allow_plaintext or is_loopback(request.host)):
                 self._answer(flow, PLAINTEXT_REFUSED)
                 return
-            if snapshot.config.gateway.client_keys != "off" and _is_stranger(flow):
+            if snapshot.config.gateway.client_keys != "off" and is_stranger(flow):
                 self._answer(flow, CLIENT_NOT_ALLOWED)
+                return
+            refusal = refusal_for_page(flow, snapshot.config.gateway, pool)
+            if refusal is not None:
+                self._answer(flow, refusal)
                 return
             if names_another_host(flow):
                 logger.error("A request for pool %s names another host than %s; refused", pool.name, request.host)
@@ -202,6 +215,11 @@ class Traffic:
         if answer is None:
             return False
         self._give_up(flow)  # the replay of another answer
+        refusal = refusal_for_probe(flow, self._service.snapshot.config.gateway)
+        if refusal is not None:
+            self._begun[flow] = _Begun()
+            self._answer(flow, refusal)
+            return True
         self._begun[flow] = _Begun(health=True)
         flow.request.stream = False
         flow.response, flow.comment = answer, "authpool: outcome=health"
@@ -248,13 +266,6 @@ class Traffic:
 def _ended_how(flow: http.HTTPFlow) -> str:
     outcome = _outcome(flow)
     return outcome if outcome in CODES else "error" if flow.response is None or flow.error is not None else "answered"
-
-
-def _is_stranger(flow: http.HTTPFlow) -> bool:
-    """Whether another machine asks; one may get through while a listener that was open is being closed."""
-    client = flow.client_conn
-    local = flow.is_replay or client.proxy_mode.type_name in OWN_TRAFFIC_MODES
-    return not (local or is_loopback(client.peername[0]))
 
 
 def _outcome(flow: http.HTTPFlow) -> str:

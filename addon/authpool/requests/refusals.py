@@ -17,6 +17,7 @@ type Code = Literal[
     "pool_misconfigured",
     "client_key_required",
     "client_not_allowed",
+    "unmatched_refused",
     "plaintext_refused",
     "gateway_error",
 ]
@@ -26,7 +27,8 @@ _STATUS_AND_TITLE: Mapping[Code, tuple[int, str]] = {
     "token_endpoint_unavailable": (502, "The token endpoint can't be reached"),
     "pool_misconfigured": (502, "The pool is misconfigured"),
     "client_key_required": (401, "A gateway key is required"),
-    "client_not_allowed": (403, "This gateway key is not allowed here"),
+    "client_not_allowed": (403, "This client is not allowed here"),
+    "unmatched_refused": (403, "This gateway sends no such request"),
     "plaintext_refused": (403, "No credential goes over plain HTTP"),
     "gateway_error": (500, "The gateway failed"),
 }
@@ -105,4 +107,22 @@ PLAINTEXT_REFUSED = Refusal(
 CLIENT_NOT_ALLOWED = Refusal(
     code="client_not_allowed",
     detail="This gateway serves the machine it runs on, and no other.",
+)
+FOREIGN_NAME = Refusal(
+    code="client_not_allowed",
+    detail="The request names a host that is not this gateway's, as a web page could whose name leads here. The "
+    "gateway's operator can name it in listener_names.",
+)
+CROSS_SITE = Refusal(
+    code="client_not_allowed",
+    detail="A web page of another site makes this request. The gateway's operator can name its origin in the pool's "
+    "allowed_origins.",
+)
+UNMATCHED_REFUSED = Refusal(
+    code="unmatched_refused",
+    detail="No pool is for this request, and this gateway sends no others.",
+)
+LOCAL_REFUSED = Refusal(
+    code="unmatched_refused",
+    detail="It leads into the gateway's own network, to where no pool names a host.",
 )

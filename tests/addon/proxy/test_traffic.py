@@ -8,7 +8,7 @@ from mitmproxy.test import tflow
 
 from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import HeaderInjection, PoolConfig, QueryInjection
-from authpool.proxy import traffic
+from authpool.proxy.clients import is_stranger
 from authpool.proxy.credential import PLACEHOLDER, strip_credentials, with_credential
 from authpool.proxy.destination import asks_for_another_host, names_another_host, shows_to_a_proxy
 from authpool.proxy.gate import response_of
@@ -222,7 +222,7 @@ def test_another_machine_is_a_stranger(*, mode: str, peer: str, stranger: bool) 
     flow = tflow.tflow()
     flow.client_conn.proxy_mode = ProxyMode.parse(mode)
     flow.client_conn.peername = (peer, 50_000)
-    assert traffic._is_stranger(flow) is stranger
+    assert is_stranger(flow) is stranger
 
 
 def test_an_answer_of_the_gateway_is_a_whole_response() -> None:

@@ -22,6 +22,7 @@ STATUS = {
     "pool_misconfigured": 502,
     "client_key_required": 401,
     "client_not_allowed": 403,
+    "unmatched_refused": 403,
     "plaintext_refused": 403,
     "gateway_error": 500,
 }

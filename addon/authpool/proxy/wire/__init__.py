@@ -1,9 +1,10 @@
 """The wire: the one place that touches what mitmproxy does not promise.
 
 `stream` puts a gate in front of the upstream, `attempts` lets a request be sent again, `http1` and `http2` mend what
-mitmproxy's HTTP lacks, `own_port` takes the probes of load balancers, `listeners` binds the port once, `dispatch` calls
-mitmproxy's addons without the machinery around each, `message_check` spares messages that are as they should be a slow
-check, `shortcuts` answers what every request asks many times. All of it is put in place and taken away here, once
+mitmproxy's HTTP lacks, `own_port` takes the probes of load balancers, `addressed` notes by which names the listener is
+addressed, `connecting` opens connections to addresses that were looked at, `listeners` binds the port once, `dispatch`
+calls mitmproxy's addons without the machinery around each, `message_check` spares messages that are as they should be a
+slow check, `shortcuts` answers what every request asks many times. All of it is put in place and taken away here, once
 `verify` has found everything it relies on.
 """
 
@@ -24,11 +25,11 @@ from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Htt
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from authpool.errors import ConfigurationError
-from authpool.proxy.wire import listeners, shortcuts
+from authpool.proxy.wire import connecting, listeners, shortcuts
 from authpool.proxy.wire.dispatch import dispatch_as_ever, dispatch_fast, fast_trigger_event, stock_trigger_event
 from authpool.proxy.wire.http1 import GatewayHttp1Client
 from authpool.proxy.wire.http2 import GatewayHttp2Client
-from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Gate, Installed
+from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Gate, Installed, Reach
 from authpool.proxy.wire.message_check import check_as_ever, check_quickly
 from authpool.proxy.wire.own_port import OwnPortHttp1Server
 from authpool.proxy.wire.stream import MAX_HELD_ANSWER_BYTES, GatewayStream
@@ -38,6 +39,7 @@ __all__ = [
     "AuthpoolUpstreamAnswerHook",
     "Gate",
     "GatewayStream",
+    "Reach",
     "close",
     "dispatch",
     "fast_trigger_event",
@@ -52,13 +54,14 @@ def close(refusal: Callable[[], http.Response]) -> None:
     """Put the stream in place without a gate: until one is installed, everything is answered with `refusal`."""
     Installed.refusal = refusal
     _put_in_place(GatewayStream, GatewayHttp1Client, OwnPortHttp1Server, GatewayHttp2Client)
+    connecting.guard_connections()
 
 
-def install(gate: Gate, refusal: Callable[[], http.Response], *, fast_dispatch: bool) -> None:
+def install(gate: Gate, reach: Reach, refusal: Callable[[], http.Response], *, fast_dispatch: bool) -> None:
     """Put the gate up. Raises ConfigurationError when this mitmproxy is not the one the gate was built for."""
     verify()
     close(refusal)
-    Installed.gate = gate
+    Installed.gate, Installed.reach = gate, reach
     dispatch(fast=fast_dispatch)
 
 
@@ -78,7 +81,8 @@ def remove(gate: Gate) -> None:
 
 def uninstall() -> None:
     """Leave mitmproxy as it was. For tests: a gateway never does this, for mitmproxy alone fails open."""
-    Installed.gate = Installed.refusal = None
+    Installed.gate = Installed.reach = Installed.refusal = None
+    connecting.connect_as_ever()
     _put_in_place(HttpStream, Http1Client, Http1Server, Http2Client)
     dispatch(fast=False)
 
@@ -103,6 +107,7 @@ _METHODS: tuple[tuple[type, str, list[str]], ...] = (
     (HttpStream, "flow_done", ["self"]),
     (HttpStream, "send_response", ["self", "already_streamed"]),
     (HttpStream, "make_server_connection", ["self"]),
+    (HttpStream, "state_wait_for_request_headers", ["self", "event"]),
     (HttpStream, "handle_protocol_error", ["self", "event"]),
     (HttpStream, "check_killed", ["self", "emit_error_hook"]),
     (HttpStream, "state_done", ["self", "_"]),
@@ -169,7 +174,7 @@ def verify() -> None:
         missing.append("ErrorCode")
     if not hasattr(addonmanager, "cut_traceback"):
         missing.append("addonmanager.cut_traceback")
-    missing += listeners.missing() + shortcuts.missing()
+    missing += listeners.missing() + connecting.missing() + shortcuts.missing()
     if missing:
         raise ConfigurationError(
             f"mitmproxy {mitmproxy.version.VERSION}",

@@ -26,6 +26,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseTrailers,
 )
 
+from authpool.proxy.wire.connecting import NOT_ALLOWED
 from authpool.proxy.wire.connections import forget_failed_connections
 from authpool.proxy.wire.http2 import NewRequestConnection
 
@@ -85,6 +86,14 @@ class AttemptStream(HttpStream):
             if type(command) is GetHttpConnection:
                 command.__class__ = NewRequestConnection
             reply = yield command
+            if isinstance(reply, tuple) and reply[1] is not None and NOT_ALLOWED in reply[1]:
+                asking.close()
+                yield from self._not_connected()
+                return False
+
+    def _not_connected(self) -> layer.CommandGenerator[None]:
+        """Answer the client, for there is no connection that may be used."""
+        raise NotImplementedError
 
     def _end_attempt(self) -> layer.CommandGenerator[None]:
         """Let go of what is left of the attempt on the upstream's side.

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from mitmproxy import http
-from mitmproxy.connection import Server
+from mitmproxy.connection import Client, Server
 from mitmproxy.proxy import commands
 
 
@@ -24,6 +24,19 @@ class Gate(Protocol):
     def lets_flow(self, flow: http.HTTPFlow) -> bool:
         """Whether an answer that takes long is to go to the client as it comes."""
 
+    def unreachable(self, flow: http.HTTPFlow) -> http.Response:
+        """The answer where the client may not reach the address that the request leads to."""
+
+
+class Reach(Protocol):
+    """Who decides where a client may have connections opened to."""
+
+    def how(self, client: Client, server: Server) -> Literal["anywhere", "checked", "nowhere"]:
+        """Whether a connection is opened: to any address, to one that `is_local` says no of, or not at all."""
+
+    def is_local(self, address: str) -> bool:
+        """Whether an address is one that only this machine and its network should reach."""
+
 
 @dataclass
 class AuthpoolUpstreamAnswerHook(commands.StartHook):
@@ -33,7 +46,11 @@ class AuthpoolUpstreamAnswerHook(commands.StartHook):
 
 
 class Installed:
-    """What outlives a reload of the script: the stream class stays, only the gate comes and goes."""
+    """What outlives a reload of the script: the stream class stays, only the gate comes and goes.
+
+    Without a gate nothing goes out by HTTP; for what is no HTTP the last `reach` goes on to count.
+    """
 
     gate: Gate | None = None
+    reach: Reach | None = None
     refusal: Callable[[], http.Response] | None = None

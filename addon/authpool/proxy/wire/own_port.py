@@ -12,6 +12,7 @@ from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import HttpEvent, RequestHeaders, ResponseProtocolError
 
+from authpool.proxy.wire.addressed import note_probe
 from authpool.proxy.wire.http1 import GatewayHttp1Server
 from authpool.requests.health import HOST, probe_at
 
@@ -34,6 +35,7 @@ class OwnPortHttp1Server(GatewayHttp1Server):
     def _redirect_probe(self, request: http.Request) -> None:
         plain = not (request.data.host or request.data.authority)
         if plain and probe_at(request.path) is not None and request.method in PROBE_METHODS and self._is_proxy():
+            note_probe(request)
             request.data.scheme, request.data.host, request.data.port = b"http", HOST, 80
 
     def _is_proxy(self) -> bool:

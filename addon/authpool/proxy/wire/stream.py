@@ -27,6 +27,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http3 import Http3Client
 
+from authpool.proxy.wire.addressed import note_names
 from authpool.proxy.wire.attempts import ANSWER, AttemptStream
 from authpool.proxy.wire.head import WITH_BODY, head_of
 from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS
@@ -123,6 +124,10 @@ class GatewayStream(AttemptStream):
 
     # --- the request --------------------------------------------------------------------------------------------
 
+    def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
+        note_names(self.context.client, self.mode, event.request)
+        return super().state_wait_for_request_headers(event)  # type: ignore[no-any-return]
+
     def _head_alone(self, command: SendHttp) -> layer.CommandGenerator[None]:
         """What goes out of a body, or of an error page, where HEAD was asked."""
         begun = self.server_state in (self.state_stream_response_body, self.state_done)
@@ -151,6 +156,17 @@ class GatewayStream(AttemptStream):
             yield from self._refuse(self.flow.response)
         else:
             yield from super().start_request_stream()
+            self._drop_what_still_comes()
+
+    def _drop_what_still_comes(self) -> None:
+        """Where there was no connection and the client was told so, mitmproxy gives up the stream without an end."""
+        if self.flow.response is not None and self.client_state == self.state_errored:
+            self.client_state = self.state_drop_request_body
+
+    def _not_connected(self) -> layer.CommandGenerator[None]:
+        gate, refusal = Installed.gate, Installed.refusal
+        refused = gate.unreachable(self.flow) if gate is not None else None if refusal is None else refusal()
+        yield from self._refuse(refused or http.Response.make(500))
 
     def _refuse(self, response: http.Response) -> layer.CommandGenerator[None]:
         self.flow.response = response
