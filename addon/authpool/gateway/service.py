@@ -214,7 +214,7 @@ class Service:
         config = load_config(self.home, self._environ, self.plugins, secrets_later=self._secrets_later)
         refuse_another_store(self._snapshot.config.gateway, config.gateway)
         self._accept(config)
-        self._sealed(self.store, config)
+        await self.run(self._sealed, self.store, config)
         await self._build(config)
 
     def notify(self, event: AccountEvent) -> None:

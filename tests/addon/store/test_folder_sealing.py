@@ -305,6 +305,22 @@ class TestTheKeysFile:
         assert set(await sealed_store(home).load(["google"])) == {ALICE, BOB}
         assert await sealed_store(home).read(BOB) == account("bob")
 
+    async def test_an_older_one_is_given_the_newer_keys(self, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Somebody put a backup of it back over a newer one, under a running gateway."""
+        store = sealed_store(home)
+        await store.update(ALICE, lambda _: account())
+        older = (home / "sealing.toml").read_bytes()
+        await store.change_keys(rekey)
+        assert await rewrite_all(store) == ["written"]
+        (home / "sealing.toml").write_bytes(older)
+        assert isinstance((await sealed_store(home).load(["google"]))[ALICE], SealedAccount)
+        await store.update(BOB, lambda _: account("bob"))
+        assert "lacks data keys that this process knows" in caplog.text
+        assert dict(await sealed_store(home).load(["google"])) == {ALICE: account(), BOB: account("bob")}
+        caplog.clear()
+        await store.update(BOB, lambda one: one and one.with_paused(1))
+        assert caplog.text == ""
+
     @pytest.mark.parametrize("cut", (0, 1, 300, -30))
     async def test_half_of_it_is_refused_and_nothing_is_lost(self, home: Path, cut: int) -> None:
         """It is replaced as a whole, so only somebody's hand can have cut it; the copy of a home mends it."""

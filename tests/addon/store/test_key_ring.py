@@ -94,55 +94,66 @@ class TestKeys:
             ring.with_new_key(1),
             KeyRing(keys=ring.keys, created_at=ring.created_at, current=ring.current),
         ):
-            keys.take_in(wrapped(now, [OURS]))
-            sealing = keys.sealing_key()
+            told = keys.take_in(wrapped(now, [OURS]))
+            sealing = told.sealing_key()
             assert sealing is not None
             assert sealing.id == now.current
 
     def test_it_seals_nothing_where_the_document_says_so(self) -> None:
         ring = new_ring(0)
         keys = Keys("sealing.toml", OURS)
-        keys.take_in(wrapped(ring, [OURS]))
+        told = keys.take_in(wrapped(ring, [OURS]))
         off = KeyRing(keys=ring.keys, created_at=ring.created_at, current=ring.current, sealing=False)
-        keys.take_in(wrapped(off, [OURS]))
-        assert keys.sealing_key() is None
+        told = keys.take_in(wrapped(off, [OURS]))
+        assert told.sealing_key() is None
         assert keys.find(ring.current) == ring.keys[ring.current]
 
     def test_a_process_goes_on_with_the_keys_it_has_when_they_are_wrapped_anew(self) -> None:
         """With a data key that it does not know it writes nothing: others could open that, and not what it writes."""
         ring = new_ring(0)
         keys = Keys("sealing.toml", OURS)
-        keys.take_in(wrapped(ring, [OURS]))
-        keys.take_in(wrapped(ring, [OTHER]))
-        assert keys.sealing_key() == ring.keys[ring.current]
-        keys.take_in(wrapped(ring.with_new_key(1), [OTHER]))
+        told = keys.take_in(wrapped(ring, [OURS]))
+        told = keys.take_in(wrapped(ring, [OTHER]))
+        assert told.sealing_key() == ring.keys[ring.current]
+        told = keys.take_in(wrapped(ring.with_new_key(1), [OTHER]))
         with pytest.raises(SealedError, match="another operator's key"):
-            keys.sealing_key()
+            told.sealing_key()
         assert keys.find(ring.current) == ring.keys[ring.current]
 
     def test_a_word_that_nobody_vouches_for_unseals_nothing(self) -> None:
         """Who can't open the document does not believe it that nothing is to be sealed."""
         ring = new_ring(0)
         keys = Keys("sealing.toml", OURS)
-        keys.take_in(wrapped(ring, [OURS]))
+        told = keys.take_in(wrapped(ring, [OURS]))
         off = KeyRing(keys=ring.keys, created_at=ring.created_at, current=ring.current, sealing=False)
-        keys.take_in(wrapped(off, [OTHER]))
+        told = keys.take_in(wrapped(off, [OTHER]))
         with pytest.raises(SealedError):
-            keys.sealing_key()
-        keys.take_in(wrapped(ring, [OURS]).replace(b"sealing = true", b"sealing = false"))
+            told.sealing_key()
+        told = keys.take_in(wrapped(ring, [OURS]).replace(b"sealing = true", b"sealing = false"))
         with pytest.raises(SealedError, match="changed after it was written"):
-            keys.sealing_key()
+            told.sealing_key()
+
+    def test_a_key_that_is_not_in_the_document_any_more_is_missed(self) -> None:
+        """Somebody put an older copy back: what was sealed since can be opened by this process alone."""
+        ring = new_ring(0)
+        newer = ring.with_new_key(1)
+        keys = Keys("sealing.toml", OURS)
+        assert not keys.take_in(wrapped(newer, [OURS])).lacking
+        told = keys.take_in(wrapped(ring, [OURS]))
+        assert told.lacking
+        assert told.sealing_key() == ring.keys[ring.current]
+        assert keys.find(newer.current) == newer.keys[newer.current]
 
     @pytest.mark.parametrize("sealing", (True, False))
     def test_without_an_operator_s_key_nothing_is_written_that_should_be_sealed(self, *, sealing: bool) -> None:
         ring = new_ring(0)
         keys = Keys("sealing.toml", None, no_key="there is none")
         now = KeyRing(keys=ring.keys, created_at=ring.created_at, current=ring.current, sealing=sealing)
-        keys.take_in(wrapped(now, [OURS]))
+        told = keys.take_in(wrapped(now, [OURS]))
         if sealing:
             with pytest.raises(SealedError, match="there is none"):
-                keys.sealing_key()
+                told.sealing_key()
         else:
-            assert keys.sealing_key() is None
+            assert told.sealing_key() is None
         with pytest.raises(SealedError, match="there is none"):
             keys.find(ring.current)

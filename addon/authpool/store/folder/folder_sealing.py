@@ -47,10 +47,9 @@ class FolderSealing:
         Raises StoreUnavailableError.
         """
         content = self._file.read()
-        self._keys.take_in(content)
-        if content is None and self._keys.ring is None and self._holds_sealed():
-            return self._gone()
-        return self._keys.trouble
+        if content is not None:
+            return self._keys.take_in(content).trouble
+        return self._gone() if self._keys.ring is None and self._holds_sealed() else ""
 
     def opened(self, document: Document, account: AccountKey) -> Document:
         """The document with what is sealed in it. Raises SealedError, BrokenAccountError, StoreUnavailableError."""
@@ -62,7 +61,9 @@ class FolderSealing:
         Raises SealedError, StoreUnavailableError.
         """
         if not self._keys.knows(key_id):
-            self._keys.take_in(self._file.read())
+            content = self._file.read()
+            if content is not None:
+                self._keys.take_in(content)
         return self._keys.find(key_id)
 
     def text(self, place: Place, value: str) -> str:
@@ -79,16 +80,17 @@ class FolderSealing:
         that lock afterwards. Raises SealedError, StoreUnavailableError.
         """
         content = self._file.read()
-        if content is None:
-            content = self._file.change(self._first)
-        self._keys.take_in(content)
-        return self._keys.sealing_key()
+        now = self._keys.take_in(self._file.change(self._first) if content is None else content)
+        if now.lacking:
+            logger.warning("%s lacks data keys that this process knows; they are put back into it", self._file.path)
+            now = self._keys.take_in(self._file.change(self._with_known))
+        return now.sealing_key()
 
     def change(self, change: Callable[[KeyRing], KeyRing], openers: Sequence[OperatorKey] = ()) -> KeyRing:
         """As `SealsSecrets.change_keys`. Raises SealedError, StoreUnavailableError."""
         operator = self.operator
         if operator is None:
-            raise SealedError(self._keys.trouble or "there is no operator's key")
+            raise SealedError(self.locked() or "there is no operator's key")
         wanted = {one.fingerprint: one for one in (openers or (operator,))}
 
         def made(content: bytes | None) -> bytes:
@@ -124,6 +126,19 @@ class FolderSealing:
         if self._holds_sealed():
             raise SealedError(self._gone())
         return wrapped(new_ring(self._now()), [operator])
+
+    def _with_known(self, content: bytes | None) -> bytes:
+        """What the file says, and the data keys that only this process knows."""
+        content = self._first(content)
+        known, operator = self._keys.ring, self.operator
+        if known is None or operator is None:
+            return content
+        try:
+            ring = unwrapped(content, operator)
+        except KeyRingError:
+            return content
+        missing = known.keys.keys() - ring.keys.keys() and ring.openers == (operator.fingerprint,)
+        return wrapped(ring.with_keys_of(known), [operator]) if missing else content
 
     def _gone(self) -> str:
         return f"{self._file.path} is gone, and with it the keys to what is sealed: put it back from a copy of the home"

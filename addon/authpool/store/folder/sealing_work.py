@@ -73,5 +73,5 @@ def _names(folder: Path) -> Iterator[str]:
 
 def _is_sealed(path: Path) -> bool:
     with suppress(OSError):
-        return f'"{PREFIX}'.encode() in path.read_bytes()
+        return PREFIX.encode() in path.read_bytes()
     return False

@@ -10,7 +10,7 @@ import os
 import tomllib
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tomli_w
@@ -58,14 +58,18 @@ class KeyRing:
     def sealing_key(self) -> DataKey | None:
         return self.keys[self.current] if self.sealing else None
 
+    def with_keys_of(self, other: "KeyRing") -> "KeyRing":
+        """What is sealed with a key of the other ring can be opened, too."""
+        return replace(self, keys={**other.keys, **self.keys}, created_at={**other.created_at, **self.created_at})
+
     def with_new_key(self, now: float) -> "KeyRing":
         """Values are sealed with a new key from now on; what is sealed already can still be opened."""
         key = DataKey.new()
-        return KeyRing(
+        return replace(
+            self,
             keys={**self.keys, key.id: key},
             created_at={**self.created_at, key.id: int(now)},
             current=key.id,
-            sealing=self.sealing,
         )
 
 
@@ -109,9 +113,7 @@ def unwrapped(content: bytes, operator: OperatorKey) -> KeyRing:
     for one in document["keys"]:
         secret = _unwrap(operator, one["wrapped"][operator.fingerprint], _bound(one["id"], ring))
         keys[one["id"]] = DataKey.of(one["id"], secret)
-    return KeyRing(
-        keys=keys, created_at=ring.created_at, current=ring.current, sealing=ring.sealing, openers=ring.openers
-    )
+    return replace(ring, keys=keys)
 
 
 def is_sealing(content: bytes) -> tuple[bool, str]:
