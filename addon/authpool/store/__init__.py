@@ -208,8 +208,8 @@ class SealsSecrets(Protocol):
     async def rewrite(self, part: SealedPart) -> Rewritten:
         """Write a part as it would be written now, sealed or not, if it is not so already. Raises SealedError."""
 
-    async def clear_away(self) -> None:
-        """Remove what processes that died left behind: it may hold secrets in plain."""
+    async def finish_rewriting(self) -> None:
+        """Make durable what `rewrite` wrote, and remove what processes that died left behind, in plain perhaps."""
 
     async def seal_text(self, place: Place, text: str) -> str | None:
         """Seal something that is kept elsewhere; None where nothing is sealed. Raises SealedError."""

@@ -122,11 +122,11 @@ class Sealing:
             for number, part in enumerate(parts, 1):
                 await _rewrite_one(store, part, done)
                 progress(number, len(parts))
-            await store.clear_away()
+            await store.finish_rewriting()
             written, unreadable = await self._unclaimed.rewrite()
         except asyncio.CancelledError as cancelled:
             cancelled.add_note(
-                f"{done.written} of {_counted(len(parts), 'record')} are written; all can be read. "
+                f"At least {done.written} of {_counted(len(parts), 'record')} are written; all can be read. "
                 f"Go on with: authpool {verb}"
             )
             raise

@@ -7,10 +7,16 @@ from pathlib import Path
 from authpool.accounts.account import AccountKey
 from authpool.store import Store
 from authpool.store.folder.store import FolderStore
-from authpool.store.sealing.key_ring import OperatorKey
+from authpool.testing.sealing import OPERATOR, SealingConformance
 from authpool.testing.stores import StoreConformance
 
-OPERATOR = OperatorKey(bytes(range(32)))
+
+class TestFolderSealing(SealingConformance):
+    """What a folder does with keys."""
+
+    @staticmethod
+    def open(place: Path) -> Store:
+        return FolderStore(place / "accounts")
 
 
 class TestSealedFolderStore(StoreConformance):

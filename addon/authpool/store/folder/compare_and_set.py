@@ -42,7 +42,8 @@ def change_account(
 def rewrite_account(folder: PoolFolder, files: FileOperations, name: str, key: DataKey | None) -> Rewritten:
     """Write an account's file with its secrets sealed with this key, or (None) in plain, if it is not so already.
 
-    Under the lock of the pool folder. Raises StoreUnavailableError.
+    Under the lock of the pool folder. The old form, which can be read as well, may come back after a power cut, until
+    the caller makes the folder durable: once for many. Raises StoreUnavailableError.
     """
     for _ in range(TRIES):
         with suppress(_ChangedMeanwhileError), unavailable(folder.path / name):
@@ -71,7 +72,7 @@ def _rewrite(folder: PoolFolder, files: FileOperations, name: str, key: DataKey 
             raise _ChangedMeanwhileError
 
     path = folder.path / name
-    replace_file(files, path, dump_account(record, key), check)
+    replace_file(files, path, dump_account(record, key), check, for_good=False)
     folder.note(name, Seen(identity=Identity.of(path.lstat()), record=record, racy=True))
     return "written"
 

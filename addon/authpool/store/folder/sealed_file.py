@@ -43,7 +43,8 @@ def sealed_copy(files: FileOperations, path: Path, pool: str, key: DataKey) -> P
 def rewrite_set_aside(files: FileOperations, path: Path, pool: str, key: DataKey | None, find: Find) -> bool | None:
     """Seal a file that was set aside with this key, or (None) unseal it: whether it was written.
 
-    None: it can't be read, or not be opened. Raises OSError, SealedError, StoreUnavailableError.
+    None: it can't be read, or not be opened. Durable once the caller makes the folder so. Raises OSError, SealedError,
+    StoreUnavailableError.
     """
     match = _ASIDE.fullmatch(path.name)
     content = _content(path)
@@ -60,7 +61,7 @@ def rewrite_set_aside(files: FileOperations, path: Path, pool: str, key: DataKey
             return None
     if key is not None:
         content = _sealed(content, pool, match["stem"], key)
-    replace_file(files, path, content, lambda: None)
+    replace_file(files, path, content, lambda: None, for_good=False)
     return True
 
 

@@ -46,16 +46,19 @@ def rewrite(folder: PoolFolder, files: FileOperations, name: str, sealing: Folde
         return True, "as it was"
 
 
-def clear_away(folder: PoolFolder, files: FileOperations) -> tuple[bool, None]:
-    """Remove what writers that died left behind, secrets in plain perhaps; whether it was the folder's turn.
+def finish(folder: PoolFolder, files: FileOperations) -> tuple[bool, None]:
+    """Make durable what was written, and remove what writers that died left behind, secrets in plain perhaps.
 
-    Whoever writes here holds its lock meanwhile, so these are nobody's any more.
+    Whoever writes here holds its lock meanwhile, so these are nobody's any more; but for empty ones, from which lock
+    files are made. Answers whether it was its turn.
     """
     with hold_now(folder.path / ".lock") as held, unavailable(folder.path):
         if held:
             for name in filter(is_temporary, os.listdir(folder.path)):
                 with suppress(FileNotFoundError):
-                    files.unlink(folder.path / name)
+                    if (folder.path / name).lstat().st_size:
+                        files.unlink(folder.path / name)
+            files.fsync_folder(folder.path)
         return held, None
 
 

@@ -323,10 +323,10 @@ class FolderStore:
         came_of_it: Rewritten = await self._in_turn(part.pool, folder.path, work)
         return came_of_it
 
-    async def clear_away(self) -> None:
+    async def finish_rewriting(self) -> None:
         for pool in await self.pools():
             folder = self._pool(pool)
-            await self._in_turn(pool, folder.path, partial(sealing_work.clear_away, folder, self._files))
+            await self._in_turn(pool, folder.path, partial(sealing_work.finish, folder, self._files))
 
     async def seal_text(self, place: Place, text: str) -> str | None:
         if self._sealing is None:
