@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from authpool.accounts.account import Account, AccountKey
@@ -94,7 +95,7 @@ class Service:
         self.resolver = EndpointResolver(fetcher(self.endpoint), self.clock)
         self.run = BlockingCalls(str(home))
         """Runs what blocks, but for the store's own work: see `authpool.files.blocking`."""
-        self.unconfigured = UnconfiguredAccounts(self.store, self._another_view)
+        self.unconfigured = UnconfiguredAccounts(self.store, partial(self.run, self._another_view))
         self.ownership = Ownership(
             store=self.store,
             trail=self._trail,

@@ -70,6 +70,8 @@ class Sealing:
         """
         store, operator = await self._store()
         new = None if to is None else OperatorKey(to.resolve())
+        if new == operator:
+            raise RefusedError("--to names the key that authpool.toml names already")
         now = self._service.clock.time()
         before: list[str] = []
 

@@ -72,7 +72,10 @@ def _rewrite(folder: PoolFolder, files: FileOperations, name: str, key: DataKey 
             raise _ChangedMeanwhileError
 
     path = folder.path / name
-    replace_file(files, path, dump_account(record, key), check, for_good=False)
+    data = dump_account(record, key)
+    if parse_account(folder.pool, decode_name(name.removesuffix(SUFFIX)), data, folder.sealing) != record:
+        return "unreadable"  # before the old content is given up
+    replace_file(files, path, data, check, for_good=False)
     folder.note(name, Seen(identity=Identity.of(path.lstat()), record=record, racy=True))
     return "written"
 
