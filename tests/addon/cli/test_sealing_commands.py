@@ -53,6 +53,7 @@ async def gateway(home: Path, **environ: str) -> AsyncIterator[Service]:
         await service.stop()
 
 
+@pytest.mark.timeout(300)  # it starts four processes, and waits for what they write
 async def test_killed_at_any_moment_it_goes_on_the_next_time(tmp_path: Path) -> None:
     """With SIGKILL, again and again, while a gateway refreshes: no token is lost, and in the end all is sealed."""
     provider = RotatingProvider()

@@ -271,7 +271,7 @@ class TestTheKeysFile:
             process.stdin.write("\n")
             process.stdin.flush()
         for process in processes:
-            await asyncio.to_thread(process.communicate, timeout=30)
+            await asyncio.to_thread(process.communicate, timeout=90)
             assert process.returncode == 0
         store = sealed_store(home)
         for name in names:

@@ -313,6 +313,7 @@ class TestWithoutTheKey:
         assert not (sealed.home / "sealing.toml").exists()
 
 
+@pytest.mark.timeout(300)  # it writes each account over and over
 @pytest.mark.parametrize("way", ("seal", "rekey", "unseal"))
 async def test_a_gateway_beside_it_refreshes_and_loses_nothing(tmp_path: Path, way: str) -> None:
     """The provider ends a grant whose token is presented twice: all of them live, and what is stored is current."""

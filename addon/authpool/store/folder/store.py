@@ -301,7 +301,7 @@ class FolderStore:
         why = "" if sealing is None else sealing.locked()
         if not why or self._sealing is None:
             self._sealing = sealing
-            for folder in self._pools.values():
+            for folder in list(self._pools.values()):
                 folder.sealing = sealing
         return why
 
@@ -355,8 +355,8 @@ class FolderStore:
         folder = self._pools.get(pool)
         if folder is None:
             made = PoolFolder(pool, self._folder / encode_name(pool), self._files)
-            made.sealing = self._sealing
             folder = self._pools.setdefault(pool, made)
+            folder.sealing = self._sealing  # once it is in its place, or one that comes meanwhile would pass it by
         return folder
 
     def _read(self, key: AccountKey) -> Account:
