@@ -50,14 +50,14 @@ class Sealing:
 
     async def seal(self, progress: Progress) -> Sealed:
         """Seal whatever is not sealed, and whatever is sealed with a former data key."""
-        store, _ = await self._store()
+        store = await self._store()
         await store.change_keys(lambda ring: ring if ring.sealing else replace(ring, sealing=True))
         done = await self._rewrite(store, progress, "seal")
         return Sealed(message=f"The accounts' secrets are sealed: {done}", rewriting=done)
 
     async def unseal(self, progress: Progress) -> Sealed:
         """Write everything in plain, and seal nothing from now on."""
-        store, _ = await self._store()
+        store = await self._store()
         await store.change_keys(lambda ring: replace(ring, sealing=False) if ring.sealing else ring)
         done = await self._rewrite(store, progress, "unseal")
         message = f"The accounts' secrets are in plain, and stay so until `authpool seal`: {done}"
@@ -68,53 +68,44 @@ class Sealing:
 
         `data_key`: seal with a new data key, and everything anew.
         """
-        store, operator = await self._store()
-        new = None if to is None else OperatorKey(to.resolve())
-        if new == operator:
-            raise RefusedError("--to names the key that authpool.toml names already")
-        now = self._service.clock.time()
-        before: list[str] = []
-
-        def change(ring: KeyRing) -> KeyRing:
-            before[:] = ring.openers
-            if data_key and not ring.sealing:
-                raise RefusedError("nothing is sealed here: run `authpool seal` first")
-            return ring.with_new_key(now) if data_key else ring
-
-        openers = [operator] if new is None else [operator, new]
-        if data_key and new is None:
-            openers = []  # others' keys are not left behind without a word
-        await store.change_keys(change, openers)
-        if new is not None and to is not None:
-            said = (
-                f"The operator's key {to.source} (fingerprint {new.fingerprint}) opens the accounts now, beside the "
-                f"former one. Go on: 1. name it as `seal_key` in authpool.toml; 2. start gateways anew that get their "
-                "key from the environment; 3. `authpool rekey` takes the former one away"
-            )
+        store, operator = await self._store(), self._operator_key()
+        said = []
+        if to is not None:
+            said.append(await _let_in(store, operator, to, self._new_data_key if data_key else _no_change))
+        elif data_key:
+            await store.change_keys(self._new_data_key)  # refused where another operator's key would be left behind
         else:
-            said = _left(operator, [one for one in before if one != operator.fingerprint], data_key=data_key)
+            said.append(await _let_in_alone(store, operator))
         if not data_key:
-            return Sealed(message=said)
+            return Sealed(message=said[0])
         done = await self._rewrite(store, progress, "seal")
-        return Sealed(
-            message=f"{said}{'. ' if said else ''}Everything is sealed with a new data key: {done}", rewriting=done
-        )
+        said.append(f"Everything is sealed with a new data key: {done}")
+        return Sealed(message=". ".join(said), rewriting=done)
 
-    async def _store(self) -> tuple[SealsSecrets, OperatorKey]:
+    def _new_data_key(self, ring: KeyRing) -> KeyRing:
+        if not ring.sealing:
+            raise RefusedError("nothing is sealed here: run `authpool seal` first")
+        return ring.with_new_key(self._service.clock.time())
+
+    async def _store(self) -> SealsSecrets:
         """The store, with the operator's key at hand. Raises RefusedError, SealedError, ConfigurationError."""
-        store, gateway = self._service.store, self._service.snapshot.config.gateway
+        store = self._service.store
         if not isinstance(store, SealsSecrets):
             raise RefusedError("this store keeps nothing sealed")
-        if gateway.seal_key is None:
+        self._operator_key()
+        if why := await store.locked():
+            raise SealedError(why)
+        return store
+
+    def _operator_key(self) -> OperatorKey:
+        seal_key = self._service.snapshot.config.gateway.seal_key
+        if seal_key is None:
             raise RefusedError(
                 'there is no key to seal with: name one in authpool.toml, as [gateway] seal_key = "file:PATH" (or '
                 f'"env:NAME", "keyring:NAME"). {HOW_TO_MAKE}'
             )
         with mistakes_placed(self._service.home):
-            operator = OperatorKey(gateway.seal_key.resolve())
-        if why := await store.locked():
-            raise SealedError(why)
-        return store, operator
+            return OperatorKey(seal_key.resolve())
 
     async def _rewrite(self, store: SealsSecrets, progress: Progress, verb: str) -> Rewriting:
         done = Rewriting()
@@ -152,15 +143,38 @@ async def _rewrite_one(store: SealsSecrets, part: SealedPart, done: Rewriting) -
         done.unreadable.append(f"{part.pool}/{part.name}")
 
 
-def _left(operator: OperatorKey, others: list[str], *, data_key: bool) -> str:
-    if others:
+async def _let_in(store: SealsSecrets, operator: OperatorKey, to: SealKey, change: Callable[[KeyRing], KeyRing]) -> str:
+    """Let another operator's key open the data keys as well. Answers what is to be done next."""
+    new = OperatorKey(to.resolve())
+    if new == operator:
+        raise RefusedError("--to names the key that authpool.toml names already")
+    await store.change_keys(change, [operator, new])
+    return (
+        f"The operator's key {to.source} (fingerprint {new.fingerprint}) opens the accounts now, beside the former "
+        "one. Go on: 1. name it as `seal_key` in authpool.toml; 2. start gateways anew that get their key from the "
+        "environment; 3. `authpool rekey` takes the former one away"
+    )
+
+
+async def _let_in_alone(store: SealsSecrets, operator: OperatorKey) -> str:
+    """Let no other operator's key open the data keys any more. Answers whether one did."""
+    others: set[str] = set()
+
+    def look(ring: KeyRing) -> KeyRing:
+        others.update(ring.openers)
+        return ring
+
+    await store.change_keys(look, [operator])
+    if others - {operator.fingerprint}:
         return f"The operator's key with the fingerprint {operator.fingerprint} alone opens the accounts from now on"
-    if data_key:
-        return ""
     return (
         "The configured operator's key is the only one that opens the accounts. For another one: "
         "authpool rekey --to file:PATH; for a new data key: authpool rekey --data-key"
     )
+
+
+def _no_change(ring: KeyRing) -> KeyRing:
+    return ring
 
 
 def _counted(number: int, what: str) -> str:

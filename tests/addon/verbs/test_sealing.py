@@ -104,6 +104,9 @@ class TestSealing:
             assert (
                 "beside the former one" in (await operations.sealing.rekey(to, data_key=False, progress=quiet)).message
             )
+            same = SealKey(source="env:KEY", home=desk.home, environ=KEYS)
+            with pytest.raises(RefusedError, match="names already"):
+                await operations.sealing.rekey(same, data_key=False, progress=quiet)
             await operations.pause(ALICE)
         configure(desk.home, "env:OTHER")
         async with command_line(desk.home, **KEYS) as operations:
