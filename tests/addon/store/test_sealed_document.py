@@ -13,6 +13,7 @@ from authpool.accounts.account import Account, AccountKey, Cooldown, OAuthClient
 from authpool.accounts.document import account_from_document, document_from_account
 from authpool.errors import BrokenAccountError, SealedError
 from authpool.refresh.credential_rules import MOVED_FROM
+from authpool.store.folder.account_file import parse_toml
 from authpool.store.sealing.sealed_document import (
     OWN_MARKS,
     has_plain_secrets,
@@ -166,6 +167,37 @@ def test_values_that_do_not_belong_there_break_the_record(spoil: Any) -> None:
     document, key = spoil(sealed_document(document_from_account(full()), ALICE, KEY))
     with pytest.raises(BrokenAccountError, match="sealed for another account or generation") as broken:
         opened_document(document, key, find)
+    assert "SECRET" not in str(broken.value)
+
+
+TEXT = tomli_w.dumps(sealed_document(document_from_account(full()), ALICE, KEY))
+
+
+@given(
+    st.integers(0, len(TEXT) - 1),
+    st.integers(0, 40),
+    st.sampled_from(["", "\n", '"', "\\", "1", "=", "é", "#", "[", "sealed", "authpool1:", "\x00", "0a0b0c0d:"]),
+)
+def test_a_mangled_file_is_read_or_told_as_what_it_is(at: int, gone: int, put: str) -> None:
+    """Nothing but these two errors, and no secret in them, whatever somebody's editor did."""
+    text = TEXT[:at] + put + TEXT[at + gone :]
+    read, told = None, ""
+    try:
+        read = account_from_document("google", "alice", opened_document(parse_toml(text.encode()), ALICE, find))
+    except (BrokenAccountError, SealedError) as error:
+        told = str(error)
+    assert "SECRET" not in told
+    if read is not None:
+        assert read.token.access_token in {"SECRET-1", None}
+        assert read.token.refresh_token in {"SECRET-2", None}
+
+
+def test_a_value_without_a_key_s_name_is_damaged() -> None:
+    """And not sealed with a key that could be somewhere."""
+    document = sealed_document(document_from_account(full()), ALICE, KEY)
+    document["token"]["sealed"] = "authpool1:SECRET"
+    with pytest.raises(BrokenAccountError, match="is damaged") as broken:
+        opened_document(document, ALICE, find)
     assert "SECRET" not in str(broken.value)
 
 

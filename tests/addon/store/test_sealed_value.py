@@ -69,6 +69,13 @@ def test_a_key_shows_itself_nowhere() -> None:
     assert "secret" not in repr(key)
 
 
+@pytest.mark.parametrize("key_id", ("", "0a0b", "a secret", "0A0B0C0D", "0a0b0c0d0", "\x1b[31mred"))
+def test_what_stands_in_the_place_of_a_key_s_name_is_shown_to_nobody(key_id: str) -> None:
+    """It may be anything, once somebody has mangled the file."""
+    assert key_id_of(f"{PREFIX}{key_id}:AAAA") == ""
+    assert key_id_of(PREFIX + key_id) == ""
+
+
 @pytest.mark.parametrize("value", (None, 7, "", "a token", "authpool2:0a0b0c0d:AAAA"))
 def test_what_is_not_sealed_is_told(value: object) -> None:
     assert key_id_of(value) is None

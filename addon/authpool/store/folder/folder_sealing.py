@@ -69,7 +69,10 @@ class FolderSealing:
     def text(self, place: Place, value: str) -> str:
         """Open one value. Raises SealedError, BrokenAccountError, StoreUnavailableError."""
         try:
-            return self.find(key_id_of(value) or "").open(place, value).decode()
+            key_id = key_id_of(value)
+            if not key_id:
+                raise UnsealError  # noqa: TRY301 - as good as one that does not open
+            return self.find(key_id).open(place, value).decode()
         except UnsealError:
             raise BrokenAccountError("it is damaged, or was sealed for another place") from None
 

@@ -54,6 +54,8 @@ def rewrite_set_aside(files: FileOperations, path: Path, pool: str, key: DataKey
     sealed_with = key_id_of(value)
     if sealed_with == (None if key is None else key.id):
         return False
+    if sealed_with == "":
+        return None
     if sealed_with is not None:
         try:
             content = find(sealed_with).open(_place(pool, match["stem"]), str(value))

@@ -105,6 +105,8 @@ def _opened_table(table: Document, place: Place, find: Find) -> Document:
     if key_id is None:
         return table
     try:
+        if not key_id:
+            raise UnsealError  # noqa: TRY301 - as good as one that does not open
         content = find(key_id).open(place, str(value)).decode()
     except UnsealError:
         where = f"[{place.table}]" if place.table in _TABLES else "the record"

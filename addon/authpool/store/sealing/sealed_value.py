@@ -2,6 +2,7 @@
 
 import binascii
 import os
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
@@ -14,6 +15,9 @@ PREFIX = "authpool1:"
 KEY_BYTES = 32
 NONCE_BYTES = 12
 """Random ones (NIST SP 800-38D §8.2.2): for at most 2^32 values of one data key."""
+
+
+_KEY_ID = re.compile(r"[0-9a-f]{8}")
 
 
 class UnsealError(Exception):
@@ -68,7 +72,8 @@ class DataKey:
 
 
 def key_id_of(value: object) -> str | None:
-    """With which key something is sealed; None: it is no sealed value."""
+    """With which key something is sealed; None: it is no sealed value; empty: it was one, and is damaged."""
     if not isinstance(value, str) or not value.startswith(PREFIX):
         return None
-    return value[len(PREFIX) :].partition(":")[0]
+    key_id = value[len(PREFIX) :].partition(":")[0]
+    return key_id if _KEY_ID.fullmatch(key_id) else ""  # whatever else stands there is not to be shown to anybody
