@@ -52,6 +52,12 @@ class SealKey:
             case _:
                 return _checked(self._from_keyring(name), self.path)
 
+    @property
+    def lies_in_home(self) -> bool:
+        """Whether whoever copies the home copies the key with it."""
+        kind, _, name = self.source.partition(":")
+        return kind == "file" and Path(os.path.abspath(self.home / name)).is_relative_to(os.path.abspath(self.home))
+
     def _from_environment(self, name: str) -> bytes:
         value = self.environ.get(name, "").strip()
         if not value:

@@ -53,7 +53,11 @@ class Sealing:
         store = await self._store()
         await store.change_keys(lambda ring: ring if ring.sealing else replace(ring, sealing=True))
         done = await self._rewrite(store, progress, "seal")
-        return Sealed(message=f"The accounts' secrets are sealed: {done}", rewriting=done)
+        message = f"The accounts' secrets are sealed: {done}"
+        seal_key = self._service.snapshot.config.gateway.seal_key
+        if seal_key is not None and seal_key.lies_in_home:
+            message += ". The key lies in the home itself, so whoever copies the home has both: keep it elsewhere"
+        return Sealed(message=message, rewriting=done)
 
     async def unseal(self, progress: Progress) -> Sealed:
         """Write everything in plain, and seal nothing from now on."""

@@ -79,6 +79,15 @@ class TestSealing:
         assert "_token = " not in files(desk)
         assert files(desk).count("sealed = ") == 2
 
+    async def test_a_key_in_the_home_itself_is_remarked_upon(self, desk: Desk, tmp_path: Path) -> None:
+        """It works, and protects from nobody who copies the home."""
+        for place, remark in ((desk.home, True), (tmp_path, False)):
+            (place / "seal.key").touch(mode=0o600)
+            (place / "seal.key").write_text(KEYS["KEY"])
+            configure(desk.home, "file:seal.key" if remark else f"file:{place}/seal.key")
+            async with command_line(desk.home) as operations:
+                assert ("keep it elsewhere" in (await operations.sealing.seal(quiet)).message) == remark
+
     async def test_unsealed_it_stays_so(self, desk: Desk) -> None:
         """Though the key is still configured: until `seal` is said again."""
         configure(desk.home, "env:KEY")
