@@ -8,6 +8,7 @@
     │   ├── BrokenAccountError    its record can't be read as an account; only this account is affected
     │   ├── HoldLostError         somebody else may hold it by now: nothing more is decided about it
     │   └── StoreUnavailableError the disk is full, the folder is read-only or gone: try again
+    │       └── SealedError       it is sealed, and the key to it is not at hand: nothing is wrong with it
     ├── TokenSourceError          a plugin's token source has no access token (`authpool.refresh.token_source`)
     │   ├── CredentialDeadError          the account is to be disabled: a person must act
     │   ├── CredentialUnavailableError   not now: try again
@@ -76,6 +77,10 @@ class HoldLostError(StoreError):
 
 class StoreUnavailableError(StoreError):
     """The store itself does not answer (disk full, folder read-only or gone); nothing was changed."""
+
+
+class SealedError(StoreUnavailableError):
+    """What is sealed can't be opened, or nothing can be sealed, for the key is not at hand; nothing was changed."""
 
 
 class TokenSourceError(AuthpoolError):

@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,8 +28,9 @@ from authpool.refresh.credential_rules import MOVED_FROM, RESTORED, went_on
 from authpool.refresh.ledger import ROTATION_LOST
 from authpool.refresh.outcome import Outcome, Ready
 from authpool.store.client_record import ACCOUNTS
-from authpool.store.folder.account_file import parse_account
+from authpool.store.folder.account_file import dump_account, parse_account
 from authpool.store.folder.store import FolderStore
+from authpool.store.sealing.key_ring import KeyRing, OperatorKey
 from support.answers import JSON
 from support.crashing_files import Crash, Disk
 from support.crashing_process import ACCOUNTS as ACCOUNTS_FOLDER
@@ -56,7 +57,8 @@ class Backup:
 class World:
     """Accounts are known by name, and each is of one pool; two of the pools share a client."""
 
-    def __init__(self, provider: dict[str, Any]) -> None:
+    def __init__(self, provider: dict[str, Any], operator_key: OperatorKey | None = None) -> None:
+        """With an `operator_key` the accounts are sealed."""
         self.loop = VirtualTimeLoop()
         self.loop.set_exception_handler(self._unhandled)
         self.clock = VirtualClock(self.loop)
@@ -85,6 +87,8 @@ class World:
         """Whose verdict is of before that, and not written yet."""
         (self.home / ACCOUNTS_FOLDER).mkdir(mode=0o700)
         self._operator = FolderStore(self.home / ACCOUNTS_FOLDER, run=inline)
+        self._operator_key = operator_key
+        self._operator.seal_with(operator_key)
         self._reader = TrailReader(self.home)
         self._trail = AuditTrail(self.home, self.clock, "command line")
         self._numbers = iter(range(1_000_000))
@@ -138,6 +142,7 @@ class World:
     def start(self, number: int, *, gateway: bool = True) -> None:
         """Start a process, in the place of one that crashed; one that is no gateway does only what it is told to."""
         process = CrashingProcess(self.home, self.disk, self.clock, self._pools, self._posted, gateway=gateway)
+        process.store.seal_with(self._operator_key)
         self.processes[number : number + 1] = [process]
         self.run(process.load())
 
@@ -227,6 +232,21 @@ class World:
             (self._disabled.add if key in self._disabled else self._disabled.discard)(target)
         if self.stored(key) is None and target in self._edits:
             self._forget(key)
+
+    def reseal(self, change: Callable[[KeyRing], KeyRing], records: int, step: str | None, writes: int) -> None:
+        """Change the keys on the command line, and write so many records by them; it may die of it, at a `step`."""
+        commander = self._commander()
+        if commander is None:
+            return
+
+        async def work() -> None:
+            await commander.store.change_keys(change)
+            for part in (await commander.store.parts())[:records]:
+                await commander.store.rewrite(part)
+
+        commander.files.step, commander.files.writes_left = step, writes
+        self._run_verb(work())
+        commander.files.step = None
 
     def _run_verb(self, verb: Coroutine[Any, Any, None]) -> bool:
         """Answers whether it says that it is done."""
@@ -352,7 +372,10 @@ class World:
         path = self._operator.path_of(key)
         if path is None or self._operator.path_of(to) is not None:
             return
-        renamed = path.read_bytes().replace(f'name = "{key.name}"\n'.encode(), f'name = "{to.name}"\n'.encode())
+        content = path.read_bytes()
+        if self._operator_key is not None:  # as it is, it would open under no other name
+            content = dump_account(self._parsed(key, content))
+        renamed = content.replace(f'name = "{key.name}"\n'.encode(), f'name = "{to.name}"\n'.encode())
         self._put_in_place(to, renamed)
         self._look_around(noticed=noticed)
 
@@ -393,7 +416,7 @@ class World:
         put_trail_back(self.home, content)
 
     def _put_in_place(self, key: AccountKey, content: bytes) -> None:
-        held, saved = self.stored(key), parse_account(key.pool, key.name, content)
+        held, saved = self.stored(key), self._parsed(key, content)
         if saved.presents:
             self._put_at[key] = self.loop.time()
         if saved.pending_refresh is not None:
@@ -428,7 +451,10 @@ class World:
 
     def stored(self, key: AccountKey) -> Account | None:
         path = self._operator.path_of(key)
-        return None if path is None else parse_account(key.pool, key.name, path.read_bytes())
+        return None if path is None else self._parsed(key, path.read_bytes())
+
+    def _parsed(self, key: AccountKey, content: bytes) -> Account:
+        return parse_account(key.pool, key.name, content, self._operator._sealing)
 
     def check(self) -> None:
         """Raise AssertionError when the promise is broken."""

@@ -299,3 +299,8 @@ class BrokenAccount:
     @property
     def address(self) -> str:
         return f"{self.pool}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedAccount(BrokenAccount):
+    """An account whose secrets are sealed and can't be opened now: there is nothing wrong with its record."""

@@ -48,6 +48,9 @@ _PENDING_REFRESH: dict[str, type] = {
     "unanswered": bool,
 }
 _COOLDOWN: dict[str, type] = {"until": int, "reason": str, "key": str}
+ACCOUNT_KEYS = frozenset(_ACCOUNT)
+"""What authpool knows of a record itself."""
+PENDING_REFRESH_KEYS = frozenset(_PENDING_REFRESH)
 _TIMES = frozenset(
     {
         "created_at",

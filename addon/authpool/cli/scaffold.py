@@ -57,6 +57,7 @@ CONFIG_TEMPLATE = """\
 [gateway]
 # client_keys = "auto"     # auto: only this machine is served, until there are gateway keys | off
 # max_accounts = 3         # accounts one request may be tried on
+# seal_key = "env:NAME"    # seals the accounts' secrets at rest: env:NAME, file:PATH or keyring:NAME names the key
 # fast_dispatch = true     # skip addons without the hook at hand: mitmproxy itself gets faster
 # health_path = "/authpool/health"    # in reverse mode, /live and /ready beneath; as a proxy it is
 #                                     # http://authpool.internal/health, or /health on the proxy's own port

@@ -72,6 +72,7 @@ class Session:
     async def _check(self, plugins: Sequence[str]) -> None:
         service = Service(self.home, os.environ, process="command line", plugins=plugins)
         try:
+            service.require_seal_key()
             Operations(service).require_secrets()
         finally:
             await service.stop()

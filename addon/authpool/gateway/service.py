@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from authpool.accounts.account import Account, AccountKey
@@ -19,6 +20,7 @@ from authpool.gateway.follower import Follower
 from authpool.gateway.pieces import MANY_ACCOUNTS, in_pieces, loaded_for_good
 from authpool.gateway.pools import PoolBuilder, Snapshot
 from authpool.gateway.presence import Reloaded
+from authpool.gateway.sealed_store import sealed
 from authpool.gateway.unconfigured_accounts import UnconfiguredAccounts
 from authpool.oauth.discovery import EndpointResolver
 from authpool.oauth.token_client import TokenClient, TokenEndpoint, fetcher
@@ -85,7 +87,7 @@ class Service:
             self._snapshot = Snapshot(
                 config=config, router=Router(config.pools.values()), sources=self.plugins.token_sources(config.pools)
             )
-            self.store = store or self.plugins.store(config.gateway, home)
+            self.store = self._sealed(store or self.plugins.store(config.gateway, home), config)
         self._process = Process(pid=os.getpid(), kind=process)
         self._trail = TrailIndex(self.store)
         self._own_client = TokenClient() if endpoint is None else None
@@ -93,7 +95,7 @@ class Service:
         self.resolver = EndpointResolver(fetcher(self.endpoint), self.clock)
         self.run = BlockingCalls(str(home))
         """Runs what blocks, but for the store's own work: see `authpool.files.blocking`."""
-        self.unconfigured = UnconfiguredAccounts(self.store, lambda: self.plugins.store(config.gateway, home))
+        self.unconfigured = UnconfiguredAccounts(self.store, partial(self.run, self._another_view))
         self.ownership = Ownership(
             store=self.store,
             trail=self._trail,
@@ -213,6 +215,7 @@ class Service:
         config = load_config(self.home, self._environ, self.plugins, secrets_later=self._secrets_later)
         refuse_another_store(self._snapshot.config.gateway, config.gateway)
         self._accept(config)
+        await self.run(self._sealed, self.store, config)
         await self._build(config)
 
     def notify(self, event: AccountEvent) -> None:
@@ -230,6 +233,19 @@ class Service:
         if not config.pools:
             logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
         await self._builder.tell()
+
+    def _sealed(self, store: Store, config: Config) -> Store:
+        """A gateway has the key or does not run; the command line shows what can be shown without."""
+        return sealed(store, config.gateway.seal_key, must_open=not self._secrets_later)
+
+    def require_seal_key(self) -> None:
+        """See whether a gateway could start with the key that is configured. Raises ConfigurationError."""
+        with mistakes_placed(self.home):
+            sealed(self.store, self._snapshot.config.gateway.seal_key, must_open=True)
+
+    def _another_view(self) -> Store:
+        gateway = self._snapshot.config.gateway
+        return sealed(self.plugins.store(gateway, self.home), gateway.seal_key, must_open=False)
 
     def _swap(self, snapshot: Snapshot) -> None:
         """Let what was built be what counts; clients and issuers get another chance."""

@@ -21,6 +21,7 @@ from authpool.errors import (
     CredentialMisconfiguredError,
     CredentialUnavailableError,
     HoldLostError,
+    SealedError,
     StoreError,
     StoreUnavailableError,
     TokenSourceError,
@@ -36,9 +37,22 @@ from authpool.rotation.quota import Quota
 from authpool.rotation.ranking import Ranking
 from authpool.rotation.rotation import Rotation, RotationFactory, RotationRequest, rotation_options
 from authpool.rotation.selection import selected
-from authpool.store import Change, ClientChange, Hold, Record, StandingChange, Store, StoreFactory
+from authpool.store import (
+    Change,
+    ClientChange,
+    Hold,
+    Record,
+    Rewritten,
+    SealedPart,
+    SealsSecrets,
+    StandingChange,
+    Store,
+    StoreFactory,
+)
 from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
+from authpool.store.sealing.key_ring import KeyRing, OperatorKey
+from authpool.store.sealing.sealed_value import Place
 
 __all__ = [
     "Account",
@@ -61,6 +75,9 @@ __all__ = [
     "HashRing",
     "Hold",
     "HoldLostError",
+    "KeyRing",
+    "OperatorKey",
+    "Place",
     "PoolConfig",
     "PoolEvent",
     "PoolEventKind",
@@ -69,9 +86,13 @@ __all__ = [
     "Quota",
     "Ranking",
     "Record",
+    "Rewritten",
     "Rotation",
     "RotationFactory",
     "RotationRequest",
+    "SealedError",
+    "SealedPart",
+    "SealsSecrets",
     "Selector",
     "Standing",
     "StandingChange",

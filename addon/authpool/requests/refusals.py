@@ -72,12 +72,14 @@ class Refusal:
         return headers
 
 
+_OUT = (State.DISABLED, State.PAUSED, State.COOLING, State.BROKEN, State.SEALED)
+
 GATEWAY_ERROR = Refusal(code="gateway_error", detail="Something unexpected happened; the gateway's log says what.")
 
 
 def pool_exhausted(counts: Mapping[State, int], retry_after_seconds: float | None) -> Refusal:
     """No account can serve: say how many are held back by what, and what helps."""
-    held = [f"{counts[s]} {s}" for s in (State.DISABLED, State.PAUSED, State.COOLING, State.BROKEN) if counts.get(s)]
+    held = [f"{counts[s]} {s}" for s in _OUT if counts.get(s)]
     text = "No account of the pool can serve this request"
     text += f" ({', '.join(held)})." if held else " (the pool is empty)." if not sum(counts.values()) else "."
     if counts.get(State.DISABLED) or not sum(counts.values()):

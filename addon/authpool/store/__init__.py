@@ -5,15 +5,17 @@ this interface, so that a hold may be a kernel's lock or a claim on a database's
 gateway's own clients apart, will be kept here as well.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from authpool.accounts.account import Account, AccountKey, BrokenAccount, Standing
 from authpool.config.config_table import ConfigTable
 from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
+from authpool.store.sealing.key_ring import KeyRing, OperatorKey
+from authpool.store.sealing.sealed_value import Place
 
 type Record = Account | BrokenAccount
 type Change = Callable[[Account | None], Account | None]
@@ -162,6 +164,58 @@ class ListsPools(Protocol):
 
     async def pools(self) -> Collection[str]:
         """Every pool that there may be accounts of. Raises StoreUnavailableError."""
+
+
+type Rewritten = Literal["written", "as it was", "unreadable"]
+
+
+class SealedPart(NamedTuple):
+    """Something of a store that may hold secrets: an account's record, or one that was set aside."""
+
+    pool: str
+    name: str
+
+
+@runtime_checkable
+class SealsSecrets(Protocol):
+    """A store that can keep its secrets sealed (`authpool.store.sealing`); nothing of it shows in what is read.
+
+    A record whose key is not at hand is told as `SealedAccount`, reading or changing it raises SealedError, and it is
+    replaced by nobody. Whoever writes asks the keys of that moment, under the lock of what is written.
+    """
+
+    def seal_with(self, operator: OperatorKey | None, *, no_key: str = "") -> str:
+        """Seal what is written from now on, by a key that is wrapped by this one. Blocks for a moment.
+
+        Answers why what is sealed can't be opened, or nothing can be sealed; empty where all is well. Where it is not,
+        and another key was in force, that stays. Without a key (`no_key` says why) nothing is written as long as the
+        store's secrets are sealed. Raises StoreUnavailableError.
+        """
+
+    async def locked(self) -> str:
+        """As `seal_with` answers, now."""
+
+    async def change_keys(self, change: Callable[[KeyRing], KeyRing], openers: Sequence[OperatorKey] = ()) -> KeyRing:
+        """Change the data keys, as one step that no other process comes between; answers what they are then.
+
+        From then on `openers`, where there are any, open them, and no other operator's key. Returning the very ring it
+        was given changes nothing else. Raises SealedError, also where other operator's keys would be left behind.
+        """
+
+    async def parts(self) -> Sequence[SealedPart]:
+        """Everything that may hold secrets, of every pool that there ever was."""
+
+    async def rewrite(self, part: SealedPart) -> Rewritten:
+        """Write a part as it would be written now, sealed or not, if it is not so already. Raises SealedError."""
+
+    async def finish_rewriting(self) -> None:
+        """Make durable what `rewrite` wrote, and remove what processes that died left behind, in plain perhaps."""
+
+    async def seal_text(self, place: Place, text: str) -> str | None:
+        """Seal something that is kept elsewhere; None where nothing is sealed. Raises SealedError."""
+
+    async def open_text(self, place: Place, value: str) -> str:
+        """Open what `seal_text` gave for that place. Raises SealedError, BrokenAccountError."""
 
 
 type StoreFactory = Callable[[Path, ConfigTable], Store]

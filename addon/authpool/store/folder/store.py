@@ -22,23 +22,28 @@ from authpool import hookimpl
 from authpool.accounts.account import Account, AccountKey
 from authpool.accounts.name import ENCODED_BYTES, decode_name, encode_name
 from authpool.config.config_table import ConfigTable
-from authpool.errors import StoreUnavailableError, UnknownAccountError
+from authpool.errors import SealedError, StoreUnavailableError, UnknownAccountError
 from authpool.files.atomic_file import FileOperations, unavailable
 from authpool.files.blocking import BlockingCalls, in_loop
 from authpool.files.file_owner import give_to_owner
 from authpool.files.kernel_lock import SHORT_WAIT_SECONDS, Run, hold_now
 from authpool.files.kernel_lock import hold as hold_lock
-from authpool.store import Change, ClientChange, Record, StandingChange, StoreFactory
+from authpool.store import Change, ClientChange, Record, Rewritten, SealedPart, StandingChange, StoreFactory
 from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
+from authpool.store.folder import sealing_work
 from authpool.store.folder.client_folder import ClientFolder
 from authpool.store.folder.compare_and_set import change_account
 from authpool.store.folder.folder_hold import FolderHold
+from authpool.store.folder.folder_sealing import FolderSealing
 from authpool.store.folder.folder_watch import Coverage, FolderWatch
+from authpool.store.folder.key_file import KeyFile
 from authpool.store.folder.pool_folder import REMOVAL_SECONDS, PoolFolder, record_account
 from authpool.store.folder.reload_marker import ask_for_reload, last_request
 from authpool.store.folder.trail_files import TrailFiles
 from authpool.store.folder.trail_witness import TrailWitness
+from authpool.store.sealing.key_ring import KeyRing, OperatorKey
+from authpool.store.sealing.sealed_value import Place
 
 PIECE = 256
 """So many files are looked at in one call: a thing of milliseconds, so that nobody waits for the interpreter."""
@@ -85,6 +90,7 @@ class FolderStore:
         self._home = folder.parent
         self._trail = TrailFiles(folder.parent)
         self._witness = witness
+        self._sealing: FolderSealing | None = None
         self._followed: tuple[str, ...] = ()
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = WeakKeyDictionary()
         self._watch = None if watch is None else watch(folder)
@@ -301,6 +307,59 @@ class FolderStore:
                 pools.append(decode_name(name))
         return pools
 
+    # --- sealing ----------------------------------------------------------------------------------------------
+
+    def seal_with(self, operator: OperatorKey | None, *, no_key: str = "") -> str:
+        file = KeyFile(self._home, self._files)
+        sealing = None  # as far as anybody knows nothing is sealed here, nor shall be
+        if operator is not None or file.read() is not None:
+            holds_sealed = partial(sealing_work.holds_sealed, self._folder)
+            sealing = FolderSealing(file, operator, no_key=no_key, holds_sealed=holds_sealed)
+        why = "" if sealing is None else sealing.locked()
+        if not why or self._sealing is None:
+            self._sealing = sealing
+            for folder in list(self._pools.values()):
+                folder.sealing = sealing
+        return why
+
+    async def locked(self) -> str:
+        why: str = "" if self._sealing is None else await self._run(self._sealing.locked)
+        return why
+
+    async def change_keys(self, change: Callable[[KeyRing], KeyRing], openers: Sequence[OperatorKey] = ()) -> KeyRing:
+        ring: KeyRing = await self._run(self._sealed().change, change, openers)
+        return ring
+
+    async def parts(self) -> Sequence[SealedPart]:
+        found: list[SealedPart] = await self._run(sealing_work.parts, self._folder)
+        return found
+
+    async def rewrite(self, part: SealedPart) -> Rewritten:
+        folder = self._pool(part.pool)
+        work = partial(sealing_work.rewrite, folder, self._files, part.name, self._sealed())
+        came_of_it: Rewritten = await self._in_turn(part.pool, folder.path, work)
+        return came_of_it
+
+    async def finish_rewriting(self) -> None:
+        for pool in await self.pools():
+            folder = self._pool(pool)
+            await self._in_turn(pool, folder.path, partial(sealing_work.finish, folder, self._files))
+
+    async def seal_text(self, place: Place, text: str) -> str | None:
+        if self._sealing is None:
+            return None
+        key = await self._run(self._sealing.sealing_key)
+        return None if key is None else key.seal(place, text.encode())
+
+    async def open_text(self, place: Place, value: str) -> str:
+        text: str = await self._run(self._sealed().text, place, value)
+        return text
+
+    def _sealed(self) -> FolderSealing:
+        if self._sealing is None:
+            raise SealedError("there is no key to seal with, or to open what is sealed: authpool.toml has no seal_key")
+        return self._sealing
+
     def path_of(self, key: AccountKey) -> Path | None:
         """Tell which file holds the account, for messages. Raises StoreUnavailableError."""
         folder = self._pool(key.pool)
@@ -310,7 +369,12 @@ class FolderStore:
 
     def _pool(self, pool: str) -> PoolFolder:
         # Encoded like an account's name, so that no pool's name leads out of the folder.
-        return self._pools.setdefault(pool, PoolFolder(pool, self._folder / encode_name(pool), self._files))
+        folder = self._pools.get(pool)
+        if folder is None:
+            made = PoolFolder(pool, self._folder / encode_name(pool), self._files)
+            folder = self._pools.setdefault(pool, made)
+            folder.sealing = self._sealing  # once it is in its place, or one that comes meanwhile would pass it by
+        return folder
 
     def _read(self, key: AccountKey) -> Account:
         folder = self._pool(key.pool)
