@@ -72,16 +72,24 @@ class GatewayClient:
         name = canonical_host(host)
         return name is not None and any(one.matches(scheme, name, port) for one in self.hosts)
 
-    def with_key(self, key: IssuedKey) -> "GatewayClient":
-        """The same with one more key."""
-        return replace(self, keys=(*self._kept(), key))
-
     def with_rotated(self, key: IssuedKey, now: float, *, overlap_seconds: float, leaked: bool) -> "GatewayClient":
         """The same with another key. Those before it end after the overlap; of a leaked client, at once."""
         ends_at = int(now) if leaked else math.ceil(now + overlap_seconds) if overlap_seconds > 0 else int(now)
         ending: Ending = "leaked" if leaked else "rotated"
         keys = tuple(_ended(one, ends_at, ending) for one in self._kept())
         return replace(self, keys=(*keys, key))
+
+    def with_former(self, keys: tuple[IssuedKey, ...]) -> "GatewayClient":
+        """The same, with what is known of the keys of a former client of its name."""
+        return replace(self, keys=(*keys[-KEPT_ENDED:], *self.keys))
+
+    def until(self, expires_at: int) -> "GatewayClient":
+        """The same with another end. A key that ended with the one before it stays ended."""
+        now_ended = tuple(
+            key if key is self.keys[-1] or self.expires_at is None else _ended(key, self.expires_at, "rotated")
+            for key in self.keys
+        )
+        return replace(self, expires_at=expires_at, keys=now_ended)
 
     def with_removed(self, now: float) -> "GatewayClient":
         """The same, removed: what is left of it tells whoever still has a key of it."""

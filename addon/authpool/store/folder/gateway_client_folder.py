@@ -225,6 +225,8 @@ class GatewayClientFolder:
         self._check(name, stored)
         self._files.unlink(self.path / name)
         self._files.fsync_folder(self.path)
+        with self._guard:  # no editor is saving it: it is gone at once
+            self._seen.pop(name, None)
 
     def _check(self, name: str, stored: _Seen | None) -> None:
         now = self._look(name)
