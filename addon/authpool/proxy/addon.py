@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
-from mitmproxy import ctx, exceptions, http
+from mitmproxy import connection, ctx, exceptions, http, tcp, udp
 from mitmproxy.addonmanager import Loader
 
 import authpool
@@ -130,6 +130,39 @@ class Gateway:
             logger.exception("authpool failed; the request is refused")
             self._traffic.refuse(flow)
 
+    async def http_connect(self, flow: http.HTTPFlow) -> None:
+        if flow.response is not None or self._traffic is None:
+            return  # answered already; without a gateway the wire refuses what comes through the tunnel
+        try:
+            if not self._serving and not self._stopping:
+                await self.until_started()
+            self._traffic.connect(flow)
+        except Exception:
+            logger.exception("authpool failed; the request is refused")
+            self._traffic.refuse(flow)
+
+    async def authpool_socks_login(self, login: wire.SocksLogin) -> None:
+        if self._traffic is not None:
+            if not self._serving and not self._stopping:
+                await self.until_started()
+            self._traffic.access.login(login)
+
+    def websocket_end(self, flow: http.HTTPFlow) -> None:
+        if self._traffic is not None:
+            self._traffic.upgrade_ended(flow)
+
+    def tcp_start(self, flow: tcp.TCPFlow) -> None:
+        if self._traffic is not None:
+            self._traffic.access.check_raw(flow)
+
+    def udp_start(self, flow: udp.UDPFlow) -> None:
+        if self._traffic is not None:
+            self._traffic.access.check_raw(flow)
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        if self._traffic is not None:
+            self._traffic.access.disconnected(client)
+
     # Plain functions, for a coroutine costs something, and nearly always there is nothing to wait for.
 
     def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
@@ -180,7 +213,6 @@ class Gateway:
             service = Service(
                 home,
                 os.environ,
-                accept=listener_rules.check_listeners,
                 applied=self._applied,
                 reloaded=presence.tell,
                 plugins=self._plugins,
@@ -216,6 +248,7 @@ class Gateway:
             if allowed and self.service is not None and not self._stopping:
                 await self.service.start()
                 self._serving = not self._stopping
+                self._tell_of_missing_clients(self.service)
         except AuthpoolError as error:
             logger.error("authpool can't start: %s", error)
         finally:
@@ -292,9 +325,13 @@ class Gateway:
 
     def _check_listeners(self, service: Service) -> None:
         self._listen_on_loopback_by_default()
-        with mistakes_placed(service.home):
-            listener_rules.check_listeners(service.snapshot.config)
         listener_rules.close_open_sockets()
+        self._tell_of_missing_clients(service)
+
+    def _tell_of_missing_clients(self, service: Service) -> None:
+        if self._serving:
+            anybody = service.clients.gatekeeper.keyring.anybody
+            listener_rules.tell_of_missing_clients(service.snapshot.config, anybody=anybody)
 
     def _listen_on_loopback_by_default(self) -> bool:
         self._defaulting = True  # `configure` is called in the middle of this, and shall not build a second gateway

@@ -11,6 +11,7 @@ from mitmproxy import http
 from authpool.config.endpoint_url import is_loopback
 from authpool.gateway.service import Service
 from authpool.pool.refused_token import RefusedToken
+from authpool.proxy.client_access import Admission, ClientAccess
 from authpool.proxy.credential import strip_credentials
 from authpool.proxy.destination import destination_of, names_another_host
 from authpool.proxy.gate import TrafficGate, response_of
@@ -20,15 +21,14 @@ from authpool.proxy.ticket import Ticket, Tickets
 from authpool.requests.failover import Decision
 from authpool.requests.observer import Observe, RequestEnd
 from authpool.requests.pooled_request import PooledRequest
-from authpool.requests.refusals import CLIENT_NOT_ALLOWED, CODES, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
+from authpool.requests.refusals import CODES, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
 from authpool.requests.upstream_answer import UpstreamAnswer
 from authpool.rotation.selection import lane_of
 
 logger = logging.getLogger(__name__)
 
-OWN_TRAFFIC_MODES = frozenset({"local", "tun"})
-"""Modes without a listener that others could reach."""
 UNAUTHORIZED = 401
+SWITCHING_PROTOCOLS = 101
 REPLACE_SECONDS = 5.0
 """So long the end of a streamed refusal waits for its token to be replaced, for the client's next request."""
 
@@ -43,6 +43,7 @@ class _Begun:
 
     pool: str = ""
     pooled: PooledRequest | None = None
+    admission: Admission | None = None
     health: bool = False
 
 
@@ -55,7 +56,10 @@ class Traffic:
         self._observe = observe
         self._tickets: Tickets = WeakKeyDictionary()
         self._begun: WeakKeyDictionary[http.HTTPFlow, _Begun] = WeakKeyDictionary()
-        self.gate = TrafficGate(service, self._tickets)
+        self.access = ClientAccess(service)
+        self.gate = TrafficGate(service, self._tickets, self.access)
+        self._upgraded: WeakKeyDictionary[http.HTTPFlow, Admission] = WeakKeyDictionary()
+        """What has switched protocols, and goes on."""
         self._replacing: set[asyncio.Task[None]] = set()
 
     # --- hooks ------------------------------------------------------------------------------------------------
@@ -65,6 +69,7 @@ class Traffic:
         request = flow.request
         self._give_up(flow)  # a replay of the same flow is decided about anew
         snapshot = self._service.snapshot
+        self._leave(flow)
         self._begun[flow] = begun = _Begun()
         if flow.marked == FAILED_OVER:
             flow.marked = ""
@@ -73,13 +78,16 @@ class Traffic:
         if pool is not None:
             begun.pool = pool.name
             strip_credentials(request, pool)
+        admission = self.access.admit(flow, pool)
+        if isinstance(admission, Refusal):
+            self._answer(flow, admission)
+            return
+        ticket.admission = begun.admission = admission
+        if pool is not None:
             if is_grpc(request.headers):
                 request.stream = True  # both ways at once; so it can't be sent twice
             if request.scheme == "http" and not (pool.allow_plaintext or is_loopback(request.host)):
                 self._answer(flow, PLAINTEXT_REFUSED)
-                return
-            if snapshot.config.gateway.client_keys != "off" and _is_stranger(flow):
-                self._answer(flow, CLIENT_NOT_ALLOWED)
                 return
             if names_another_host(flow):
                 logger.error("A request for pool %s names another host than %s; refused", pool.name, request.host)
@@ -89,7 +97,7 @@ class Traffic:
             ticket.pooled = begun.pooled = PooledRequest(
                 pool=pool.name,
                 rotation=pool.rotation,
-                request=rotation_request(flow),
+                request=rotation_request(flow, "" if admission is None else admission.client),
                 max_accounts=snapshot.config.gateway.max_accounts,
             )
             ticket.awaits_body = not request.stream and self._service.picker.needs_body(pool)
@@ -202,6 +210,7 @@ class Traffic:
         if answer is None:
             return False
         self._give_up(flow)  # the replay of another answer
+        self._leave(flow)
         self._begun[flow] = _Begun(health=True)
         flow.request.stream = False
         flow.response, flow.comment = answer, "authpool: outcome=health"
@@ -215,7 +224,35 @@ class Traffic:
         if begun.pooled is not None:
             flow.comment = begun.pooled.comment(refusal.code)
         else:
-            flow.comment = f"{begun.pool or 'authpool:'} outcome={refusal.code}"
+            flow.comment = f"{begun.pool or 'authpool:'} outcome={refusal.code}{_client_told(begun)}"
+
+    # --- clients ----------------------------------------------------------------------------------------------
+
+    def connect(self, flow: http.HTTPFlow) -> None:
+        """Let a CONNECT through, or answer it."""
+        refusal = self.access.connect(flow)
+        if refusal is not None:
+            self._begun[flow] = _Begun()
+            self._answer(flow, refusal)
+            self.ended(flow)  # no hook tells of it
+
+    def upgrade_ended(self, flow: http.HTTPFlow) -> None:
+        """A WebSocket is closed."""
+        admission = self._upgraded.pop(flow, None)
+        if admission is not None:
+            self.access.end(admission)
+
+    def _end_admission(self, flow: http.HTTPFlow, admission: Admission) -> None:
+        if flow.error is None and flow.response is not None and flow.response.status_code == SWITCHING_PROTOCOLS:
+            self._upgraded[flow] = admission  # until it is closed, or its connection is
+        else:
+            self.access.end(admission)
+
+    def _leave(self, flow: http.HTTPFlow) -> None:
+        """A replay takes the place of what a flow was."""
+        before = self._begun.pop(flow, None)
+        if before is not None and before.admission is not None:
+            self.access.end(before.admission)
 
     # --- how it ended -----------------------------------------------------------------------------------------
 
@@ -228,10 +265,19 @@ class Traffic:
         if pooled is not None and pooled.failed_over and not flow.marked:
             flow.marked = FAILED_OVER
         served_by = "" if pooled is None else pooled.served_by.partition("/")[2]
+        address = str(flow.client_conn.peername[0])
+        admission = begun.admission
+        if admission is not None:
+            self._end_admission(flow, admission)
+            if pooled is None:
+                flow.comment = f"{begun.pool or 'authpool:'} outcome={_outcome(flow)}{_client_told(begun)}"
+            elif served_by and pooled.sends:
+                self._service.clients.used(admission.client, pooled.served_by)
         self._observe(
             RequestEnd(
                 at=self._service.clock.time(),
-                client=str(flow.client_conn.peername[0]),
+                client=address if admission is None else admission.client,
+                address=address,
                 method=request.method,
                 host=request.host,
                 path=request.path.partition("?")[0],
@@ -245,16 +291,13 @@ class Traffic:
         )
 
 
+def _client_told(begun: _Begun) -> str:
+    return "" if begun.admission is None else f" client={begun.admission.client}"
+
+
 def _ended_how(flow: http.HTTPFlow) -> str:
     outcome = _outcome(flow)
     return outcome if outcome in CODES else "error" if flow.response is None or flow.error is not None else "answered"
-
-
-def _is_stranger(flow: http.HTTPFlow) -> bool:
-    """Whether another machine asks; one may get through while a listener that was open is being closed."""
-    client = flow.client_conn
-    local = flow.is_replay or client.proxy_mode.type_name in OWN_TRAFFIC_MODES
-    return not (local or is_loopback(client.peername[0]))
 
 
 def _outcome(flow: http.HTTPFlow) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from authpool.clients.keyring import Denial
 from authpool.pool.pool import State
 
 type Code = Literal[
@@ -17,6 +18,7 @@ type Code = Literal[
     "pool_misconfigured",
     "client_key_required",
     "client_not_allowed",
+    "client_limited",
     "plaintext_refused",
     "gateway_error",
 ]
@@ -27,6 +29,7 @@ _STATUS_AND_TITLE: Mapping[Code, tuple[int, str]] = {
     "pool_misconfigured": (502, "The pool is misconfigured"),
     "client_key_required": (401, "A gateway key is required"),
     "client_not_allowed": (403, "This gateway key is not allowed here"),
+    "client_limited": (429, "This gateway key has reached its limit"),
     "plaintext_refused": (403, "No credential goes over plain HTTP"),
     "gateway_error": (500, "The gateway failed"),
 }
@@ -42,17 +45,20 @@ class Refusal:
     code: Code
     detail: str
     retry_after_seconds: float | None = None
+    at_connect: bool = False
+    """Whether it answers a CONNECT, by which a client asks a proxy, and no upstream."""
 
     @property
     def status(self) -> int:
+        if self.at_connect and self.code == "client_key_required":
+            return 407
         return _STATUS_AND_TITLE[self.code][0]
 
     def body(self) -> bytes:
-        status, title = _STATUS_AND_TITLE[self.code]
         document = {
             "type": f"urn:authpool:{self.code}",
-            "title": title,
-            "status": status,
+            "title": _STATUS_AND_TITLE[self.code][1],
+            "status": self.status,
             "detail": self.detail,
         }
         return json.dumps(document).encode() + b"\n"
@@ -65,7 +71,9 @@ class Refusal:
         }
         if self.retry_after_seconds is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_seconds)))
-        if self.code == "client_key_required":
+        if self.status == 407:
+            headers["Proxy-Authenticate"] = 'Basic realm="authpool"'
+        elif self.code == "client_key_required":
             headers["WWW-Authenticate"] = 'Bearer realm="authpool"'
         return headers
 
@@ -102,7 +110,13 @@ PLAINTEXT_REFUSED = Refusal(
     code="plaintext_refused",
     detail="The upstream is http:// and not loopback. Use https://, or set allow_plaintext for the pool.",
 )
-CLIENT_NOT_ALLOWED = Refusal(
-    code="client_not_allowed",
-    detail="This gateway serves the machine it runs on, and no other.",
-)
+
+
+def client_refused(denial: Denial, *, at_connect: bool = False) -> Refusal:
+    """A client of the gateway is not served: no key, none that is good, not for this, or too much."""
+    return Refusal(
+        code=denial.code,
+        detail=denial.detail,
+        retry_after_seconds=denial.retry_after_seconds,
+        at_connect=at_connect,
+    )

@@ -3,12 +3,10 @@
 import pytest
 from mitmproxy import http
 from mitmproxy.connection import Server
-from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import tflow
 
 from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import HeaderInjection, PoolConfig, QueryInjection
-from authpool.proxy import traffic
 from authpool.proxy.credential import PLACEHOLDER, strip_credentials, with_credential
 from authpool.proxy.destination import asks_for_another_host, names_another_host, shows_to_a_proxy
 from authpool.proxy.gate import response_of
@@ -205,24 +203,6 @@ def test_plain_http_through_a_proxy_elsewhere_is_seen(*, tls: bool, via: object,
     server = Server(address=("127.0.0.1", 80), tls=tls)
     server.via = via  # type: ignore[assignment]
     assert shows_to_a_proxy(server) is shown
-
-
-@pytest.mark.parametrize(
-    ("mode", "peer", "stranger"),
-    (
-        ("regular", "127.0.0.1", False),
-        ("regular", "::1", False),
-        ("regular", "192.0.2.7", True),
-        ("reverse:https://api.example.com", "2001:db8::7", True),
-        ("local", "192.0.2.7", False),
-    ),
-)
-def test_another_machine_is_a_stranger(*, mode: str, peer: str, stranger: bool) -> None:
-    """As long as there are no gateway keys, the pool is for the machine the gateway runs on."""
-    flow = tflow.tflow()
-    flow.client_conn.proxy_mode = ProxyMode.parse(mode)
-    flow.client_conn.peername = (peer, 50_000)
-    assert traffic._is_stranger(flow) is stranger
 
 
 def test_an_answer_of_the_gateway_is_a_whole_response() -> None:

@@ -3,7 +3,8 @@
 `stream` puts a gate in front of the upstream, `attempts` lets a request be sent again, `http1` and `http2` mend what
 mitmproxy's HTTP lacks, `own_port` takes the probes of load balancers, `listeners` binds the port once, `dispatch` calls
 mitmproxy's addons without the machinery around each, `message_check` spares messages that are as they should be a slow
-check. All of it is put in place and taken away here, once `verify` has found everything it relies on.
+check. `presented_keys` takes gateway keys off requests, `socks` asks for them, `cut_off` ends what is under way. All of
+it is put in place and taken away here, once `verify` has found everything it relies on.
 """
 
 import inspect
@@ -15,8 +16,10 @@ import mitmproxy.version
 from h2.connection import H2Connection
 from h11._readers import ChunkedReader
 from mitmproxy import addonmanager, http
-from mitmproxy.proxy import commands, layer
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.proxy import commands, layer, mode_servers, server
 from mitmproxy.proxy.layers import http as http_layer
+from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HttpLayer, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import ErrorCode, RequestHeaders, RequestProtocolError
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
@@ -30,6 +33,7 @@ from authpool.proxy.wire.http2 import GatewayHttp2Client
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Gate, Installed
 from authpool.proxy.wire.message_check import check_as_ever, check_quickly
 from authpool.proxy.wire.own_port import OwnPortHttp1Server
+from authpool.proxy.wire.socks import GatewaySocks5Proxy, SocksLogin
 from authpool.proxy.wire.stream import MAX_HELD_ANSWER_BYTES, GatewayStream
 
 __all__ = [
@@ -37,6 +41,7 @@ __all__ = [
     "AuthpoolUpstreamAnswerHook",
     "Gate",
     "GatewayStream",
+    "SocksLogin",
     "close",
     "dispatch",
     "fast_trigger_event",
@@ -50,7 +55,7 @@ __all__ = [
 def close(refusal: Callable[[], http.Response]) -> None:
     """Put the stream in place without a gate: until one is installed, everything is answered with `refusal`."""
     Installed.refusal = refusal
-    _put_in_place(GatewayStream, GatewayHttp1Client, OwnPortHttp1Server, GatewayHttp2Client)
+    _put_in_place(GatewayStream, GatewayHttp1Client, OwnPortHttp1Server, GatewayHttp2Client, GatewaySocks5Proxy)
 
 
 def install(gate: Gate, refusal: Callable[[], http.Response], *, fast_dispatch: bool) -> None:
@@ -77,17 +82,25 @@ def remove(gate: Gate) -> None:
 def uninstall() -> None:
     """Leave mitmproxy as it was. For tests: a gateway never does this, for mitmproxy alone fails open."""
     Installed.gate = Installed.refusal = None
-    _put_in_place(HttpStream, Http1Client, Http1Server, Http2Client)
+    _put_in_place(HttpStream, Http1Client, Http1Server, Http2Client, _STOCK_SOCKS)
     dispatch(fast=False)
 
 
 def _put_in_place(
-    stream: type[HttpStream], client: type[Http1Client], server: type[Http1Server], client2: type[Http2Client]
+    stream: type[HttpStream],
+    client: type[Http1Client],
+    server: type[Http1Server],
+    client2: type[Http2Client],
+    socks: type[modes.Socks5Proxy],
 ) -> None:
     http_layer.HttpStream = stream  # type: ignore[misc]
     http_layer.Http1Client = client  # type: ignore[attr-defined]
     http_layer.Http1Server = server  # type: ignore[attr-defined]
     http_layer.Http2Client = client2  # type: ignore[attr-defined]
+    modes.Socks5Proxy = socks  # type: ignore[misc]
+
+
+_STOCK_SOCKS = modes.Socks5Proxy
 
 
 _METHODS: tuple[tuple[type, str, list[str]], ...] = (
@@ -104,6 +117,12 @@ _METHODS: tuple[tuple[type, str, list[str]], ...] = (
     (HttpStream, "handle_protocol_error", ["self", "event"]),
     (HttpStream, "check_killed", ["self", "emit_error_hook"]),
     (HttpStream, "state_done", ["self", "_"]),
+    (HttpStream, "state_errored", ["self", "_"]),
+    (HttpStream, "state_wait_for_request_headers", ["self", "event"]),
+    (modes.Socks5Proxy, "state_greet", ["self"]),
+    (modes.Socks5Proxy, "state_connect", ["self"]),
+    (modes.Socks5Proxy, "socks_err", ["self", "message", "reply_code"]),
+    (server.ConnectionHandler, "server_event", ["self", "event"]),
     (HttpStream, "state_wait_for_response_headers", ["self", "event"]),
     (Http1Connection, "read_body", ["self", "event"]),
     (Http1Connection, "send", ["self", "event"]),
@@ -125,6 +144,10 @@ _FIELDS: tuple[tuple[type, list[str]], ...] = (
 )
 _ATTRIBUTES: tuple[tuple[type, str], ...] = (
     (HttpLayer, "streams"),
+    (HttpLayer, "command_sources"),
+    (modes.Socks5Proxy, "buf"),
+    (server.ConnectionHandler, "transports"),
+    (Proxyserver, "connections"),
     (HttpLayer, "connections"),
     (HttpLayer, "waiting_for_establishment"),
     (HttpStream, "response_body_buf"),
@@ -143,6 +166,7 @@ _REPLACED = (
     (http_layer.HttpClient._handle_event, "Http2Client"),  # noqa: SLF001
     (HttpLayer._handle_event, "Http2Client"),  # noqa: SLF001
     (HttpStream.make_server_connection, "GetHttpConnection"),
+    (mode_servers.Socks5Instance.make_top_layer, "Socks5Proxy"),
 )
 """Where mitmproxy looks a class up by its name, which is why another one can be put in its place."""
 
