@@ -41,6 +41,7 @@ class ClientKeys:
         self._read_usage_at = 0.0
         self._told: dict[tuple[str, str], int] = {}
         self._trouble = ""
+        self._writing: asyncio.Task[None] | None = None
 
     async def load(self) -> None:
         """Read the clients, before anybody is let in. Raises StoreUnavailableError."""
@@ -120,9 +121,13 @@ class ClientKeys:
             self._usage = await self._store.gateway_usage()
 
     async def _write_usage(self) -> None:
-        counts = self.gatekeeper.usage.take()
-        if not counts:
-            return
+        if self._writing is not None:  # its caller was cancelled, and left it to end by itself
+            await asyncio.wait({self._writing})
+        if self.gatekeeper.usage:
+            self._writing = asyncio.create_task(self._write(self.gatekeeper.usage.take()), name="write the usage")
+            await asyncio.shield(self._writing)
+
+    async def _write(self, counts: Mapping[str, Usage]) -> None:
         try:
             await self._store.count_usage(counts)
         except BaseException:

@@ -67,7 +67,7 @@ class ClientAccess:
         """Whether a key is asked for on this connection."""
         return self._asks(self._session(client))
 
-    def admit(self, flow: http.HTTPFlow, pool: PoolConfig | None) -> Admission | Refusal | None:
+    def admit(self, flow: http.HTTPFlow, pool: PoolConfig | None) -> Admission | Denial | None:
         """Let a request in, until `end`; or say why not. None: no key is asked for."""
         if flow.is_replay:  # the operator's own doing
             return None
@@ -78,11 +78,11 @@ class ClientAccess:
         presented = NOTHING if taken is None else taken.presented
         verdict = self._keeper.identify(presented, str(client.peername[0]), session.grant)
         if isinstance(verdict, Denial):
-            return client_refused(verdict)
+            return verdict
         name = None if pool is None else pool.name
         denial = self._keeper.admit(verdict, name, request.scheme, request.host, request.port)
         if denial is not None:
-            return client_refused(denial)
+            return denial
         shared = taken is not None and (request.is_http2 or request.is_http3)
         admission = Admission(grant=verdict, session=session, stream=taken.stream if taken and shared else None)
         session.active.add(admission)
@@ -101,7 +101,7 @@ class ClientAccess:
             admission.session.active.discard(admission)
             self._keeper.leave(admission.client)
 
-    def connect(self, flow: http.HTTPFlow) -> Refusal | None:
+    def connect(self, flow: http.HTTPFlow) -> Denial | None:
         """Let a CONNECT through, with all that will be in the tunnel; or say why not."""
         taken, client, request = taken_from(flow.request), flow.client_conn, flow.request
         session = self._session(client)
@@ -110,11 +110,11 @@ class ClientAccess:
         presented = NOTHING if taken is None else taken.presented
         verdict = self._keeper.identify(presented, str(client.peername[0]), session.grant)
         if isinstance(verdict, Denial):
-            return client_refused(verdict, at_connect=True)
+            return verdict
         if not self._may_tunnel(verdict, request.host, request.port):
             denial = self._keeper.not_allowed(verdict)
             self._keeper.refused(denial)
-            return client_refused(denial, at_connect=True)
+            return denial
         if not (request.is_http2 or request.is_http3):  # else the connection is not the tunnel's alone
             session.grant = verdict
         return None

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
+from authpool.clients.keyring import Denial
 from authpool.config.endpoint_url import is_loopback
 from authpool.gateway.service import Service
 from authpool.pool.refused_token import RefusedToken
@@ -21,7 +22,7 @@ from authpool.proxy.ticket import Ticket, Tickets
 from authpool.requests.failover import Decision
 from authpool.requests.observer import Observe, RequestEnd
 from authpool.requests.pooled_request import PooledRequest
-from authpool.requests.refusals import CODES, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
+from authpool.requests.refusals import CODES, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal, client_refused
 from authpool.requests.upstream_answer import UpstreamAnswer
 from authpool.rotation.selection import lane_of
 
@@ -44,6 +45,8 @@ class _Begun:
     pool: str = ""
     pooled: PooledRequest | None = None
     admission: Admission | None = None
+    client: str = ""
+    """Whose gateway key was shown, let in or not."""
     health: bool = False
 
 
@@ -79,9 +82,12 @@ class Traffic:
             begun.pool = pool.name
             strip_credentials(request, pool)
         admission = self.access.admit(flow, pool)
-        if isinstance(admission, Refusal):
-            self._answer(flow, admission)
+        if isinstance(admission, Denial):
+            begun.client = admission.client
+            self._answer(flow, client_refused(admission))
             return
+        if admission is not None:
+            begun.client = admission.client
         ticket.admission = begun.admission = admission
         if pool is not None:
             if is_grpc(request.headers):
@@ -97,7 +103,7 @@ class Traffic:
             ticket.pooled = begun.pooled = PooledRequest(
                 pool=pool.name,
                 rotation=pool.rotation,
-                request=rotation_request(flow, "" if admission is None else admission.client),
+                request=rotation_request(flow, begun.client),
                 max_accounts=snapshot.config.gateway.max_accounts,
             )
             ticket.awaits_body = not request.stream and self._service.picker.needs_body(pool)
@@ -230,10 +236,10 @@ class Traffic:
 
     def connect(self, flow: http.HTTPFlow) -> None:
         """Let a CONNECT through, or answer it."""
-        refusal = self.access.connect(flow)
-        if refusal is not None:
-            self._begun[flow] = _Begun()
-            self._answer(flow, refusal)
+        denial = self.access.connect(flow)
+        if denial is not None:
+            self._begun[flow] = _Begun(client=denial.client)
+            self._answer(flow, client_refused(denial, at_connect=True))
             self.ended(flow)  # no hook tells of it
 
     def upgrade_ended(self, flow: http.HTTPFlow) -> None:
@@ -276,7 +282,7 @@ class Traffic:
         self._observe(
             RequestEnd(
                 at=self._service.clock.time(),
-                client=address if admission is None else admission.client,
+                client=begun.client or address,
                 address=address,
                 method=request.method,
                 host=request.host,
@@ -292,7 +298,7 @@ class Traffic:
 
 
 def _client_told(begun: _Begun) -> str:
-    return "" if begun.admission is None else f" client={begun.admission.client}"
+    return f" client={begun.client}" if begun.client else ""
 
 
 def _ended_how(flow: http.HTTPFlow) -> str:
