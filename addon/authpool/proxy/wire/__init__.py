@@ -3,8 +3,8 @@
 `stream` puts a gate in front of the upstream, `attempts` lets a request be sent again, `http1` and `http2` mend what
 mitmproxy's HTTP lacks, `own_port` takes the probes of load balancers, `listeners` binds the port once, `dispatch` calls
 mitmproxy's addons without the machinery around each, `message_check` spares messages that are as they should be a slow
-check. `presented_keys` takes gateway keys off requests, `socks` asks for them, `cut_off` ends what is under way. All of
-it is put in place and taken away here, once `verify` has found everything it relies on.
+check. `presented_keys` takes gateway keys off requests and `log_filter` out of logs, `socks` asks for them, `cut_off`
+ends what is under way. All of it is put in place and taken away here, once `verify` has found everything it relies on.
 """
 
 import inspect
@@ -31,6 +31,7 @@ from authpool.proxy.wire.dispatch import dispatch_as_ever, dispatch_fast, fast_t
 from authpool.proxy.wire.http1 import GatewayHttp1Client
 from authpool.proxy.wire.http2 import GatewayHttp2Client
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Gate, Installed
+from authpool.proxy.wire.log_filter import leave_keys_out, log_as_ever
 from authpool.proxy.wire.message_check import check_as_ever, check_quickly
 from authpool.proxy.wire.own_port import OwnPortHttp1Server
 from authpool.proxy.wire.socks import GatewaySocks5Proxy, SocksLogin
@@ -55,6 +56,7 @@ __all__ = [
 def close(refusal: Callable[[], http.Response]) -> None:
     """Put the stream in place without a gate: until one is installed, everything is answered with `refusal`."""
     Installed.refusal = refusal
+    leave_keys_out()
     _put_in_place(GatewayStream, GatewayHttp1Client, OwnPortHttp1Server, GatewayHttp2Client, GatewaySocks5Proxy)
 
 
@@ -82,6 +84,7 @@ def remove(gate: Gate) -> None:
 def uninstall() -> None:
     """Leave mitmproxy as it was. For tests: a gateway never does this, for mitmproxy alone fails open."""
     Installed.gate = Installed.refusal = None
+    log_as_ever()
     _put_in_place(HttpStream, Http1Client, Http1Server, Http2Client, _STOCK_SOCKS)
     dispatch(fast=False)
 
