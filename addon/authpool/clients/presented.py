@@ -62,7 +62,13 @@ def take_from_fields(fields: Fields) -> tuple[Fields, Presented]:
 
 
 def take_from_target(target: bytes) -> tuple[bytes, bytes | None]:
-    """Take the keys off the query of a request target; every other byte stays as the client wrote it."""
+    """Take the keys off the query of a request target; every other byte stays as the client wrote it.
+
+    One in the path leaves a gap, and does not count.
+    """
+    if _PREFIX in target and _WHOLE.search(target.partition(b"?")[0]):
+        path, mark, query = target.partition(b"?")
+        target = _WHOLE.sub(b"", path) + mark + query
     if b"?" not in target or not (b"key=" in target or _PREFIX in target or b"%" in target):
         return target, None
     path, _, query = target.partition(b"?")

@@ -322,6 +322,8 @@ class Gateway:
     def _applied(self, config: Config) -> None:
         wire.dispatch(fast=config.gateway.fast_dispatch)
         listener_rules.warn_of_open_listeners(config)
+        if self.service is not None:
+            self._tell_of_missing_clients(self.service)
 
     def _check_listeners(self, service: Service) -> None:
         self._listen_on_loopback_by_default()

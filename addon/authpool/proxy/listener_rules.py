@@ -31,6 +31,11 @@ def tell_of_missing_clients(config: Config, *, anybody: bool) -> None:
     """Where keys are asked for and there is no client, say how one is made: until then nobody is let in."""
     if anybody or config.gateway.client_keys == "off":
         return
+    if config.gateway.client_keys == "required":
+        logger.warning(
+            'authpool: client_keys is "required", and there is no client yet; `authpool client add NAME` makes one'
+        )
+        return
     for mode, host in open_listeners():
         logger.warning(
             "authpool: %s listens on %s, where a gateway key is asked for, and there is no client yet; "

@@ -82,6 +82,8 @@ TARGETS = (
     (b"/v1?key=" + RAW, b"/v1", RAW),
     (b"/v1?a=1&key=" + RAW + b"&b=%20", b"/v1?a=1&b=%20", RAW),
     (b"/v1?%6Bey=" + RAW.replace(b"_", b"%5F"), b"/v1", RAW),
+    (b"/v1/" + RAW + b"/x?a=1", b"/v1//x?a=1", None),
+    (b"/v1/" + RAW + b"?key=" + RAW, b"/v1/", RAW),
     (b"/v1?other=" + RAW, b"/v1", None),
     (b"/v1?key=AIza&a=%2F", b"/v1?key=AIza&a=%2F", None),
     (b"/v1?monkey=1", b"/v1?monkey=1", None),
