@@ -32,9 +32,11 @@ def add_client(home: Path, name: str = "ci", *, hosts: tuple[str, ...] | None = 
 
 
 def change_client(home: Path, name: str, change: Change) -> None:
-    """Change a client as the command line does."""
-    done, _ = GatewayClientFolder(home, FileOperations()).update(name, change)
-    assert done
+    """Change a client as the command line does: once nobody else has the folder's lock."""
+    folder, deadline = GatewayClientFolder(home, FileOperations()), time.monotonic() + 10
+    while not folder.update(name, change)[0]:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def remove_client(home: Path, name: str = "ci") -> None:

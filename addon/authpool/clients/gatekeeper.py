@@ -82,6 +82,10 @@ class Gatekeeper:
         """The key is good, but not for what is asked for."""
         return Denial(code="client_not_allowed", detail=NOT_ALLOWED, client=grant.name)
 
+    def used(self, grant: Grant) -> None:
+        """Count what is no request, and has no limits."""
+        self.usage.note(grant.name, refused=False, now=self._clock.time())
+
     def refused(self, denial: Denial) -> None:
         """Count a refusal that was decided elsewhere."""
         self._denied(denial)

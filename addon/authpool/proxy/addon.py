@@ -141,6 +141,10 @@ class Gateway:
             logger.exception("authpool failed; the request is refused")
             self._traffic.refuse(flow)
 
+    def http_connected(self, flow: http.HTTPFlow) -> None:
+        if self._traffic is not None:
+            self._traffic.access.connected(flow.client_conn)
+
     async def authpool_socks_login(self, login: wire.SocksLogin) -> None:
         if self._traffic is not None:
             if not self._serving and not self._stopping:
@@ -152,12 +156,19 @@ class Gateway:
             self._traffic.upgrade_ended(flow)
 
     def tcp_start(self, flow: tcp.TCPFlow) -> None:
-        if self._traffic is not None:
-            self._traffic.access.check_raw(flow)
+        self._check_raw(flow)
 
     def udp_start(self, flow: udp.UDPFlow) -> None:
-        if self._traffic is not None:
+        self._check_raw(flow)
+
+    def _check_raw(self, flow: tcp.TCPFlow | udp.UDPFlow) -> None:
+        if self._traffic is None:
+            return
+        try:
             self._traffic.access.check_raw(flow)
+        except Exception:
+            logger.exception("authpool failed; the connection is cut off")
+            wire.cut_connection(flow.client_conn)
 
     def client_disconnected(self, client: connection.Client) -> None:
         if self._traffic is not None:

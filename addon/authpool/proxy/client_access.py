@@ -51,6 +51,8 @@ class _Session:
     is_open: bool
     grant: Grant | None = None
     """What the connection itself has shown, which holds for all that is in it."""
+    connecting: Grant | None = None
+    """What a CONNECT has shown that is not answered yet."""
     active: set[Admission] = field(default_factory=set)
 
 
@@ -105,6 +107,7 @@ class ClientAccess:
         """Let a CONNECT through, with all that will be in the tunnel; or say why not."""
         taken, client, request = taken_from(flow.request), flow.client_conn, flow.request
         session = self._session(client)
+        session.connecting = None
         if not self._asks(session):
             return None
         presented = NOTHING if taken is None else taken.presented
@@ -116,8 +119,13 @@ class ClientAccess:
             self._keeper.refused(denial)
             return denial
         if not (request.is_http2 or request.is_http3):  # else the connection is not the tunnel's alone
-            session.grant = verdict
+            session.connecting = verdict
         return None
+
+    def connected(self, client: Client) -> None:
+        """The tunnel is there, and the connection is nobody else's from now on."""
+        session = self._session(client)
+        session.grant, session.connecting = session.connecting or session.grant, None
 
     def login(self, login: SocksLogin) -> None:
         """Let a client of a SOCKS listener in, with all that will be on its connection."""
@@ -137,6 +145,9 @@ class ClientAccess:
         if session.grant is None or not self._may_tunnel(session.grant, host, port):
             logger.warning("A connection to %s:%s, which is no HTTP, is refused: no gateway key lets it in", host, port)
             cut_connection(flow.client_conn)
+            return
+        flow.comment = f"authpool: client={session.grant.name}"
+        self._keeper.used(session.grant)
 
     def disconnected(self, client: Client) -> None:
         """A connection is gone, and all that was on it."""

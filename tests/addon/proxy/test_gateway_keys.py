@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from mitmproxy.test import tflow
 from authpool.clients.key import new_key
 from authpool.gateway.service import Service
 from authpool.proxy import client_access
+from authpool.proxy.addon import Gateway
+from authpool.proxy.commands import Commands
 from support.answers import JSON, Hang, Slow
 from support.gateway import RunningGateway
 from support.gateway_clients import (
@@ -203,6 +206,24 @@ async def connect(gateway: RunningGateway, authority: str, *fields: str) -> byte
     return head
 
 
+async def test_a_connect_that_failed_lets_nobody_else_in(rig: Rig) -> None:
+    """Its connection goes on, and may be another client's: a balancer in front shares them."""
+    home = rig.home("alice")
+    key = add_client(home)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        nobody = f"127.0.0.1:{probe.getsockname()[1]}"
+    async with gateway_master(home) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(f"CONNECT {nobody} HTTP/1.1\r\nProxy-Authorization: Bearer {key}\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b" 502 " in head
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+        writer.write(f"GET {rig.upstream.url}/x HTTP/1.1\r\nHost: {rig.upstream.authority}\r\n\r\n".encode())
+        assert b" 401 " in await reader.readline()
+        writer.close()
+    assert rig.upstream.received == []
+
+
 async def test_a_key_in_the_tunnel_comes_before_the_tunnels(rig: Rig, confdir: Path, authority: Any) -> None:
     """A client behind another one is itself; a wrong key is wrong."""
     async with Upstream(authority.server_context()) as upstream:
@@ -297,6 +318,7 @@ async def test_what_is_no_http_needs_a_key_too(rig: Rig, confdir: Path) -> None:
         reader, writer = await through_socks(gateway.port, port, key)
         writer.write(b"there")
         assert await reader.readexactly(11) == b"hello there"
+        assert service_of(gateway).clients.usage("ci").requests == 1
         writer.close()
     server.close()
     await server.wait_closed()
@@ -398,6 +420,20 @@ async def test_who_used_what_can_be_answered(rig: Rig) -> None:
     entries = await service.store.entries()
     assert [one.account for one in entries if one.event == "used" and one.reason == "by client ci"] == ["p/alice"]
     assert (await service.store.gateway_usage())["ci"].requests == 2
+
+
+async def test_the_prompt_shows_the_clients(rig: Rig) -> None:
+    """What they may and have used, and no key."""
+    home = rig.home("alice")
+    key = add_client(home, hosts=("127.0.0.1:1", rig.upstream.authority), max_in_flight=4)
+    addon = Gateway()
+    mode = f"reverse:{rig.upstream.url}"
+    async with gateway_master(home, Commands(addon), gateway=addon, mode=mode) as gateway, client(gateway.url) as api:
+        assert (await api.get("/x", headers={"x-api-key": key})).status_code == 200
+        header, row = gateway.master.commands.execute("authpool.clients")  # type: ignore[no-untyped-call]
+    shown = dict(zip(header, row, strict=True))
+    assert (shown["CLIENT"], shown["STATE"], shown["REQUESTS"], shown["LIMITS"]) == ("ci", "active", "1", "4 at a time")
+    assert key.split("_")[1] not in str(row)
 
 
 # --- what a removal ends ----------------------------------------------------------------------------------------------

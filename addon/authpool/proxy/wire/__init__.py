@@ -27,6 +27,7 @@ from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from authpool.errors import ConfigurationError
 from authpool.proxy.wire import listeners
+from authpool.proxy.wire.cut_off import cut_connection
 from authpool.proxy.wire.dispatch import dispatch_as_ever, dispatch_fast, fast_trigger_event, stock_trigger_event
 from authpool.proxy.wire.http1 import GatewayHttp1Client
 from authpool.proxy.wire.http2 import GatewayHttp2Client
@@ -44,6 +45,7 @@ __all__ = [
     "GatewayStream",
     "SocksLogin",
     "close",
+    "cut_connection",
     "dispatch",
     "fast_trigger_event",
     "install",
