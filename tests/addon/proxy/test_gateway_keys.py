@@ -622,6 +622,32 @@ async def test_a_request_that_waited_meanwhile_is_not_sent(rig: Rig) -> None:
     assert rig.upstream.received == []
 
 
+async def test_one_of_many_that_waited_meanwhile_is_not_sent(rig: Rig, authority: Any, confdir: Path) -> None:
+    """On an HTTP/2 connection that goes on: the gate asks once more whether its client may."""
+    async with Upstream(authority.server_context(http2=True)) as upstream:
+        rig.host, rig.upstream = upstream.authority, upstream
+        home = rig.home("alice", expires_in=-10)
+        front, gone = add_client(home, "front"), add_client(home, "gone")
+        gate = asyncio.Event()
+        rig.endpoint.script = lambda number, form: Slow(gate, rig.provider(number, form))
+        trust = {"ssl_verify_upstream_trusted_ca": str(authority.ca_file), "confdir": confdir}
+        async with (
+            gateway_master(home, **trust) as gateway,
+            proxied(gateway.url.replace("//", f"//{front}:@"), confdir, http2=True) as api,
+        ):
+            asked = asyncio.create_task(api.get(f"{upstream.url}/x", headers={"x-api-key": gone}))
+            await gateway.wait_until(lambda: rig.posts == 1)
+            remove_client(home, "gone")
+            keeper = service_of(gateway).clients.gatekeeper
+            await until(lambda: getattr(keeper.keyring.entries["gone"], "removed", False))
+            gate.set()
+            with pytest.raises(httpx.HTTPError):
+                (await asked).raise_for_status()
+            assert rig.upstream.received == []
+            assert (await api.get(f"{upstream.url}/x")).status_code == 200
+            await until(lambda: keeper.in_flight("gone") == 0)
+
+
 async def test_a_store_that_is_away_changes_nothing(rig: Rig) -> None:
     """What is known goes on, what is unknown stays so; and it is said, once."""
     home = rig.home("alice")
