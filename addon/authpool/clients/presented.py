@@ -8,7 +8,7 @@ import re
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from authpool.clients.key import PATTERN, PREFIX
@@ -24,15 +24,17 @@ _PLACES = frozenset(PLACES)
 type Fields = tuple[tuple[bytes, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Presented:
+class Presented(NamedTuple):
     """What a request carried: the values that have a key in them, as they were sent.
 
     `other`: a credential that is no gateway key, in a place where one may be.
     """
 
-    values: tuple[bytes, ...] = field(default=(), repr=False)
+    values: tuple[bytes, ...] = ()
     other: bool = False
+
+    def __repr__(self) -> str:
+        return f"Presented({len(self.values)} values, other={self.other})"
 
 
 NOTHING = Presented()
@@ -42,23 +44,26 @@ OTHER = Presented(other=True)
 def take_from_fields(fields: Fields) -> tuple[Fields, Presented]:
     """Take the keys off header fields; the very fields are answered where there is none."""
     found: dict[bytes, bytes] = {}
-    dropped: list[tuple[bytes, bytes]] = []
+    dropped: list[int] = []
     other = False
-    for one in fields:  # asked of every request
-        name = one[0].lower()
+    for number, (field, value) in enumerate(fields):  # asked of every request
+        name = field.lower()
         if name in _PLACES:
-            if _has_key(one[1]):
-                dropped.append(one)
-                if name not in found and _is_accepted(name, one[1]):
-                    found[name] = one[1]
+            if _has_key(value):
+                dropped.append(number)
+                if name not in found and _is_accepted(name, value):
+                    found[name] = value
             else:
                 other = True
-        elif _PREFIX in one[1] and _WHOLE.search(one[1]):
-            dropped.append(one)
+        elif _PREFIX in value and _WHOLE.search(value):
+            dropped.append(number)
     if not dropped:
         return fields, OTHER if other else NOTHING
-    values = tuple(found[name] for name in PLACES if name in found)
-    return tuple(one for one in fields if one not in dropped), Presented(values=values, other=other)
+    left = list(fields)
+    for number in reversed(dropped):
+        del left[number]
+    values = tuple(found.values()) if len(found) < 2 else tuple(found[name] for name in PLACES if name in found)
+    return tuple(left), Presented(values, other)
 
 
 def take_from_target(target: bytes) -> tuple[bytes, bytes | None]:
