@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
-from mitmproxy import connection, ctx, exceptions, http, tcp, udp
+from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 
 import authpool
@@ -18,6 +18,7 @@ from authpool.files.home import home_folder, home_of_loader, secure_folder
 from authpool.gateway.presence import Presence
 from authpool.gateway.service import Service
 from authpool.proxy import listener_rules, wire
+from authpool.proxy.client_hooks import ClientHooks
 from authpool.proxy.gate import gateway_error
 from authpool.proxy.hangup import Hangup
 from authpool.proxy.options import add_options, check_options
@@ -33,7 +34,7 @@ START_SECONDS = 30.0
 """So long a request waits for the accounts to be loaded."""
 
 
-class Gateway:
+class Gateway(ClientHooks):
     """Puts credentials from a pool on requests. State is in the service; this class only translates."""
 
     name = "authpool"
@@ -129,50 +130,6 @@ class Gateway:
         except Exception:
             logger.exception("authpool failed; the request is refused")
             self._traffic.refuse(flow)
-
-    async def http_connect(self, flow: http.HTTPFlow) -> None:
-        if flow.response is not None or self._traffic is None:
-            return  # answered already; without a gateway the wire refuses what comes through the tunnel
-        try:
-            if not self._serving and not self._stopping:
-                await self.until_started()
-            self._traffic.connect(flow)
-        except Exception:
-            logger.exception("authpool failed; the request is refused")
-            self._traffic.refuse(flow)
-
-    def http_connected(self, flow: http.HTTPFlow) -> None:
-        if self._traffic is not None:
-            self._traffic.access.connected(flow.client_conn)
-
-    async def authpool_socks_login(self, login: wire.SocksLogin) -> None:
-        if self._traffic is not None:
-            if not self._serving and not self._stopping:
-                await self.until_started()
-            self._traffic.access.login(login)
-
-    def websocket_end(self, flow: http.HTTPFlow) -> None:
-        if self._traffic is not None:
-            self._traffic.upgrade_ended(flow)
-
-    def tcp_start(self, flow: tcp.TCPFlow) -> None:
-        self._check_raw(flow)
-
-    def udp_start(self, flow: udp.UDPFlow) -> None:
-        self._check_raw(flow)
-
-    def _check_raw(self, flow: tcp.TCPFlow | udp.UDPFlow) -> None:
-        if self._traffic is None:
-            return
-        try:
-            self._traffic.access.check_raw(flow)
-        except Exception:
-            logger.exception("authpool failed; the connection is cut off")
-            wire.cut_connection(flow.client_conn)
-
-    def client_disconnected(self, client: connection.Client) -> None:
-        if self._traffic is not None:
-            self._traffic.access.disconnected(client)
 
     # Plain functions, for a coroutine costs something, and nearly always there is nothing to wait for.
 

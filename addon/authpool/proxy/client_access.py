@@ -19,6 +19,7 @@ from authpool.config.host_pattern import canonical_host
 from authpool.config.pool_config import PoolConfig
 from authpool.gateway.service import Service
 from authpool.proxy.wire.cut_off import cut_connection, cut_stream
+from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS
 from authpool.proxy.wire.presented_keys import taken_from
 from authpool.proxy.wire.socks import SocksLogin
 from authpool.requests.refusals import Refusal, client_refused
@@ -63,6 +64,7 @@ class ClientAccess:
         self._service = service
         self._keeper = service.clients.gatekeeper
         self._sessions: WeakKeyDictionary[Client, _Session] = WeakKeyDictionary()
+        self._switched: WeakKeyDictionary[http.HTTPFlow, Admission] = WeakKeyDictionary()
         service.clients.ended = self.cut_ended
 
     def asks_for_key(self, client: Client) -> bool:
@@ -102,6 +104,20 @@ class ClientAccess:
             admission.over = True
             admission.session.active.discard(admission)
             self._keeper.leave(admission.client)
+
+    def ended(self, flow: http.HTTPFlow, admission: Admission) -> None:
+        """A flow has its answer, or will have none. What has switched protocols goes on, until it is closed."""
+        switched = flow.error is None and flow.response is not None and flow.response.status_code == SWITCHING_PROTOCOLS
+        if switched:
+            self._switched[flow] = admission
+        else:
+            self.end(admission)
+
+    def closed(self, flow: http.HTTPFlow) -> None:
+        """A WebSocket is closed."""
+        admission = self._switched.pop(flow, None)
+        if admission is not None:
+            self.end(admission)
 
     def connect(self, flow: http.HTTPFlow) -> Denial | None:
         """Let a CONNECT through, with all that will be in the tunnel; or say why not."""

@@ -29,7 +29,6 @@ from authpool.rotation.selection import lane_of
 logger = logging.getLogger(__name__)
 
 UNAUTHORIZED = 401
-SWITCHING_PROTOCOLS = 101
 REPLACE_SECONDS = 5.0
 """So long the end of a streamed refusal waits for its token to be replaced, for the client's next request."""
 
@@ -61,8 +60,6 @@ class Traffic:
         self._begun: WeakKeyDictionary[http.HTTPFlow, _Begun] = WeakKeyDictionary()
         self.access = ClientAccess(service)
         self.gate = TrafficGate(service, self._tickets, self.access)
-        self._upgraded: WeakKeyDictionary[http.HTTPFlow, Admission] = WeakKeyDictionary()
-        """What has switched protocols, and goes on."""
         self._replacing: set[asyncio.Task[None]] = set()
 
     # --- hooks ------------------------------------------------------------------------------------------------
@@ -242,18 +239,6 @@ class Traffic:
             self._answer(flow, client_refused(denial, at_connect=True))
             self.ended(flow)  # no hook tells of it
 
-    def upgrade_ended(self, flow: http.HTTPFlow) -> None:
-        """A WebSocket is closed."""
-        admission = self._upgraded.pop(flow, None)
-        if admission is not None:
-            self.access.end(admission)
-
-    def _end_admission(self, flow: http.HTTPFlow, admission: Admission) -> None:
-        if flow.error is None and flow.response is not None and flow.response.status_code == SWITCHING_PROTOCOLS:
-            self._upgraded[flow] = admission  # until it is closed, or its connection is
-        else:
-            self.access.end(admission)
-
     def _leave(self, flow: http.HTTPFlow) -> None:
         """A replay takes the place of what a flow was."""
         before = self._begun.pop(flow, None)
@@ -274,7 +259,7 @@ class Traffic:
         address = str(flow.client_conn.peername[0])
         admission = begun.admission
         if admission is not None:
-            self._end_admission(flow, admission)
+            self.access.ended(flow, admission)
             if pooled is None:
                 flow.comment = f"{begun.pool or 'authpool:'} outcome={_outcome(flow)}{_client_told(begun)}"
             elif served_by and pooled.sends:
