@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from authpool.gateway.service import Service
 from authpool.proxy import client_access
 from authpool.proxy.addon import Gateway
 from authpool.proxy.commands import Commands
-from support.answers import JSON, Hang, Slow
+from support.answers import JSON, Cut, Hang, Nothing, Raw, Reset, Slow
 from support.gateway import RunningGateway
 from support.gateway_clients import (
     PLACES,
@@ -378,6 +378,54 @@ async def test_limits_refuse_and_are_given_back(rig: Rig) -> None:
         assert (await first[1]).status_code == 200
         await until(lambda: keeper.in_flight("ci") == 0)
         assert (await api.get("/x")).status_code == 200
+
+
+ENDINGS = (
+    JSON(200, {}),
+    JSON(401, {}),
+    JSON(429, {}),
+    Cut(200, {"a": "b" * 1000}),
+    Cut(401, {"a": "b" * 1000}),
+    Reset(),
+    Nothing(),
+    Raw(b"HTTP/1.1 200 OK\r\ncontent-length: nonsense\r\n\r\n"),
+    Raw(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: other\r\nconnection: upgrade\r\n\r\n"),
+)
+
+
+@pytest.mark.parametrize("answer", ENDINGS, ids=range(len(ENDINGS)))
+@pytest.mark.parametrize("streamed", (False, True), ids=("held", "streamed"))
+async def test_however_a_request_ends_it_takes_up_no_room(rig: Rig, answer: Any, *, streamed: bool) -> None:
+    """Or a client would be locked out for good. Also where it leaves, is killed, or sends what can't be read."""
+    home = rig.home("alice")
+    key = add_client(home, max_in_flight=100)
+    rig.upstream.respond = lambda _request: answer
+
+    class Kills:
+        def request(self, flow: http.HTTPFlow) -> None:
+            if flow.request.path == "/kill":
+                flow.kill()
+
+    settings = {"stream_large_bodies": "1k"} if streamed else {}
+    upgrade = {"connection": "upgrade", "upgrade": "other"} if answer is ENDINGS[-1] else {}
+    async with reverse_gateway(rig, Kills(), **settings) as gateway:
+        async with client(gateway.url, headers={"x-api-key": key, **upgrade}) as api:
+            for path in ("/x", "/kill", "/y"):
+                with suppress(httpx.HTTPError):
+                    await api.post(path, content=b"x" * 5000)
+            leaves = asyncio.create_task(api.post("/x", content=b"x" * 5000))
+            await asyncio.sleep(0)
+            leaves.cancel()
+        for length in (b"10", b"many"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(b"POST /x HTTP/1.1\r\nHost: x\r\nx-api-key: " + key.encode())
+            writer.write(b"\r\nContent-Length: " + length + b"\r\n\r\nhalf")
+            writer.write_eof()
+            await reader.read()
+            writer.close()
+        keeper = service_of(gateway).clients.gatekeeper
+        await until(lambda: keeper.in_flight("ci") == 0)
+        assert keeper.usage.peek() or service_of(gateway).clients.usage("ci").requests
 
 
 async def test_a_rate_is_refused_beyond(rig: Rig) -> None:
