@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
 """So often the store is asked: a removal holds within a second."""
-WRITE_SECONDS = 2.0
+WRITE_SECONDS = 1.0
 """So often at most the usage is written."""
 READ_USAGE_SECONDS = 5.0
 TOLD_PAIRS = 10_000

@@ -1,11 +1,14 @@
 """Keys are found where they may be, and taken off wherever they are."""
 
 from base64 import b64encode
+from urllib.parse import unquote_to_bytes
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from authpool.clients.key import new_key
-from authpool.clients.presented import NOTHING, Presented, keys_in, take_from_fields, take_from_target
+from authpool.clients.presented import NOTHING, PLACES, Presented, keys_in, take_from_fields, take_from_target
 
 KEY = new_key().text
 RAW = KEY.encode()
@@ -96,3 +99,27 @@ TARGETS = (
 def test_a_key_is_taken_off_the_query(target: bytes, left: bytes, key: bytes | None) -> None:
     """However it is encoded; every other byte stays."""
     assert take_from_target(target) == (left, key)
+
+
+FIELD_NAMES = st.sampled_from((*PLACES, b"cookie", b"x-other", b"Host")) | st.binary(min_size=1, max_size=8)
+AROUND = st.binary(max_size=12) | st.sampled_from((b"Bearer ", b"Basic ", b"key=", b" ", b"?", b"&"))
+
+
+@given(st.lists(st.tuples(FIELD_NAMES, AROUND, st.booleans(), AROUND), max_size=6))
+def test_no_field_with_a_key_is_left(parts: list[tuple[bytes, bytes, bool, bytes]]) -> None:
+    """Whatever stands around it; what has none stays, in its order."""
+    fields = tuple((name, before + (RAW if has else b"") + after) for name, before, has, after in parts)
+    left, presented = take_from_fields(fields)
+    assert RAW not in b"\n".join(value for _, value in left)
+    assert [one for one in fields if RAW not in one[1] and b"authpool_" not in one[1]] == list(left)
+    for value in presented.values:
+        assert set(keys_in(value)) <= {KEY} or RAW in value
+
+
+@given(st.lists(st.tuples(AROUND, st.booleans(), AROUND), max_size=5), st.sets(st.integers(0, len(RAW) - 1)))
+def test_no_target_with_a_key_is_left(parts: list[tuple[bytes, bool, bytes]], encoded: set[int]) -> None:
+    """However much of it is percent-encoded, in whatever parameter."""
+    written = b"".join(b"%%%02X" % byte if at in encoded else bytes([byte]) for at, byte in enumerate(RAW))
+    query = b"&".join(before + (written if has else b"") + after for before, has, after in parts)
+    left, _ = take_from_target(b"/v1?" + query)
+    assert RAW not in unquote_to_bytes(left)
