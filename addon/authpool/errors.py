@@ -6,6 +6,7 @@
     ├── StoreError                an account could not be read or written
     │   ├── UnknownAccountError   there is no such account
     │   ├── BrokenAccountError    its record can't be read as an account; only this account is affected
+    │   ├── BrokenClientError     likewise of a client of the gateway
     │   ├── HoldLostError         somebody else may hold it by now: nothing more is decided about it
     │   └── StoreUnavailableError the disk is full, the folder is read-only or gone: try again
     │       └── SealedError       it is sealed, and the key to it is not at hand: nothing is wrong with it
@@ -69,6 +70,10 @@ class UnknownAccountError(StoreError):
 
 class BrokenAccountError(StoreError):
     """The account's record exists and can't be read as an account."""
+
+
+class BrokenClientError(StoreError):
+    """The record of one of the gateway's clients exists and can't be read; none of its keys is any good."""
 
 
 class HoldLostError(StoreError):

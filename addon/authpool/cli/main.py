@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from authpool import __version__
+from authpool.cli.client_command import client
 from authpool.cli.reloading import reload_gateways
 from authpool.cli.scaffold import create_home
 from authpool.cli.sealing import rekey, seal, unseal
@@ -200,6 +201,7 @@ _verb(
 _verb("refresh", "Fetch a new access token now.", Operations.refresh)
 for _command in (seal, unseal, rekey):
     cli.add_command(_command)
+cli.add_command(client)
 for _tool in TOOLS:
     cli.add_command(tool_command(_tool))
 

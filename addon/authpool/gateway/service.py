@@ -16,6 +16,7 @@ from authpool.config import CONFIG_NAME, Config, PoolConfig, load_config
 from authpool.config.routing import Router
 from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError, mistakes_placed
 from authpool.files.blocking import BlockingCalls
+from authpool.gateway.client_keys import ClientKeys
 from authpool.gateway.follower import Follower
 from authpool.gateway.pieces import MANY_ACCOUNTS, in_pieces, loaded_for_good
 from authpool.gateway.pools import PoolBuilder, Snapshot
@@ -37,7 +38,7 @@ from authpool.requests.failover import Failover
 from authpool.requests.limits import Limits
 from authpool.requests.readiness import Readiness
 from authpool.store import Store
-from authpool.store.audit import Entry, Process, ProcessKind, entry_of
+from authpool.store.audit import ClientEvent, Entry, Process, ProcessKind, client_entry, entry_of
 from authpool.store.trail_index import TrailIndex
 from authpool.supervision import supervised
 
@@ -90,6 +91,7 @@ class Service:
             self.store = self._sealed(store or self.plugins.store(config.gateway, home), config)
         self._process = Process(pid=os.getpid(), kind=process)
         self._trail = TrailIndex(self.store)
+        self.clients = ClientKeys(self.store, self.clock, self._note, self._process)
         self._own_client = TokenClient() if endpoint is None else None
         self.endpoint: TokenEndpoint = endpoint or self._own_client  # type: ignore[assignment]
         self.resolver = EndpointResolver(fetcher(self.endpoint), self.clock)
@@ -153,10 +155,16 @@ class Service:
     async def start(self) -> None:
         """Load the accounts and begin to keep them. Raises StoreUnavailableError."""
         await self.open()
+        await self.clients.load()
         with loaded_for_good(self._many):
             await self._build(self._snapshot.config)
         self._reloaded(Reloaded(request=self._request))
-        endless = {"follower": self._follow, "refresh schedule": self._keep, "quota clock": self._take_back}
+        endless = {
+            "follower": self._follow,
+            "refresh schedule": self._keep,
+            "quota clock": self._take_back,
+            "gateway keys": self.clients.follow,
+        }
         self._tasks = [
             asyncio.create_task(supervised(name, make, self.clock), name=f"authpool {name}")
             for name, make in endless.items()
@@ -180,6 +188,7 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if land is not None:
             await land()
+        await self.clients.aclose()
         await self._restorer.aclose()
         await self.ownership.aclose()
         await self.refresher.aclose()
@@ -222,11 +231,18 @@ class Service:
         """Tell of a change in an account's life, after it was written: the audit trail first, then the plugins."""
         entry = entry_of(event, now=self.clock.time(), process=self._process)
         if entry is not None:
-            self.store.append(entry)
-            self._trail.note(entry)
+            self._note(entry)
         if event.kind == "disabled":
             self._follower.disabled_here(event.account)
         self.plugins.notify(event)
+
+    def note_client(self, event: ClientEvent, client: str, reason: str) -> None:
+        """Tell of a change of a client of the gateway, after it was written."""
+        self._note(client_entry(event, client, reason=reason, now=self.clock.time(), process=self._process))
+
+    def _note(self, entry: Entry) -> None:
+        self.store.append(entry)
+        self._trail.note(entry)
 
     async def _build(self, config: Config) -> None:
         await self._builder.build(config)

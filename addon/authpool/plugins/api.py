@@ -7,6 +7,9 @@ called. What a plugin provides derives from `Rotation`, `TokenSource` or `Store`
 from authpool import hookimpl
 from authpool.accounts.account import Account, AccountKey, Standing, clip_reason, fingerprint
 from authpool.accounts.events import AccountEvent, PoolEvent, PoolEventKind, PoolExhausted
+from authpool.clients.client import BrokenClient, ClientEntry, GatewayClient, IssuedKey
+from authpool.clients.document import client_from_document, document_from_client
+from authpool.clients.usage import Usage
 from authpool.clock import Clock, SystemClock
 from authpool.config import PoolConfig
 from authpool.config.client_secret import is_literal, resolve_secret
@@ -16,6 +19,7 @@ from authpool.config.presets import Preset
 from authpool.config.selector import Selector, parse_selector
 from authpool.errors import (
     BrokenAccountError,
+    BrokenClientError,
     ConfigurationError,
     CredentialDeadError,
     CredentialMisconfiguredError,
@@ -40,6 +44,7 @@ from authpool.rotation.selection import selected
 from authpool.store import (
     Change,
     ClientChange,
+    GatewayClientChange,
     Hold,
     Record,
     Rewritten,
@@ -60,8 +65,11 @@ __all__ = [
     "AccountKey",
     "AnswerClass",
     "BrokenAccountError",
+    "BrokenClient",
+    "BrokenClientError",
     "Change",
     "ClientChange",
+    "ClientEntry",
     "ClientRecord",
     "Clock",
     "ConfigTable",
@@ -72,9 +80,12 @@ __all__ = [
     "Entry",
     "EventThread",
     "Fetched",
+    "GatewayClient",
+    "GatewayClientChange",
     "HashRing",
     "Hold",
     "HoldLostError",
+    "IssuedKey",
     "KeyRing",
     "OperatorKey",
     "Place",
@@ -106,9 +117,12 @@ __all__ = [
     "TokenSourceFactory",
     "UnknownAccountError",
     "UpstreamAnswer",
+    "Usage",
     "check_endpoint",
+    "client_from_document",
     "clip_reason",
     "did_you_mean",
+    "document_from_client",
     "fingerprint",
     "hookimpl",
     "is_literal",

@@ -18,6 +18,7 @@ from authpool.files.home import home_folder, home_of_loader, secure_folder
 from authpool.gateway.presence import Presence
 from authpool.gateway.service import Service
 from authpool.proxy import listener_rules, option_warnings, wire
+from authpool.proxy.client_hooks import ClientHooks
 from authpool.proxy.connection_hooks import ConnectionHooks
 from authpool.proxy.gate import gateway_error
 from authpool.proxy.hangup import Hangup
@@ -34,7 +35,7 @@ START_SECONDS = 30.0
 """So long a request waits for the accounts to be loaded."""
 
 
-class Gateway(ConnectionHooks):
+class Gateway(ClientHooks, ConnectionHooks):
     """Puts credentials from a pool on requests. State is in the service; this class only translates."""
 
     name = "authpool"
@@ -182,7 +183,6 @@ class Gateway(ConnectionHooks):
             service = Service(
                 home,
                 os.environ,
-                accept=listener_rules.check_listeners,
                 applied=self._applied,
                 reloaded=presence.tell,
                 plugins=self._plugins,
@@ -218,6 +218,7 @@ class Gateway(ConnectionHooks):
             if allowed and self.service is not None and not self._stopping:
                 await self.service.start()
                 self._serving = not self._stopping
+                self._tell_of_missing_clients(self.service)
         except AuthpoolError as error:
             logger.error("authpool can't start: %s", error)
         finally:
@@ -292,12 +293,18 @@ class Gateway(ConnectionHooks):
         wire.dispatch(fast=config.gateway.fast_dispatch)
         listener_rules.warn_of_open_listeners(config)
         self._weak_options.warn(config)
+        if self.service is not None:
+            self._tell_of_missing_clients(self.service)
 
     def _check_listeners(self, service: Service) -> None:
         self._listen_on_loopback_by_default()
-        with mistakes_placed(service.home):
-            listener_rules.check_listeners(service.snapshot.config)
         listener_rules.close_open_sockets()
+        self._tell_of_missing_clients(service)
+
+    def _tell_of_missing_clients(self, service: Service) -> None:
+        if self._serving:
+            anybody = service.clients.gatekeeper.keyring.anybody
+            listener_rules.tell_of_missing_clients(service.snapshot.config, anybody=anybody)
 
     def _listen_on_loopback_by_default(self) -> bool:
         self._defaulting = True  # `configure` is called in the middle of this, and shall not build a second gateway

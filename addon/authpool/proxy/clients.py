@@ -22,8 +22,5 @@ def is_stranger(flow: http.HTTPFlow) -> bool:
 
 
 def is_identified(flow: http.HTTPFlow) -> bool:
-    """Whether somebody stands for this request who is no web page: the operator, for a replay.
-
-    A valid gateway key belongs here: no page can have one.
-    """
+    """Whether the operator stands for this request, and no web page: it is a replay."""
     return flow.is_replay is not None

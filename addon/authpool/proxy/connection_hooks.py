@@ -12,7 +12,7 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 from authpool.proxy.gate import response_of
 from authpool.proxy.traffic import Traffic
 from authpool.proxy.wire.connecting import NOT_ALLOWED
-from authpool.requests.refusals import GATEWAY_ERROR, LOCAL_REFUSED
+from authpool.requests.refusals import LOCAL_REFUSED
 
 logger = logging.getLogger(__name__)
 
@@ -26,17 +26,6 @@ class ConnectionHooks:
     def __init__(self) -> None:
         self._traffic: Traffic | None = None
         self._passed_over: set[str] = set()
-
-    def http_connect(self, flow: http.HTTPFlow) -> None:
-        if self._traffic is None or flow.response is not None:
-            return
-        try:
-            refusal = self._traffic.reach.refusal_of_tunnel(flow)
-        except Exception:
-            logger.exception("authpool failed; the CONNECT is refused")
-            refusal = GATEWAY_ERROR
-        if refusal is not None:
-            flow.response = response_of(refusal, flow.request)
 
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
         if flow.response is not None and NOT_ALLOWED in (flow.server_conn.error or ""):

@@ -3,9 +3,10 @@
 import logging
 
 from mitmproxy import http
-from mitmproxy.connection import Server
+from mitmproxy.connection import Client, Server
 
 from authpool.gateway.service import Service
+from authpool.proxy.client_access import ClientAccess
 from authpool.proxy.credential import with_credential
 from authpool.proxy.destination import (
     asks_for_another_host,
@@ -26,16 +27,28 @@ logger = logging.getLogger(__name__)
 class TrafficGate:
     """`authpool.proxy.wire.Gate` for the flows that have tickets; others get nothing out."""
 
-    def __init__(self, service: Service, tickets: Tickets, reach: ConfiguredReach, upstream_tls: UpstreamTls) -> None:
+    def __init__(
+        self,
+        service: Service,
+        tickets: Tickets,
+        access: ClientAccess,
+        reach: ConfiguredReach,
+        upstream_tls: UpstreamTls,
+    ) -> None:
         self._service = service
         self._tickets = tickets
+        self._access = access
         self._reach = reach
         self._upstream_tls = upstream_tls
 
+    def asks_for_key(self, client: Client) -> bool:
+        return self._access.asks_for_key(client)
+
     def outgoing(self, flow: http.HTTPFlow, request: http.Request, server: Server) -> http.Request | http.Response:
         ticket = self._tickets.get(flow)
-        if ticket is None:
-            return response_of(GATEWAY_ERROR, request)
+        barred = GATEWAY_ERROR if ticket is None else self._barred(ticket)
+        if ticket is None or barred is not None:
+            return response_of(barred or GATEWAY_ERROR, request)
         destination, reached = destination_of(request), destination_reached(server)
         if ticket.pooled is None or ticket.pool is None:
             return self._outgoing_unmatched(flow, request, server, ticket)
@@ -82,6 +95,10 @@ class TrafficGate:
             logger.error("A request to %s was redirected to a pool's host after it was let pass; refused", destination)
             return response_of(GATEWAY_ERROR, request)
         return response_of(LOCAL_REFUSED, request) if self._reach.refuses_connection(flow, server) else request
+
+    def _barred(self, ticket: Ticket) -> Refusal | None:
+        """Why the client may not go on, at each attempt: its key may have come to its end meanwhile."""
+        return None if ticket.admission is None else self._access.lost(ticket.admission)
 
     def _still_matches(self, ticket: Ticket, request: http.Request) -> bool:
         pool = self._service.snapshot.router.match(*ticket.destination, request.method, request.path)

@@ -8,6 +8,7 @@ from mitmproxy import http
 from authpool.config.answer_rule import Meaning
 from authpool.config.pool_config import PoolConfig
 from authpool.config.routing import Destination
+from authpool.proxy.client_access import Admission
 from authpool.requests.pooled_request import PooledRequest
 
 
@@ -24,6 +25,8 @@ class Ticket:
     """Method and path, which a pool may be chosen by as well."""
     pooled: PooledRequest | None = None
     pool: PoolConfig | None = None
+    admission: Admission | None = None
+    """What a client was let in with, where a key was asked for."""
     awaits_body: bool = False
     meaning: Meaning | None = "ok"
     decided: bool = False

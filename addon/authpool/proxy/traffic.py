@@ -8,10 +8,12 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
+from authpool.clients.keyring import Denial
 from authpool.config.endpoint_url import is_loopback
+from authpool.config.pool_config import PoolConfig
 from authpool.gateway.service import Service
 from authpool.pool.refused_token import RefusedToken
-from authpool.proxy.clients import is_stranger
+from authpool.proxy.client_access import Admission, ClientAccess
 from authpool.proxy.credential import strip_credentials
 from authpool.proxy.destination import destination_of, names_another_host
 from authpool.proxy.gate import TrafficGate, response_of
@@ -24,7 +26,7 @@ from authpool.proxy.web_pages import refusal_for_page, refusal_for_probe
 from authpool.requests.failover import Decision
 from authpool.requests.observer import Observe, RequestEnd
 from authpool.requests.pooled_request import PooledRequest
-from authpool.requests.refusals import CLIENT_NOT_ALLOWED, CODES, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
+from authpool.requests.refusals import CODES, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal, client_refused
 from authpool.requests.upstream_answer import UpstreamAnswer
 from authpool.rotation.selection import lane_of
 
@@ -45,6 +47,9 @@ class _Begun:
 
     pool: str = ""
     pooled: PooledRequest | None = None
+    admission: Admission | None = None
+    client: str = ""
+    """Whose gateway key was shown, let in or not."""
     health: bool = False
 
 
@@ -59,7 +64,8 @@ class Traffic:
         self._begun: WeakKeyDictionary[http.HTTPFlow, _Begun] = WeakKeyDictionary()
         self.reach = ConfiguredReach(lambda: service.snapshot)
         self.upstream_tls = UpstreamTls(self.reach)
-        self.gate = TrafficGate(service, self._tickets, self.reach, self.upstream_tls)
+        self.access = ClientAccess(service)
+        self.gate = TrafficGate(service, self._tickets, self.access, self.reach, self.upstream_tls)
         self._replacing: set[asyncio.Task[None]] = set()
 
     # --- hooks ------------------------------------------------------------------------------------------------
@@ -69,30 +75,25 @@ class Traffic:
         request = flow.request
         self._give_up(flow)  # a replay of the same flow is decided about anew
         snapshot = self._service.snapshot
+        self._leave(flow)
         self._begun[flow] = begun = _Begun()
         if flow.marked == FAILED_OVER:
             flow.marked = ""
         ticket = Ticket(destination=destination_of(request))
         pool = snapshot.router.match(*ticket.destination, request.method, request.path)
-        if pool is None:
-            refusal = refusal_for_page(flow, snapshot.config.gateway, None) or self.reach.refusal_of_request(flow)
-            if refusal is not None:
-                self._answer(flow, refusal)
-                return
-        else:
+        if pool is not None:
             begun.pool = pool.name
             strip_credentials(request, pool)
+        refusal = self._let_in(flow, begun, pool)
+        if refusal is not None:
+            self._answer(flow, refusal)
+            return
+        ticket.admission = begun.admission
+        if pool is not None:
             if is_grpc(request.headers):
                 request.stream = True  # both ways at once; so it can't be sent twice
             if request.scheme == "http" and not (pool.allow_plaintext or is_loopback(request.host)):
                 self._answer(flow, PLAINTEXT_REFUSED)
-                return
-            if snapshot.config.gateway.client_keys != "off" and is_stranger(flow):
-                self._answer(flow, CLIENT_NOT_ALLOWED)
-                return
-            refusal = refusal_for_page(flow, snapshot.config.gateway, pool)
-            if refusal is not None:
-                self._answer(flow, refusal)
                 return
             if names_another_host(flow):
                 logger.error("A request for pool %s names another host than %s; refused", pool.name, request.host)
@@ -102,13 +103,28 @@ class Traffic:
             ticket.pooled = begun.pooled = PooledRequest(
                 pool=pool.name,
                 rotation=pool.rotation,
-                request=rotation_request(flow),
+                request=rotation_request(flow, begun.client),
                 max_accounts=snapshot.config.gateway.max_accounts,
             )
             ticket.awaits_body = not request.stream and self._service.picker.needs_body(pool)
         self._tickets[flow] = ticket
         if pool is not None and not ticket.awaits_body:
             await self._acquire(flow, ticket)
+
+    def _let_in(self, flow: http.HTTPFlow, begun: _Begun, pool: PoolConfig | None) -> Refusal | None:
+        """Let a client in with its request; or say why not. Who has shown a key is no web page."""
+        admission = self.access.admit(flow, pool)
+        if isinstance(admission, Denial):
+            begun.client = admission.client
+            return client_refused(admission)
+        begun.admission = admission
+        if admission is not None:
+            begun.client = admission.client
+        else:
+            page = refusal_for_page(flow, self._service.snapshot.config.gateway, pool)
+            if page is not None:
+                return page
+        return self.reach.refusal_of_request(flow) if pool is None else None
 
     def awaits_body(self, flow: http.HTTPFlow) -> bool:
         """Whether the account is chosen only when the request has arrived whole, by `take_whole`."""
@@ -215,6 +231,7 @@ class Traffic:
         if answer is None:
             return False
         self._give_up(flow)  # the replay of another answer
+        self._leave(flow)
         refusal = refusal_for_probe(flow, self._service.snapshot.config.gateway)
         if refusal is not None:
             self._begun[flow] = _Begun()
@@ -233,7 +250,24 @@ class Traffic:
         if begun.pooled is not None:
             flow.comment = begun.pooled.comment(refusal.code)
         else:
-            flow.comment = f"{begun.pool or 'authpool:'} outcome={refusal.code}"
+            flow.comment = f"{begun.pool or 'authpool:'} outcome={refusal.code}{_client_told(begun)}"
+
+    # --- clients ----------------------------------------------------------------------------------------------
+
+    def connect(self, flow: http.HTTPFlow) -> None:
+        """Let a CONNECT through, or answer it."""
+        denial = self.access.connect(flow)
+        refusal = self.reach.refusal_of_tunnel(flow) if denial is None else client_refused(denial, at_connect=True)
+        if refusal is not None:
+            self._begun[flow] = _Begun(client="" if denial is None else denial.client)
+            self._answer(flow, refusal)
+            self.ended(flow)  # no hook tells of it
+
+    def _leave(self, flow: http.HTTPFlow) -> None:
+        """A replay takes the place of what a flow was."""
+        before = self._begun.pop(flow, None)
+        if before is not None and before.admission is not None:
+            self.access.end(before.admission)
 
     # --- how it ended -----------------------------------------------------------------------------------------
 
@@ -246,10 +280,19 @@ class Traffic:
         if pooled is not None and pooled.failed_over and not flow.marked:
             flow.marked = FAILED_OVER
         served_by = "" if pooled is None else pooled.served_by.partition("/")[2]
+        address = str(flow.client_conn.peername[0])
+        admission = begun.admission
+        if admission is not None:
+            self.access.ended(flow, admission)
+            if pooled is None:
+                flow.comment = f"{begun.pool or 'authpool:'} outcome={_outcome(flow)}{_client_told(begun)}"
+            elif served_by and pooled.sends:
+                self._service.clients.used(admission.client, pooled.served_by)
         self._observe(
             RequestEnd(
                 at=self._service.clock.time(),
-                client=str(flow.client_conn.peername[0]),
+                client=begun.client or address,
+                address=address,
                 method=request.method,
                 host=request.host,
                 path=request.path.partition("?")[0],
@@ -261,6 +304,10 @@ class Traffic:
                 outcome="health" if begun.health else _ended_how(flow),
             )
         )
+
+
+def _client_told(begun: _Begun) -> str:
+    return f" client={begun.client}" if begun.client else ""
 
 
 def _ended_how(flow: http.HTTPFlow) -> str:

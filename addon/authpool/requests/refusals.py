@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from authpool.clients.keyring import Denial
 from authpool.pool.pool import State
 
 type Code = Literal[
@@ -18,6 +19,7 @@ type Code = Literal[
     "client_key_required",
     "client_not_allowed",
     "unmatched_refused",
+    "client_limited",
     "plaintext_refused",
     "gateway_error",
 ]
@@ -28,6 +30,7 @@ _STATUS_AND_TITLE: Mapping[Code, tuple[int, str]] = {
     "pool_misconfigured": (502, "The pool is misconfigured"),
     "client_key_required": (401, "A gateway key is required"),
     "client_not_allowed": (403, "This client is not allowed here"),
+    "client_limited": (429, "This client has reached its limit"),
     "unmatched_refused": (403, "This gateway sends no such request"),
     "plaintext_refused": (403, "No credential goes over plain HTTP"),
     "gateway_error": (500, "The gateway failed"),
@@ -44,17 +47,20 @@ class Refusal:
     code: Code
     detail: str
     retry_after_seconds: float | None = None
+    at_connect: bool = False
+    """Whether it answers a CONNECT, by which a client asks a proxy, and no upstream."""
 
     @property
     def status(self) -> int:
+        if self.at_connect and self.code == "client_key_required":
+            return 407
         return _STATUS_AND_TITLE[self.code][0]
 
     def body(self) -> bytes:
-        status, title = _STATUS_AND_TITLE[self.code]
         document = {
             "type": f"urn:authpool:{self.code}",
-            "title": title,
-            "status": status,
+            "title": _STATUS_AND_TITLE[self.code][1],
+            "status": self.status,
             "detail": self.detail,
         }
         return json.dumps(document).encode() + b"\n"
@@ -67,7 +73,9 @@ class Refusal:
         }
         if self.retry_after_seconds is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_seconds)))
-        if self.code == "client_key_required":
+        if self.status == 407:
+            headers["Proxy-Authenticate"] = 'Basic realm="authpool"'
+        elif self.code == "client_key_required":
             headers["WWW-Authenticate"] = 'Bearer realm="authpool"'
         return headers
 
@@ -106,10 +114,6 @@ PLAINTEXT_REFUSED = Refusal(
     code="plaintext_refused",
     detail="The upstream is http:// and not loopback. Use https://, or set allow_plaintext for the pool.",
 )
-CLIENT_NOT_ALLOWED = Refusal(
-    code="client_not_allowed",
-    detail="This gateway serves the machine it runs on, and no other.",
-)
 FOREIGN_NAME = Refusal(
     code="client_not_allowed",
     detail="The request names a host that is not this gateway's, as a web page could whose name leads here. The "
@@ -128,3 +132,13 @@ LOCAL_REFUSED = Refusal(
     code="unmatched_refused",
     detail="It leads into the gateway's own network, to where no pool names a host.",
 )
+
+
+def client_refused(denial: Denial, *, at_connect: bool = False) -> Refusal:
+    """A client of the gateway is not served: no key, none that is good, not for this, or too much."""
+    return Refusal(
+        code=denial.code,
+        detail=denial.detail,
+        retry_after_seconds=denial.retry_after_seconds,
+        at_connect=at_connect,
+    )

@@ -2,7 +2,7 @@
 
 The folder (`authpool.store.folder`) is the store of today. Everything that reads or writes an account goes through
 this interface, so that a hold may be a kernel's lock or a claim on a database's row. Gateway keys, which tell the
-gateway's own clients apart, will be kept here as well.
+gateway's own clients apart, are kept here as well; the clients of `read_client` and the like are OAuth clients.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from authpool.accounts.account import Account, AccountKey, BrokenAccount, Standing
+from authpool.clients.client import ClientEntry, GatewayClient
+from authpool.clients.usage import Usage
 from authpool.config.config_table import ConfigTable
 from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
@@ -29,7 +31,10 @@ type StandingChange = Callable[[Standing], Standing]
 """Likewise, for what holds an account back for a while."""
 
 type ClientChange = Callable[[ClientRecord | None], ClientRecord]
-"""Likewise, for what is known of a client; it is never removed."""
+"""Likewise, for what is known of an OAuth client; it is never removed."""
+
+type GatewayClientChange = Callable[[GatewayClient | None], GatewayClient | None]
+"""Likewise, for a client of the gateway: from how it is stored now to how it shall be (None: forget it)."""
 
 
 class Hold(Protocol):
@@ -135,6 +140,32 @@ class Store(Protocol):
 
         Returns what is stored afterwards.
         """
+
+    async def gateway_clients(self) -> Mapping[str, ClientEntry]:
+        """Read every client of the gateway, by its folded name (`str.casefold`), as anybody has written it.
+
+        Cheap, when nothing changed: asked several times a second, for a change has to hold within one. What can't be
+        read is answered as broken; a client that is missing, or broken, for a moment while it is being written is
+        answered as it was.
+        """
+
+    async def update_gateway_client(
+        self, client: str, change: GatewayClientChange, *, replace_broken: bool = False
+    ) -> GatewayClient | None:
+        """Read, change and write one client of the gateway durably, as one step, in whichever process.
+
+        Compare-and-set, as `update`. Returns what is stored afterwards. Raises BrokenClientError when the record can't
+        be read; with `replace_broken` the change starts from None instead.
+        """
+
+    async def count_usage(self, counts: Mapping[str, Usage]) -> None:
+        """Add to the usage of clients of the gateway. Of a client that is unknown by now nothing is kept.
+
+        It touches no client's record, and so brings none back.
+        """
+
+    async def gateway_usage(self) -> Mapping[str, Usage]:
+        """How much each client of the gateway has used it, by its folded name."""
 
     def append(self, entry: Entry) -> None:
         """Add to the audit trail, in the order of the calls. Neither waits nor raises: what fails is logged, once.

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from authpool.accounts.account import AccountKey
 from authpool.errors import RefusedError
 from authpool.pool.report import timestamp
-from authpool.store.audit import Entry
+from authpool.store.audit import CLIENT, Entry
 
 HEADER = ("TIME", "EVENT", "ACCOUNT", "PROCESS", "FINGERPRINT", "GENERATION", "REASON")
 
 
 def history(entries: Sequence[Entry], address: str | None = None) -> list[Entry]:
     """Those of POOL/NAME, where one is given; an account that was removed has a history too. Raises RefusedError."""
+    if address is not None and address.startswith(CLIENT):
+        return [entry for entry in entries if entry.account.casefold() == address.casefold()]
     wanted = None if address is None else _key(address)
     return [entry for entry in entries if wanted is None or AccountKey.of(*_parts(entry.account)) == wanted]
 

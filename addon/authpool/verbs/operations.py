@@ -14,6 +14,7 @@ from authpool.refresh.client_watch import WAY_OUT
 from authpool.refresh.refresher import Refresher
 from authpool.store import SealsSecrets
 from authpool.verbs.adding import Adding, paused_note
+from authpool.verbs.gateway_clients import GatewayClientVerbs
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
 from authpool.verbs.moving import Moving
 from authpool.verbs.rescued_tokens import RescuedTokens
@@ -57,6 +58,7 @@ class Operations:
         self._adding = Adding(service, self._holdings, self._reviving, unclaimed)
         self._moving = Moving(service, self._holdings)
         self.sealing = Sealing(service, unclaimed)
+        self.clients = GatewayClientVerbs(service)
 
     async def add(self, pool: str, credential: Credential, name: str | None = None) -> str:
         """Add an account, or give the one of that name a new credential, once it was proved to work."""

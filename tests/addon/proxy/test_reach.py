@@ -13,6 +13,7 @@ from authpool.proxy.reach import _is_own_address, unmatched_for
 from support.certificates import CertificateAuthority
 from support.elsewhere import FromElsewhere
 from support.gateway import RunningGateway
+from support.gateway_clients import add_client
 from support.home import write_configuration
 from support.plain_request import send, send_on
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
@@ -387,13 +388,13 @@ async def test_behind_another_proxy_addresses_are_told(rig: Rig) -> None:
 
 
 async def test_by_default_they_are_let_to_pools_only(rig: Rig) -> None:
-    """Nothing is said, and keys are on."""
-    rig.home("alice", hosts=["api.example"])
+    """Nothing is said, and keys are on: with a key, and without one nowhere."""
+    key = f"Proxy-Authorization: Bearer {add_client(rig.home('alice', hosts=['api.example']))}"
     async with Upstream() as other, gateway_master(rig.path, before=[FromElsewhere()]) as gateway:
-        answer = await send(gateway.port, f"GET {other.url}/x HTTP/1.1", f"Host: {other.authority}")
-        assert answer.code == "unmatched_refused"
-        answer = await send(gateway.port, "CONNECT example.com:443 HTTP/1.1")
-        assert answer.code == "unmatched_refused"
+        for head in (f"GET {other.url}/x HTTP/1.1", "CONNECT example.com:443 HTTP/1.1"):
+            host = f"Host: {other.authority}"
+            assert (await send(gateway.port, head, host)).code == "client_key_required"
+            assert (await send(gateway.port, head, host, key)).code == "unmatched_refused"
         assert other.server.connections_made == 0
 
 

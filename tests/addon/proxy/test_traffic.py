@@ -218,7 +218,7 @@ def test_plain_http_through_a_proxy_elsewhere_is_seen(*, tls: bool, via: object,
     ),
 )
 def test_another_machine_is_a_stranger(*, mode: str, peer: str, stranger: bool) -> None:
-    """As long as there are no gateway keys, the pool is for the machine the gateway runs on."""
+    """What another machine's client may reach is less."""
     flow = tflow.tflow()
     flow.client_conn.proxy_mode = ProxyMode.parse(mode)
     flow.client_conn.peername = (peer, 50_000)

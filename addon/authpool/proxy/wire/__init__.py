@@ -4,8 +4,9 @@
 mitmproxy's HTTP lacks, `own_port` takes the probes of load balancers, `addressed` notes by which names the listener is
 addressed, `connecting` opens connections to addresses that were looked at, `listeners` binds the port once, `dispatch`
 calls mitmproxy's addons without the machinery around each, `message_check` spares messages that are as they should be a
-slow check, `shortcuts` answers what every request asks many times. All of it is put in place and taken away here, once
-`verify` has found everything it relies on.
+slow check, `shortcuts` answers what every request asks many times. `presented_keys` takes gateway keys off requests and
+`log_filter` out of logs, `socks` asks for them, `cut_off` ends what is under way. All of it is put in place and taken
+away here, once `verify` has found everything it relies on.
 """
 
 import inspect
@@ -17,8 +18,10 @@ import mitmproxy.version
 from h2.connection import H2Connection
 from h11._readers import ChunkedReader
 from mitmproxy import addonmanager, http
-from mitmproxy.proxy import commands, layer
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.proxy import commands, layer, mode_servers, server
 from mitmproxy.proxy.layers import http as http_layer
+from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HttpLayer, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import ErrorCode, RequestHeaders, RequestProtocolError
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
@@ -26,12 +29,15 @@ from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from authpool.errors import ConfigurationError
 from authpool.proxy.wire import connecting, listeners, shortcuts
+from authpool.proxy.wire.cut_off import cut_connection
 from authpool.proxy.wire.dispatch import dispatch_as_ever, dispatch_fast, fast_trigger_event, stock_trigger_event
 from authpool.proxy.wire.http1 import GatewayHttp1Client
 from authpool.proxy.wire.http2 import GatewayHttp2Client
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Gate, Installed, Reach
+from authpool.proxy.wire.log_filter import leave_keys_out, log_as_ever
 from authpool.proxy.wire.message_check import check_as_ever, check_quickly
 from authpool.proxy.wire.own_port import OwnPortHttp1Server
+from authpool.proxy.wire.socks import GatewaySocks5Proxy, SocksLogin
 from authpool.proxy.wire.stream import MAX_HELD_ANSWER_BYTES, GatewayStream
 
 __all__ = [
@@ -40,7 +46,9 @@ __all__ = [
     "Gate",
     "GatewayStream",
     "Reach",
+    "SocksLogin",
     "close",
+    "cut_connection",
     "dispatch",
     "fast_trigger_event",
     "install",
@@ -53,8 +61,9 @@ __all__ = [
 def close(refusal: Callable[[], http.Response]) -> None:
     """Put the stream in place without a gate: until one is installed, everything is answered with `refusal`."""
     Installed.refusal = refusal
-    _put_in_place(GatewayStream, GatewayHttp1Client, OwnPortHttp1Server, GatewayHttp2Client)
     connecting.guard_connections()
+    leave_keys_out()
+    _put_in_place(GatewayStream, GatewayHttp1Client, OwnPortHttp1Server, GatewayHttp2Client, GatewaySocks5Proxy)
 
 
 def install(gate: Gate, reach: Reach, refusal: Callable[[], http.Response], *, fast_dispatch: bool) -> None:
@@ -83,17 +92,26 @@ def uninstall() -> None:
     """Leave mitmproxy as it was. For tests: a gateway never does this, for mitmproxy alone fails open."""
     Installed.gate = Installed.reach = Installed.refusal = None
     connecting.connect_as_ever()
-    _put_in_place(HttpStream, Http1Client, Http1Server, Http2Client)
+    log_as_ever()
+    _put_in_place(HttpStream, Http1Client, Http1Server, Http2Client, _STOCK_SOCKS)
     dispatch(fast=False)
 
 
 def _put_in_place(
-    stream: type[HttpStream], client: type[Http1Client], server: type[Http1Server], client2: type[Http2Client]
+    stream: type[HttpStream],
+    client: type[Http1Client],
+    server: type[Http1Server],
+    client2: type[Http2Client],
+    socks: type[modes.Socks5Proxy],
 ) -> None:
     http_layer.HttpStream = stream  # type: ignore[misc]
     http_layer.Http1Client = client  # type: ignore[attr-defined]
     http_layer.Http1Server = server  # type: ignore[attr-defined]
     http_layer.Http2Client = client2  # type: ignore[attr-defined]
+    modes.Socks5Proxy = socks  # type: ignore[misc]
+
+
+_STOCK_SOCKS = modes.Socks5Proxy
 
 
 _METHODS: tuple[tuple[type, str, list[str]], ...] = (
@@ -111,6 +129,12 @@ _METHODS: tuple[tuple[type, str, list[str]], ...] = (
     (HttpStream, "handle_protocol_error", ["self", "event"]),
     (HttpStream, "check_killed", ["self", "emit_error_hook"]),
     (HttpStream, "state_done", ["self", "_"]),
+    (HttpStream, "state_errored", ["self", "_"]),
+    (HttpStream, "state_wait_for_request_headers", ["self", "event"]),
+    (modes.Socks5Proxy, "state_greet", ["self"]),
+    (modes.Socks5Proxy, "state_connect", ["self"]),
+    (modes.Socks5Proxy, "socks_err", ["self", "message", "reply_code"]),
+    (server.ConnectionHandler, "server_event", ["self", "event"]),
     (HttpStream, "state_wait_for_response_headers", ["self", "event"]),
     (Http1Connection, "read_body", ["self", "event"]),
     (Http1Connection, "send", ["self", "event"]),
@@ -132,6 +156,10 @@ _FIELDS: tuple[tuple[type, list[str]], ...] = (
 )
 _ATTRIBUTES: tuple[tuple[type, str], ...] = (
     (HttpLayer, "streams"),
+    (HttpLayer, "command_sources"),
+    (modes.Socks5Proxy, "buf"),
+    (server.ConnectionHandler, "transports"),
+    (Proxyserver, "connections"),
     (HttpLayer, "connections"),
     (HttpLayer, "waiting_for_establishment"),
     (HttpStream, "response_body_buf"),
@@ -150,6 +178,7 @@ _REPLACED = (
     (http_layer.HttpClient._handle_event, "Http2Client"),  # noqa: SLF001
     (HttpLayer._handle_event, "Http2Client"),  # noqa: SLF001
     (HttpStream.make_server_connection, "GetHttpConnection"),
+    (mode_servers.Socks5Instance.make_top_layer, "Socks5Proxy"),
 )
 """Where mitmproxy looks a class up by its name, which is why another one can be put in its place."""
 

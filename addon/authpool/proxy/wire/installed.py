@@ -15,6 +15,9 @@ class Gate(Protocol):
     def outgoing(self, flow: http.HTTPFlow, request: http.Request, server: Server) -> http.Request | http.Response:
         """What to send to `server` instead of `request`; or the answer to give, and nothing is sent."""
 
+    def asks_for_key(self, client: Client) -> bool:
+        """Whether a gateway key is asked for on this connection."""
+
     def may_resend(self, flow: http.HTTPFlow) -> bool:
         """Whether the upstream's answer may lead to sending the request again."""
 

@@ -29,10 +29,12 @@ from mitmproxy.proxy.layers.http._http3 import Http3Client
 
 from authpool.proxy.wire.addressed import note_names
 from authpool.proxy.wire.attempts import ANSWER, AttemptStream
+from authpool.proxy.wire.cut_off import CutOff
 from authpool.proxy.wire.head import WITH_BODY, head_of
 from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS
 from authpool.proxy.wire.http2 import UnprocessedRequestError
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Installed
+from authpool.proxy.wire.presented_keys import take_keys
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +128,8 @@ class GatewayStream(AttemptStream):
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
         note_names(self.context.client, self.mode, event.request)
+        if not event.replay_flow:
+            take_keys(event.request, self)  # before there is a flow that anybody could see
         return super().state_wait_for_request_headers(event)  # type: ignore[no-any-return]
 
     def _head_alone(self, command: SendHttp) -> layer.CommandGenerator[None]:
@@ -238,6 +242,9 @@ class GatewayStream(AttemptStream):
 
     def _woken(self, event: events.Wakeup) -> layer.CommandGenerator[None]:
         """An answer takes long: let it flow, unless it may lead to a resend; of that one wait for some more."""
+        if isinstance(event.command, CutOff):
+            yield from self._cut_off()
+            return
         if event.command is not self._patience or self.server_state != self.state_consume_response_body:
             return
         if not self._may_resend():
@@ -248,6 +255,14 @@ class GatewayStream(AttemptStream):
             yield self._patience
         elif not (yield from self._is_decided_early()):
             yield from self._let_flow()
+
+    def _cut_off(self) -> layer.CommandGenerator[None]:
+        """The client may not go on: end it on both sides."""
+        yield from self._end_attempt()
+        yield from self.handle_protocol_error(
+            ResponseProtocolError(self.stream_id, "the gateway key is no longer good", ErrorCode.KILL)
+        )
+        self.client_state = self.server_state = self.state_errored
 
     def _let_flow(self) -> layer.CommandGenerator[None]:
         """Send what there is of the answer, and the rest as it comes."""

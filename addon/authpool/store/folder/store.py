@@ -21,6 +21,8 @@ from weakref import WeakKeyDictionary
 from authpool import hookimpl
 from authpool.accounts.account import Account, AccountKey
 from authpool.accounts.name import ENCODED_BYTES, decode_name, encode_name
+from authpool.clients.client import ClientEntry, GatewayClient
+from authpool.clients.usage import Usage
 from authpool.config.config_table import ConfigTable
 from authpool.errors import SealedError, StoreUnavailableError, UnknownAccountError
 from authpool.files.atomic_file import FileOperations, unavailable
@@ -28,7 +30,16 @@ from authpool.files.blocking import BlockingCalls, in_loop
 from authpool.files.file_owner import give_to_owner
 from authpool.files.kernel_lock import SHORT_WAIT_SECONDS, Run, hold_now
 from authpool.files.kernel_lock import hold as hold_lock
-from authpool.store import Change, ClientChange, Record, Rewritten, SealedPart, StandingChange, StoreFactory
+from authpool.store import (
+    Change,
+    ClientChange,
+    GatewayClientChange,
+    Record,
+    Rewritten,
+    SealedPart,
+    StandingChange,
+    StoreFactory,
+)
 from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
 from authpool.store.folder import sealing_work
@@ -37,6 +48,7 @@ from authpool.store.folder.compare_and_set import change_account
 from authpool.store.folder.folder_hold import FolderHold
 from authpool.store.folder.folder_sealing import FolderSealing
 from authpool.store.folder.folder_watch import Coverage, FolderWatch
+from authpool.store.folder.gateway_client_folder import GatewayClientFolder
 from authpool.store.folder.key_file import KeyFile
 from authpool.store.folder.pool_folder import REMOVAL_SECONDS, PoolFolder, record_account
 from authpool.store.folder.reload_marker import ask_for_reload, last_request
@@ -88,6 +100,7 @@ class FolderStore:
         self._pools: dict[str, PoolFolder] = {}
         self._clients = ClientFolder(folder, self._files)
         self._home = folder.parent
+        self._gateway_clients = GatewayClientFolder(folder.parent, self._files)
         self._trail = TrailFiles(folder.parent)
         self._witness = witness
         self._sealing: FolderSealing | None = None
@@ -264,6 +277,25 @@ class FolderStore:
         work = partial(self._clients.update, client, in_loop(change))
         stored: ClientRecord = await self._in_turn(self._clients.path.name, self._clients.path, work)
         return stored
+
+    async def gateway_clients(self) -> Mapping[str, ClientEntry]:
+        entries: Mapping[str, ClientEntry] = await self._run(self._gateway_clients.read_all)
+        return entries
+
+    async def update_gateway_client(
+        self, client: str, change: GatewayClientChange, *, replace_broken: bool = False
+    ) -> GatewayClient | None:
+        work = partial(self._gateway_clients.update, client, in_loop(change), replace_broken=replace_broken)
+        stored: GatewayClient | None = await self._in_turn("clients of the gateway", self._gateway_clients.path, work)
+        return stored
+
+    async def count_usage(self, counts: Mapping[str, Usage]) -> None:
+        work = partial(self._gateway_clients.count_usage, counts)
+        await self._in_turn("clients of the gateway", self._gateway_clients.path, work)
+
+    async def gateway_usage(self) -> Mapping[str, Usage]:
+        usage: Mapping[str, Usage] = await self._run(self._gateway_clients.usage)
+        return usage
 
     def append(self, entry: Entry) -> None:
         self._trail.append(entry)
