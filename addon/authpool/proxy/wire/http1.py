@@ -1,7 +1,8 @@
-"""mitmproxy's HTTP/1 on both sides, with what it leaves out: trailers, and interim answers.
+"""mitmproxy's HTTP/1 on both sides, with what it leaves out: trailers, interim answers, bodies that came by HTTP/2.
 
 As it comes, a chunked message with trailers, read or to be written, crashes the connection and leaves its peer
-waiting, and an upstream's 100 or 103 is taken for the answer.
+waiting, and an upstream's 100 or 103 is taken for the answer. A body that HTTP/2 needed no length for goes out without
+any.
 """
 
 import re
@@ -16,6 +17,7 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
     RequestEndOfMessage,
+    RequestHeaders,
     RequestTrailers,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -27,6 +29,8 @@ SWITCHING_PROTOCOLS = 101
 
 _INTERIM = re.compile(rb"HTTP/\d\.\d[ \t]+1(?!01)\d\d\b")
 _LAST_CHUNK = b"0\r\n\r\n"
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_LINE_ENDS = re.compile(rb"[\x00\r\n]")
 _NO_TRAILERS = frozenset(
     {
         b"authorization",
@@ -48,7 +52,22 @@ _NO_TRAILERS = frozenset(
 
 
 def _trailers(fields: Iterable[tuple[bytes, bytes]]) -> http.Headers:
-    return http.Headers([(name, value) for name, value in fields if name.lower() not in _NO_TRAILERS])
+    fit = [(name, value) for name, value in fields if name.lower() not in _NO_TRAILERS]
+    return http.Headers([field for field in fit if not _LINE_ENDS.search(b"".join(field))])
+
+
+def _tells_its_length(request: http.Request) -> bool:
+    return any(name.lower() in _FRAMING for name, _ in request.headers.fields)
+
+
+def _in_chunks(request: http.Request) -> http.Request:
+    """A request from HTTP/2, which needs no length, in the only framing that fits (RFC 9112 §6.1).
+
+    Without any the upstream would take the body for its next request.
+    """
+    chunked: http.Request = request.copy()
+    chunked.headers["transfer-encoding"] = "chunked"
+    return chunked
 
 
 def is_interim(response: http.Response) -> bool:
@@ -122,7 +141,16 @@ class GatewayHttp1Client(_WithTrailers, Http1Client):
 
     ReceiveTrailers = ResponseTrailers
 
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, RequestHeaders) and not event.end_stream and not _tells_its_length(event.request):
+            event = RequestHeaders(event.stream_id, _in_chunks(event.request), end_stream=False)
+        yield from super().send(event)
+
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived) and not self.request:
+            yield commands.Log("Unexpected data from server", DEBUG)  # it may repeat a credential
+            yield commands.CloseConnection(self.conn)
+            return
         if isinstance(event, events.DataReceived) and self.request is not None:
             while _INTERIM.match(bytes(self.buf)):
                 if not self.buf.maybe_extract_lines():
