@@ -11,12 +11,15 @@ from mitmproxy import http
 from authpool.config.endpoint_url import is_loopback
 from authpool.gateway.service import Service
 from authpool.pool.refused_token import RefusedToken
-from authpool.proxy.credential import strip_credentials
-from authpool.proxy.destination import destination_of, names_another_host
-from authpool.proxy.gate import TrafficGate, response_of
+from authpool.proxy.credential import PLACEHOLDER, strip_credentials
+from authpool.proxy.destination import destination_of
+from authpool.proxy.gate import TrafficGate, refusal_of_head, response_of
 from authpool.proxy.message import answer_of, is_grpc, is_stream, rotation_request, telling_fields
 from authpool.proxy.probes import answer_probe
+from authpool.proxy.request_head import head_of
 from authpool.proxy.ticket import Ticket, Tickets
+from authpool.proxy.token_exchange import METHODS as EXCHANGE_METHODS
+from authpool.proxy.token_exchange import hide_authorization, is_token_exchange
 from authpool.requests.failover import Decision
 from authpool.requests.observer import Observe, RequestEnd
 from authpool.requests.pooled_request import PooledRequest
@@ -81,11 +84,11 @@ class Traffic:
             if snapshot.config.gateway.client_keys != "off" and _is_stranger(flow):
                 self._answer(flow, CLIENT_NOT_ALLOWED)
                 return
-            if names_another_host(flow):
-                logger.error("A request for pool %s names another host than %s; refused", pool.name, request.host)
-                self.refuse(flow)
+            refusal = refusal_of_head(flow, pool)
+            if refusal is not None:
+                self._answer(flow, refusal)
                 return
-            ticket.pool, ticket.shape = pool, (request.method, request.path)
+            ticket.pool, ticket.head = pool, head_of(request)
             ticket.pooled = begun.pooled = PooledRequest(
                 pool=pool.name,
                 rotation=pool.rotation,
@@ -93,9 +96,18 @@ class Traffic:
                 max_accounts=snapshot.config.gateway.max_accounts,
             )
             ticket.awaits_body = not request.stream and self._service.picker.needs_body(pool)
+        if request.method in EXCHANGE_METHODS:
+            self._note_exchange(ticket, request)
         self._tickets[flow] = ticket
         if pool is not None and not ticket.awaits_body:
             await self._acquire(flow, ticket)
+
+    def _note_exchange(self, ticket: Ticket, request: http.Request) -> None:
+        """Keep what a client says to a pool's own token endpoint out of the flow."""
+        pools = self._service.snapshot.config.pools.values()
+        ticket.exchange = is_token_exchange(ticket.destination, request.path, pools, self._service.resolver)
+        if ticket.exchange and ticket.pool is None:
+            ticket.hidden = hide_authorization(request, PLACEHOLDER.encode())
 
     def awaits_body(self, flow: http.HTTPFlow) -> bool:
         """Whether the account is chosen only when the request has arrived whole, by `take_whole`."""

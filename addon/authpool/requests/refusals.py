@@ -18,6 +18,8 @@ type Code = Literal[
     "client_key_required",
     "client_not_allowed",
     "plaintext_refused",
+    "request_refused",
+    "method_refused",
     "gateway_error",
 ]
 
@@ -28,6 +30,8 @@ _STATUS_AND_TITLE: Mapping[Code, tuple[int, str]] = {
     "client_key_required": (401, "A gateway key is required"),
     "client_not_allowed": (403, "This gateway key is not allowed here"),
     "plaintext_refused": (403, "No credential goes over plain HTTP"),
+    "request_refused": (400, "No credential goes on a request like this"),
+    "method_refused": (405, "No credential goes on a request of this method"),
     "gateway_error": (500, "The gateway failed"),
 }
 
@@ -42,6 +46,7 @@ class Refusal:
     code: Code
     detail: str
     retry_after_seconds: float | None = None
+    allow: tuple[str, ...] = ()
 
     @property
     def status(self) -> int:
@@ -67,6 +72,8 @@ class Refusal:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_seconds)))
         if self.code == "client_key_required":
             headers["WWW-Authenticate"] = 'Bearer realm="authpool"'
+        if self.allow:
+            headers["Allow"] = ", ".join(self.allow)
         return headers
 
 
@@ -106,3 +113,21 @@ CLIENT_NOT_ALLOWED = Refusal(
     code="client_not_allowed",
     detail="This gateway serves the machine it runs on, and no other.",
 )
+HOSTS_DIFFER = Refusal(
+    code="request_refused",
+    detail="The request's target, its Host and the server it goes to are not one and the same.",
+)
+MALFORMED = Refusal(
+    code="request_refused",
+    detail="The request's method, target or a header has a character that it can't have.",
+)
+USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def method_refused(allowed: tuple[str, ...]) -> Refusal:
+    """The upstream would answer with what it was sent; `allowed` are the methods of the pool, none for all of them."""
+    return Refusal(
+        code="method_refused",
+        detail="An upstream answers TRACE with the request as it arrived, the credential in it.",
+        allow=allowed or USUAL_METHODS,
+    )

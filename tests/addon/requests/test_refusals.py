@@ -23,6 +23,8 @@ STATUS = {
     "client_key_required": 401,
     "client_not_allowed": 403,
     "plaintext_refused": 403,
+    "request_refused": 400,
+    "method_refused": 405,
     "gateway_error": 500,
 }
 

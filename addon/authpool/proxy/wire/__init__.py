@@ -1,9 +1,10 @@
 """The wire: the one place that touches what mitmproxy does not promise.
 
 `stream` puts a gate in front of the upstream, `attempts` lets a request be sent again, `http1` and `http2` mend what
-mitmproxy's HTTP lacks, `own_port` takes the probes of load balancers, `listeners` binds the port once, `dispatch` calls
-mitmproxy's addons without the machinery around each, `message_check` spares messages that are as they should be a slow
-check. All of it is put in place and taken away here, once `verify` has found everything it relies on.
+mitmproxy's HTTP lacks, `own_port` takes the probes of load balancers, `echoes` covers the credential where an answer
+repeats it, `listeners` binds the port once, `dispatch` calls mitmproxy's addons without the machinery around each,
+`message_check` spares messages that are as they should be a slow check. All of it is put in place and taken away here,
+once `verify` has found everything it relies on.
 """
 
 import inspect
@@ -95,7 +96,9 @@ _METHODS: tuple[tuple[type, str, list[str]], ...] = (
     (HttpStream, "_handle_event", ["self", "event"]),
     (HttpStream, "passthrough", ["self", "event"]),
     (HttpStream, "state_consume_response_body", ["self", "event"]),
+    (HttpStream, "state_consume_request_body", ["self", "event"]),
     (HttpStream, "state_stream_request_body", ["self", "event"]),
+    (HttpStream, "state_stream_response_body", ["self", "event"]),
     (HttpStream, "start_request_stream", ["self"]),
     (HttpStream, "start_response_stream", ["self"]),
     (HttpStream, "flow_done", ["self"]),
@@ -108,6 +111,7 @@ _METHODS: tuple[tuple[type, str, list[str]], ...] = (
     (Http1Connection, "read_body", ["self", "event"]),
     (Http1Connection, "send", ["self", "event"]),
     (Http1Client, "read_headers", ["self", "event"]),
+    (Http1Client, "send", ["self", "event"]),
     (Http1Server, "read_headers", ["self", "event"]),
     (ChunkedReader, "__call__", ["self", "buf"]),
     (Http2Client, "handle_h2_event", ["self", "event"]),
@@ -127,6 +131,7 @@ _ATTRIBUTES: tuple[tuple[type, str], ...] = (
     (HttpLayer, "streams"),
     (HttpLayer, "connections"),
     (HttpLayer, "waiting_for_establishment"),
+    (HttpStream, "request_body_buf"),
     (HttpStream, "response_body_buf"),
     (layer.Layer, "_paused_event_queue"),
     (Http1Connection, "body_reader"),

@@ -27,7 +27,8 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http3 import Http3Client
 
-from authpool.proxy.wire.attempts import ANSWER, AttemptStream
+from authpool.proxy.wire.attempts import ANSWER
+from authpool.proxy.wire.echoes import EchoStream
 from authpool.proxy.wire.head import WITH_BODY, head_of
 from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS
 from authpool.proxy.wire.http2 import UnprocessedRequestError
@@ -51,7 +52,7 @@ class _Patience(commands.RequestWakeup):
         self.stream = stream
 
 
-class GatewayStream(AttemptStream):
+class GatewayStream(EchoStream):
     """mitmproxy's HTTP stream, with a gate in front of the upstream."""
 
     def __init__(self, context: Context, stream_id: int) -> None:
@@ -92,6 +93,8 @@ class GatewayStream(AttemptStream):
     def _address(self, command: SendHttp) -> SendHttp | http.Response | None:
         """What is to be sent: to an upstream by the attempt's number, with the credential, or a refusal instead."""
         event, connection = command.event, command.connection
+        if self._shown is not None or self._shown_request is not None:
+            self._restore(command)
         if connection is self.context.client:
             event.stream_id = self.stream_id  # an error is passed on as it came from the upstream, by the attempt's
             return None if self._answer_ended and isinstance(event, ResponseEndOfMessage) else command
@@ -171,6 +174,7 @@ class GatewayStream(AttemptStream):
             yield from self._let_flow()
 
     def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:  # noqa: FBT001, FBT002
+        self._cover_body()
         if already_streamed or not self._is_held() or not (yield from self._is_decided()):
             yield from self._answer(already_streamed=already_streamed)
 
@@ -242,6 +246,7 @@ class GatewayStream(AttemptStream):
         response = self.flow.response
         if response is not None:
             response.data.content = bytes(self.response_body_buf)
+            self._cover_body(whole=False)
         if (yield from self._is_decided()):
             return True
         if self.flow.response is response:
