@@ -84,7 +84,7 @@ def fields_left(fields: Iterable[tuple[bytes, bytes]], dropped: frozenset[bytes]
     if b"connection" in names:
         kept = _with_known_options(kept)
     if narrowed:
-        kept = [field for field in kept if not _overrides(spelled(field[0]))]
+        kept = [field for field in kept if not overrides(spelled(field[0]))]
     return tuple(kept)
 
 
@@ -108,5 +108,6 @@ def _connection_options(value: bytes) -> bytes:
 
 
 @lru_cache(maxsize=4096)  # asked of every field, and clients choose the names
-def _overrides(name: bytes) -> bool:
+def overrides(name: bytes) -> bool:
+    """Whether some servers take a field of this name (`spelled`) for a method or a path."""
     return _OVERRIDE.fullmatch(name) is not None

@@ -7,12 +7,16 @@ from authpool.accounts.name import check_name, decode_name
 from authpool.accounts.printable import is_printable, printable
 from authpool.errors import RefusedError
 from authpool.oauth.error_code import description_of
+from authpool.oauth.identity import Identity
 from authpool.pool.pool import State
 from authpool.store.audit import Entry, Process
 from authpool.store.folder.file_index import shown_name
 from authpool.verbs.account_table import account_cells
 from authpool.verbs.history import history_cells
+from authpool.verbs.naming import Naming
 from authpool.verbs.operations import AccountRow
+from authpool.verbs.sources import Credential
+from support.memory_store import MemoryStore, Tables
 
 ODD = (
     "\x1b]0;owned\x07",
@@ -69,3 +73,16 @@ def test_wherever_it_is_shown(text: str) -> None:
     process = Process(kind=text, pid=1)
     entry = Entry(time=1, event=text, account=f"p/{text}", process=process, reason=text, fingerprint=None, generation=1)
     assert "".join(history_cells(entry)).isprintable()
+
+
+@pytest.mark.parametrize("text", ODD)
+async def test_a_refusal_repeats_nobody_else_either(text: str) -> None:
+    """Neither the name that a source claims nor the one that the provider tells."""
+    naming = Naming(MemoryStore(Tables()), "p")
+    with pytest.raises(RefusedError) as claimed:
+        await naming.expected(Credential(name=text), "bob")
+    with pytest.raises(RefusedError) as told:
+        await naming.decided(Identity(name=text), Credential(), "bob")
+    with pytest.raises(RefusedError) as both:
+        await naming.decided(Identity(name="alice"), Credential(name=text), None)
+    assert all(str(refused.value).isprintable() for refused in (claimed, told, both))

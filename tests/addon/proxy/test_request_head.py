@@ -171,6 +171,20 @@ async def test_a_narrowed_pool_lets_no_other_method_or_path_in_by_a_header(
 
 
 @pytest.mark.mitmproxy
+async def test_no_trailer_does_either(rig: Rig) -> None:
+    """Some servers take trailers for header fields."""
+    rig.home("alice", methods=["POST"])
+    trailers = "X-HTTP-Method-Override: DELETE\r\nAuthorization: mine\r\nX_Original_URL: /admin"
+    body = f"2\r\nok\r\n0\r\n{trailers}\r\n\r\n".encode()
+    async with reverse_gateway(rig) as gateway:
+        request = head("POST /v1 HTTP/1.1", "Host: x", "Transfer-Encoding: chunked")
+        assert (await send_raw(gateway.port, request + body)).status == 200
+
+    (received,) = rig.upstream.received
+    assert (received.body, rig.owners) == (b"ok", ["alice"])
+
+
+@pytest.mark.mitmproxy
 @pytest.mark.parametrize(
     ("sent", "arrives"),
     (

@@ -25,6 +25,8 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
 
+from authpool.proxy.request_head import overrides, spelled
+
 SWITCHING_PROTOCOLS = 101
 
 _INTERIM = re.compile(rb"HTTP/\d\.\d[ \t]+1(?!01)\d\d\b")
@@ -51,8 +53,11 @@ _NO_TRAILERS = frozenset(
 """Fields about framing, routing and authentication mean nothing in a trailer (RFC 9110 §6.5.1), and are dropped."""
 
 
-def _trailers(fields: Iterable[tuple[bytes, bytes]]) -> http.Headers:
-    fit = [(name, value) for name, value in fields if name.lower() not in _NO_TRAILERS]
+def fit_trailers(fields: Iterable[tuple[bytes, bytes]]) -> http.Headers:
+    """The trailers that may go on, in whatever version of HTTP: some servers take them for header fields."""
+    fit = [
+        (name, value) for name, value in fields if spelled(name) not in _NO_TRAILERS and not overrides(spelled(name))
+    ]
     return http.Headers([field for field in fit if not _LINE_ENDS.search(b"".join(field))])
 
 
@@ -83,7 +88,7 @@ class _ChunkedReader(ChunkedReader):
     def __call__(self, buf: Any) -> Any:
         event = super().__call__(buf)
         if isinstance(event, EndOfMessage) and event.headers:
-            self.trailers = _trailers(event.headers)
+            self.trailers = fit_trailers(event.headers)
             return EndOfMessage()
         return event
 
@@ -114,7 +119,7 @@ class _WithTrailers(Http1Connection):
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         if isinstance(event, RequestTrailers | ResponseTrailers):
-            self._unsent = _trailers(event.trailers.fields)
+            self._unsent = fit_trailers(event.trailers.fields)
             return
         if self._unsent is None or not isinstance(event, RequestEndOfMessage | ResponseEndOfMessage):
             yield from super().send(event)

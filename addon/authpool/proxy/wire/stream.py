@@ -20,6 +20,7 @@ from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestEndOfMessage,
     RequestHeaders,
+    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -30,7 +31,7 @@ from mitmproxy.proxy.layers.http._http3 import Http3Client
 from authpool.proxy.wire.attempts import ANSWER
 from authpool.proxy.wire.echoes import EchoStream
 from authpool.proxy.wire.head import WITH_BODY, head_of
-from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS
+from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS, fit_trailers
 from authpool.proxy.wire.http2 import UnprocessedRequestError
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Installed
 
@@ -100,6 +101,9 @@ class GatewayStream(EchoStream):
             return None if self._answer_ended and isinstance(event, ResponseEndOfMessage) else command
         if not isinstance(event, RequestHeaders):
             event.stream_id = self._attempt
+            if isinstance(event, RequestTrailers):
+                event.trailers = fit_trailers(event.trailers.fields)
+                return command if event.trailers.fields else None
             return command
         verdict = self._ask_gate(event.request, connection)
         if isinstance(verdict, http.Response):
