@@ -1,5 +1,6 @@
 """What an upstream repeats of the credential: not in the flow, and in no header on the way to the client."""
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import http
+from wsproto.utilities import generate_accept_token
 
 from authpool.proxy.echo import LOOKED_AT_BYTES, Echo
 from support.answers import send
@@ -333,6 +335,68 @@ async def test_a_streamed_body_that_is_cut_in_the_middle_of_it(*, rig: Rig, reda
     assert answer.text == f"data: {shown}\n\ndata: end\n\n"
     assert not any(map(shows_it, watcher.seen))
     assert any("data: end" in seen for seen in watcher.seen) is kept
+
+
+class Sockets(Watcher):
+    """Also looks at a WebSocket's messages: in their hook, and whenever the loop comes round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flows: list[http.HTTPFlow] = []
+
+    async def websocket_message(self, flow: http.HTTPFlow) -> None:
+        self.flows.append(flow)
+        self._see(flow)
+        await asyncio.sleep(0)
+        self._see(flow)
+
+    websocket_start = websocket_end = Watcher._see
+
+
+def frame(text: bytes, opcode: int = 1, mask: bytes = b"") -> bytes:
+    """A short WebSocket frame (RFC 6455 §5.2), masked with zeros from a client."""
+    length = bytes([len(text) | (0x80 if mask else 0)])
+    return bytes([0x80 | opcode]) + length + mask + text
+
+
+@pytest.mark.mitmproxy
+@pytest.mark.parametrize("redact_echo", (False, True))
+async def test_a_websocket_that_repeats_it(*, rig: Rig, redact_echo: bool) -> None:
+    """Its messages, a ping and the reason of its end: covered wherever they are seen; two messages in one read too."""
+    static_home(rig, redact_echo=redact_echo)
+    watcher, said = Sockets(), f"you: {SECRET}".encode()
+    shown = f"you: {SHOWN.ljust(len(SECRET), '*')}".encode()
+
+    class Chat:
+        async def play(self, reply: Reply) -> None:
+            assert isinstance(reply, Http1Reply)
+            accept = generate_accept_token((reply.request.header("sec-websocket-key") or "").encode()).decode()
+            lines = [
+                "HTTP/1.1 101 Hello",
+                "upgrade: websocket",
+                "connection: upgrade",
+                f"sec-websocket-accept: {accept}",
+            ]
+            await reply.raw("\r\n".join([*lines, "", ""]).encode())
+            await reply.reader.readexactly(8)
+            end = frame((1000).to_bytes(2, "big") + SECRET.encode(), 8)
+            await reply.raw(frame(SECRET.encode(), 9) + frame(said) + frame(said, 2) + frame(b"bye") + end)
+            await reply.gone()
+            await reply.close()
+
+    rig.upstream.then(Chat())
+    request = head("GET /ws HTTP/1.1", "Host: x", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    request = request.replace(b"close", b"Upgrade\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OTAxMjM0NQ==")
+    async with reverse_gateway(rig, watcher) as gateway:
+        answer = await send_raw(gateway.port, request + frame(b"hi", mask=bytes(4)))
+        await gateway.wait_until(lambda: watcher.flows and watcher.flows[0].websocket.timestamp_end)  # type: ignore[union-attr]
+        assert not any(map(shows_it, gateway.messages))
+        messages = [message.content for message in watcher.flows[0].websocket.messages]  # type: ignore[union-attr]
+
+    sent = shown if redact_echo else said
+    assert frame(sent) + frame(sent, 2) + frame(b"bye") in answer.raw
+    assert messages == [b"hi", shown, shown, b"bye"]
+    assert not any(map(shows_it, watcher.seen))
 
 
 @pytest.mark.mitmproxy

@@ -5,7 +5,7 @@ unless the pool says otherwise; header fields, trailers and error messages do no
 """
 
 from mitmproxy import http
-from mitmproxy.proxy import events, layer
+from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import SendHttp
 from mitmproxy.proxy.layers.http._events import (
@@ -18,6 +18,8 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
     ResponseTrailers,
 )
+from mitmproxy.proxy.layers.websocket import WebsocketEndHook, WebsocketMessageHook
+from mitmproxy.websocket import WebSocketMessage
 
 from authpool.proxy.echo import Echo, StreamedEcho
 from authpool.proxy.token_exchange import covered
@@ -26,6 +28,27 @@ from authpool.proxy.wire.installed import Installed
 
 OWN_FIELD = b"authpool-error"
 """The field of the gateway's own answers; an upstream's would pass for one."""
+
+
+class CoveredMessage:
+    """A message of a WebSocket, covered but for the moment in which it is sent; another addon's change stands."""
+
+    def __init__(self, hook: WebsocketMessageHook, message: WebSocketMessage, echo: Echo) -> None:
+        self.hook = hook
+        self._message = message
+        self._received = message.content
+        self._shown = self._received if message.from_client else echo.body(self._received)
+        self._for_client = echo.for_client
+        self.cover()
+
+    def cover(self) -> None:
+        if self._message.content is self._received:
+            self._message.content = self._shown
+
+    def uncover(self) -> None:
+        """Let the client have it as it came, unless it is to have it covered."""
+        if self._message.content is self._shown and not self._for_client:
+            self._message.content = self._received
 
 
 class EchoStream(AttemptStream):
@@ -39,6 +62,7 @@ class EchoStream(AttemptStream):
         self._received = b""
         self._shown_request: bytes | None = None
         self._sent_request = b""
+        self._covered_message: CoveredMessage | None = None
 
     def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, RequestEndOfMessage):
@@ -89,6 +113,33 @@ class EchoStream(AttemptStream):
             if echo is not None:
                 event.message = echo.text(event.message)
         yield from super().handle_protocol_error(event)
+
+    def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """What follows a 101: the messages of a WebSocket are covered for as long as anybody sees them."""
+        if self._echo is None or self.flow.websocket is None:
+            yield from super().passthrough(event)
+            return
+        covered = self._covered_message
+        if covered is not None and isinstance(event, events.HookCompleted) and event.command is covered.hook:
+            covered.uncover()
+        for command in super().passthrough(event):
+            if covered is not None:
+                covered.cover()  # what is to be sent has been taken from it
+            self._cover_command(command, self._echo)
+            covered = self._covered_message
+            yield command
+        if covered is not None:
+            covered.cover()
+
+    def _cover_command(self, command: commands.Command, echo: Echo) -> None:
+        """Cover what a hook or the log is about to show of a WebSocket."""
+        websocket = self.flow.websocket
+        if isinstance(command, commands.Log):
+            command.message = echo.text(command.message)
+        elif websocket is not None and isinstance(command, WebsocketEndHook) and websocket.close_reason:
+            websocket.close_reason = echo.text(websocket.close_reason)
+        elif websocket is not None and isinstance(command, WebsocketMessageHook):
+            self._covered_message = CoveredMessage(command, websocket.messages[-1], echo)
 
     def _begin_attempt(self) -> None:
         super()._begin_attempt()
