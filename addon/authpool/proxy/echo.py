@@ -62,10 +62,10 @@ class Echo:
 
     def text(self, text: str) -> str:
         """A message, or a reason phrase, likewise."""
-        data = text.encode("utf-8", "surrogateescape")
+        data = text.encode("utf-8", "surrogatepass")
         if not self._is_in(data):
             return text
-        return self._value(data).decode("utf-8", "surrogateescape")
+        return self._value(data).decode("utf-8", "surrogatepass")
 
     def body(self, content: bytes, coding: str = "") -> bytes:
         """A body with the credential covered; the very same object where it is not in it, or can't be read.
@@ -73,8 +73,9 @@ class Echo:
         It is as long as before, unless it is compressed: then it is compressed anew, and cut where looking ended.
         """
         if not coding or coding == "identity":
-            covered = self._covered(content[:LOOKED_AT_BYTES] if len(content) > LOOKED_AT_BYTES else content)
-            return content if covered is None else covered + content[LOOKED_AT_BYTES:]
+            looked_at = len(content) if self.for_client else LOOKED_AT_BYTES
+            covered = self._covered(content[:looked_at] if len(content) > looked_at else content)
+            return content if covered is None else covered + content[looked_at:]
         readable = decoded(content, coding, LOOKED_AT_BYTES)
         covered = None if readable is None else self._covered(readable)
         return content if covered is None else encoded(covered, coding)

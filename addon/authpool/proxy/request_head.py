@@ -11,6 +11,8 @@ from functools import lru_cache
 from mitmproxy import http
 from mitmproxy.net.http.validate import validate_headers
 
+from authpool.config.pool_config import ECHOING_METHODS
+
 type Fields = tuple[tuple[bytes, bytes], ...]
 type Head = tuple[bytes, bytes, bytes, Fields]
 """Method, target, authority and header fields, as they are to be sent."""
@@ -20,6 +22,7 @@ _NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*")  # RFC 9110 §5.6.2
 _TARGET = re.compile(rb"/[^\x00-\x20\x7f]*")  # origin-form; a blank or a line end would end it before its end
 _LINE_ENDS = re.compile(rb"[\x00\r\n]")
 
+_ECHOING = frozenset(method.encode() for method in ECHOING_METHODS)
 LEFT_OUT = frozenset({b"proxy-connection", b"http2-settings"})
 """Fields about the client's own connection that some servers act on all the same."""
 _CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
@@ -76,15 +79,21 @@ def spelled(name: bytes) -> bytes:
 
 
 def fields_left(fields: Iterable[tuple[bytes, bytes]], dropped: frozenset[bytes], *, narrowed: bool) -> Fields:
-    """The fields that may go on: without those `dropped`, and (`narrowed`) those that change method or path."""
+    """The fields that may go on: without those `dropped`, and (`narrowed`) those that change method or path.
+
+    To a method that the upstream would answer with the credential none may change it.
+    """
     names = [name.lower() for name, _ in fields]
-    if b"_" in b"".join(names):
+    spelt = b"".join(names)
+    if b"_" in spelt:
         names = [name.replace(b"_", b"-") for name in names]
     kept = [field for field, name in zip(fields, names, strict=True) if name not in dropped]
     if b"connection" in names:
         kept = _with_known_options(kept)
     if narrowed:
         kept = [field for field in kept if not overrides(spelled(field[0]))]
+    elif b"method" in spelt:
+        kept = [field for field in kept if field[1].strip().upper() not in _ECHOING or not overrides(spelled(field[0]))]
     return tuple(kept)
 
 

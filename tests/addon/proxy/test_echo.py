@@ -110,6 +110,8 @@ def test_what_cannot_be_read_is_left() -> None:
         assert echo().body(content, coding) is content
     long = b"x" * LOOKED_AT_BYTES + SECRET.encode()
     assert echo().body(long) is long
+    assert echo(for_client=True).body(long).endswith(b"x" + SHOWN.encode().ljust(len(SECRET), b"*"))
+    assert echo().text(f"\udcff {SECRET} \ud800") == f"\udcff {SHOWN} \ud800"
 
 
 def test_a_bomb_is_not_inflated() -> None:

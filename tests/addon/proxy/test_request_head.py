@@ -129,6 +129,18 @@ async def test_methods_that_the_upstream_answers_with_the_request_are_refused(ri
     assert rig.upstream.received == []
 
 
+@pytest.mark.mitmproxy
+async def test_nor_is_a_header_for_them_let_through(rig: Rig) -> None:
+    """Whether the pool is narrowed or not; any other method is the client's to choose where it is not."""
+    rig.home("alice")
+    lines = ("X-HTTP-Method-Override: trace", "X_Http_Method:  TRACK ", "X-Method-Override: PATCH")
+    async with reverse_gateway(rig) as gateway:
+        assert (await send_raw(gateway.port, head("POST /v1 HTTP/1.1", "Host: x", *lines))).status == 200
+    (received,) = rig.upstream.received
+    names = {name.lower() for name, _ in received.headers}
+    assert names & {"x-http-method-override", "x_http_method", "x-method-override"} == {"x-method-override"}
+
+
 # --- fields that undo the choice ------------------------------------------------------------------------------------
 
 OVERRIDES = (
