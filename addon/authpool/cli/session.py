@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from authpool.accounts.printable import printable
 from authpool.cli.interrupts import carry_out
 from authpool.config import GatewayConfig, load_config
 from authpool.errors import AuthpoolError, ConfigurationError
@@ -104,7 +105,7 @@ def failures_told(*, as_json: bool) -> Iterator[None]:
 
 def _message(error: AuthpoolError | OSError) -> str:
     if isinstance(error, AuthpoolError):
-        return str(error)
+        return printable(str(error))
     named = "standard output" if error.filename is None else os.fsdecode(error.filename)
     return f"{named}: {error.strerror or type(error).__name__}"
 

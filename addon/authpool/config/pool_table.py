@@ -17,7 +17,7 @@ from authpool.config.media_range import parse_media_range
 from authpool.config.named_option import read_named
 from authpool.config.origin import read_allowed_origins
 from authpool.config.path_pattern import PathPattern
-from authpool.config.pool_config import ClientAuth, ClientConfig, PoolConfig, QuotaReserve
+from authpool.config.pool_config import ECHOING_METHODS, ClientAuth, ClientConfig, PoolConfig, QuotaReserve
 from authpool.config.pool_type import OAUTH_TYPES, read_type
 from authpool.config.presets import PRESETS, Preset
 from authpool.config.selector import Selector, parse_selector
@@ -49,6 +49,7 @@ _COMMON_KEYS = (
     "quota_reserve",
     "answers",
     "stream_types",
+    "redact_echo",
     "allow_plaintext",
     "allowed_origins",
 )
@@ -107,6 +108,7 @@ def read_pool(
         quota_reserve=_quota_reserve(table),
         answers=read_answer_rules(table),
         stream_types=_stream_types(table),
+        redact_echo=table.take("redact_echo", bool, default=False),
         allow_plaintext=table.take("allow_plaintext", bool, default=False),
         allowed_origins=read_allowed_origins(table),
         codes=_codes(table, preset),
@@ -237,6 +239,8 @@ def _methods(table: ConfigTable) -> tuple[str, ...]:
 def _check_method(text: str) -> None:
     if not _METHOD.fullmatch(text):
         raise ValueError("is not an HTTP method.")
+    if text.upper() in ECHOING_METHODS:
+        raise ValueError("has an upstream repeat the request, the credential in it: it is always refused.")
 
 
 def _check_scope(text: str) -> None:

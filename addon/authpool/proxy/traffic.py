@@ -9,24 +9,26 @@ from weakref import WeakKeyDictionary
 from mitmproxy import http
 
 from authpool.clients.keyring import Denial
-from authpool.config.endpoint_url import is_loopback
 from authpool.config.pool_config import PoolConfig
 from authpool.gateway.service import Service
 from authpool.pool.refused_token import RefusedToken
 from authpool.proxy.client_access import Admission, ClientAccess
-from authpool.proxy.credential import strip_credentials
-from authpool.proxy.destination import destination_of, names_another_host
-from authpool.proxy.gate import TrafficGate, response_of
+from authpool.proxy.credential import PLACEHOLDER, strip_credentials
+from authpool.proxy.destination import destination_of
+from authpool.proxy.gate import TrafficGate, refusal_of_head, response_of
 from authpool.proxy.message import answer_of, is_grpc, is_stream, rotation_request, telling_fields
 from authpool.proxy.probes import answer_probe
 from authpool.proxy.reach import ConfiguredReach
+from authpool.proxy.request_head import head_of
 from authpool.proxy.ticket import Ticket, Tickets
+from authpool.proxy.token_exchange import METHODS as EXCHANGE_METHODS
+from authpool.proxy.token_exchange import hide_authorization, is_token_exchange
 from authpool.proxy.upstream_tls import UpstreamTls
 from authpool.proxy.web_pages import refusal_for_page, refusal_for_probe
 from authpool.requests.failover import Decision
 from authpool.requests.observer import Observe, RequestEnd
 from authpool.requests.pooled_request import PooledRequest
-from authpool.requests.refusals import CODES, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal, client_refused
+from authpool.requests.refusals import CODES, GATEWAY_ERROR, Refusal, client_refused
 from authpool.requests.upstream_answer import UpstreamAnswer
 from authpool.rotation.selection import lane_of
 
@@ -85,6 +87,8 @@ class Traffic:
             begun.pool = pool.name
             strip_credentials(request, pool)
         refusal = self._let_in(flow, begun, pool)
+        if refusal is None and pool is not None:
+            refusal = refusal_of_head(flow, pool)
         if refusal is not None:
             self._answer(flow, refusal)
             return
@@ -92,14 +96,7 @@ class Traffic:
         if pool is not None:
             if is_grpc(request.headers):
                 request.stream = True  # both ways at once; so it can't be sent twice
-            if request.scheme == "http" and not (pool.allow_plaintext or is_loopback(request.host)):
-                self._answer(flow, PLAINTEXT_REFUSED)
-                return
-            if names_another_host(flow):
-                logger.error("A request for pool %s names another host than %s; refused", pool.name, request.host)
-                self.refuse(flow)
-                return
-            ticket.pool, ticket.shape = pool, (request.method, request.path)
+            ticket.pool, ticket.head = pool, head_of(request)
             ticket.pooled = begun.pooled = PooledRequest(
                 pool=pool.name,
                 rotation=pool.rotation,
@@ -107,6 +104,8 @@ class Traffic:
                 max_accounts=snapshot.config.gateway.max_accounts,
             )
             ticket.awaits_body = not request.stream and self._service.picker.needs_body(pool)
+        if request.method in EXCHANGE_METHODS:
+            self._note_exchange(ticket, request)
         self._tickets[flow] = ticket
         if pool is not None and not ticket.awaits_body:
             await self._acquire(flow, ticket)
@@ -125,6 +124,13 @@ class Traffic:
             if page is not None:
                 return page
         return self.reach.refusal_of_request(flow) if pool is None else None
+
+    def _note_exchange(self, ticket: Ticket, request: http.Request) -> None:
+        """Keep what a client says to a pool's own token endpoint out of the flow."""
+        pools = self._service.snapshot.config.pools.values()
+        ticket.exchange = is_token_exchange(ticket.destination, request.path, pools, self._service.resolver)
+        if ticket.exchange and ticket.pool is None:
+            ticket.hidden = hide_authorization(request, PLACEHOLDER.encode())
 
     def awaits_body(self, flow: http.HTTPFlow) -> bool:
         """Whether the account is chosen only when the request has arrived whole, by `take_whole`."""

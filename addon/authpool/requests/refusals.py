@@ -21,6 +21,8 @@ type Code = Literal[
     "unmatched_refused",
     "client_limited",
     "plaintext_refused",
+    "request_refused",
+    "method_refused",
     "gateway_error",
 ]
 
@@ -33,6 +35,8 @@ _STATUS_AND_TITLE: Mapping[Code, tuple[int, str]] = {
     "client_limited": (429, "This client has reached its limit"),
     "unmatched_refused": (403, "This gateway sends no such request"),
     "plaintext_refused": (403, "No credential goes over plain HTTP"),
+    "request_refused": (400, "No credential goes on a request like this"),
+    "method_refused": (405, "No credential goes on a request of this method"),
     "gateway_error": (500, "The gateway failed"),
 }
 
@@ -49,6 +53,7 @@ class Refusal:
     retry_after_seconds: float | None = None
     at_connect: bool = False
     """Whether it answers a CONNECT, by which a client asks a proxy, and no upstream."""
+    allow: tuple[str, ...] = ()
 
     @property
     def status(self) -> int:
@@ -77,6 +82,8 @@ class Refusal:
             headers["Proxy-Authenticate"] = 'Basic realm="authpool"'
         elif self.code == "client_key_required":
             headers["WWW-Authenticate"] = 'Bearer realm="authpool"'
+        if self.allow:
+            headers["Allow"] = ", ".join(self.allow)
         return headers
 
 
@@ -134,6 +141,17 @@ LOCAL_REFUSED = Refusal(
 )
 
 
+HOSTS_DIFFER = Refusal(
+    code="request_refused",
+    detail="The request's target, its Host and the server it goes to are not one and the same.",
+)
+MALFORMED = Refusal(
+    code="request_refused",
+    detail="The request's method, target or a header has a character that it can't have.",
+)
+USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
 def client_refused(denial: Denial, *, at_connect: bool = False) -> Refusal:
     """A client of the gateway is not served: no key, none that is good, not for this, or too much."""
     return Refusal(
@@ -141,4 +159,13 @@ def client_refused(denial: Denial, *, at_connect: bool = False) -> Refusal:
         detail=denial.detail,
         retry_after_seconds=denial.retry_after_seconds,
         at_connect=at_connect,
+    )
+
+
+def method_refused(allowed: tuple[str, ...]) -> Refusal:
+    """The upstream would answer with what it was sent; `allowed` are the methods of the pool, none for all of them."""
+    return Refusal(
+        code="method_refused",
+        detail="An upstream answers TRACE with the request as it arrived, the credential in it.",
+        allow=allowed or USUAL_METHODS,
     )

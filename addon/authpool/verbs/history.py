@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from authpool.accounts.account import AccountKey
+from authpool.accounts.printable import printable
 from authpool.errors import RefusedError
 from authpool.pool.report import timestamp
 from authpool.store.audit import CLIENT, Entry
@@ -22,7 +23,8 @@ def history_cells(entry: Entry) -> tuple[str, ...]:
     """One entry's line under HEADER; an empty cell is what has no meaning."""
     process = f"{entry.process.kind} {entry.process.pid}"
     secret = entry.fingerprint or ""
-    return timestamp(entry.time), entry.event, entry.account, process, secret, str(entry.generation), entry.reason
+    told = (entry.event, entry.account, process, secret, str(entry.generation), entry.reason)
+    return (timestamp(entry.time), *map(printable, told))
 
 
 def _parts(address: str) -> tuple[str, str]:

@@ -158,7 +158,7 @@ def test_a_token_that_would_split_the_request_is_never_put_on(token: str) -> Non
         ("api.example.com", False),
         ("API.Example.COM.", False),
         ("api.example.com:443", False),
-        ("api.example.com:8443", False),
+        ("api.example.com:8443", True),
         ("evil.example.com", True),
         ("api.example.com.evil.test", True),
         ("user@api.example.com", True),

@@ -25,6 +25,8 @@ STATUS = {
     "client_not_allowed": 403,
     "unmatched_refused": 403,
     "plaintext_refused": 403,
+    "request_refused": 400,
+    "method_refused": 405,
     "gateway_error": 500,
 }
 

@@ -1,12 +1,13 @@
 """The wire: the one place that touches what mitmproxy does not promise.
 
 `stream` puts a gate in front of the upstream, `attempts` lets a request be sent again, `http1` and `http2` mend what
-mitmproxy's HTTP lacks, `own_port` takes the probes of load balancers, `addressed` notes by which names the listener is
-addressed, `connecting` opens connections to addresses that were looked at, `listeners` binds the port once, `dispatch`
-calls mitmproxy's addons without the machinery around each, `message_check` spares messages that are as they should be a
-slow check, `shortcuts` answers what every request asks many times. `presented_keys` takes gateway keys off requests and
-`log_filter` out of logs, `socks` asks for them, `cut_off` ends what is under way. All of it is put in place and taken
-away here, once `verify` has found everything it relies on.
+mitmproxy's HTTP lacks, `own_port` takes the probes of load balancers, `echoes` covers the credential where an answer
+repeats it, `addressed` notes by which names the listener is addressed, `connecting` opens connections to addresses that
+were looked at, `listeners` binds the port once, `dispatch` calls mitmproxy's addons without the machinery around each,
+`message_check` spares messages that are as they should be a slow check, `shortcuts` answers what all requests ask
+many times. `presented_keys` takes gateway keys off requests and `log_filter` out of logs, `socks` asks for them,
+`cut_off` ends what is under way. All of it is put in place and taken away here, once `verify` has found everything it
+relies on.
 """
 
 import inspect
@@ -119,7 +120,9 @@ _METHODS: tuple[tuple[type, str, list[str]], ...] = (
     (HttpStream, "_handle_event", ["self", "event"]),
     (HttpStream, "passthrough", ["self", "event"]),
     (HttpStream, "state_consume_response_body", ["self", "event"]),
+    (HttpStream, "state_consume_request_body", ["self", "event"]),
     (HttpStream, "state_stream_request_body", ["self", "event"]),
+    (HttpStream, "state_stream_response_body", ["self", "event"]),
     (HttpStream, "start_request_stream", ["self"]),
     (HttpStream, "start_response_stream", ["self"]),
     (HttpStream, "flow_done", ["self"]),
@@ -139,6 +142,7 @@ _METHODS: tuple[tuple[type, str, list[str]], ...] = (
     (Http1Connection, "read_body", ["self", "event"]),
     (Http1Connection, "send", ["self", "event"]),
     (Http1Client, "read_headers", ["self", "event"]),
+    (Http1Client, "send", ["self", "event"]),
     (Http1Server, "read_headers", ["self", "event"]),
     (ChunkedReader, "__call__", ["self", "buf"]),
     (Http2Client, "handle_h2_event", ["self", "event"]),
@@ -162,6 +166,7 @@ _ATTRIBUTES: tuple[tuple[type, str], ...] = (
     (Proxyserver, "connections"),
     (HttpLayer, "connections"),
     (HttpLayer, "waiting_for_establishment"),
+    (HttpStream, "request_body_buf"),
     (HttpStream, "response_body_buf"),
     (layer.Layer, "_paused_event_queue"),
     (Http1Connection, "body_reader"),

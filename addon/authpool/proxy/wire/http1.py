@@ -1,7 +1,8 @@
-"""mitmproxy's HTTP/1 on both sides, with what it leaves out: trailers, and interim answers.
+"""mitmproxy's HTTP/1 on both sides, with what it leaves out: trailers, interim answers, bodies that came by HTTP/2.
 
 As it comes, a chunked message with trailers, read or to be written, crashes the connection and leaves its peer
-waiting, and an upstream's 100 or 103 is taken for the answer.
+waiting, and an upstream's 100 or 103 is taken for the answer. A body that HTTP/2 needed no length for goes out without
+any.
 """
 
 import re
@@ -26,6 +27,8 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
 
+from authpool.proxy.request_head import overrides, spelled
+
 SWITCHING_PROTOCOLS = 101
 MAX_JOINED_BYTES = 64 * 1024
 """A longer body is written by itself: to copy it costs more than another system call."""
@@ -36,6 +39,8 @@ _HEADS = (RequestHeaders, ResponseHeaders)
 _BODIES = (RequestData, ResponseData)
 _TRAILERS = (RequestTrailers, ResponseTrailers)
 _ENDS = (RequestEndOfMessage, ResponseEndOfMessage)
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_LINE_ENDS = re.compile(rb"[\x00\r\n]")
 _NO_TRAILERS = frozenset(
     {
         b"authorization",
@@ -56,8 +61,26 @@ _NO_TRAILERS = frozenset(
 """Fields about framing, routing and authentication mean nothing in a trailer (RFC 9110 §6.5.1), and are dropped."""
 
 
-def _trailers(fields: Iterable[tuple[bytes, bytes]]) -> http.Headers:
-    return http.Headers([(name, value) for name, value in fields if name.lower() not in _NO_TRAILERS])
+def fit_trailers(fields: Iterable[tuple[bytes, bytes]]) -> http.Headers:
+    """The trailers that may go on, in whatever version of HTTP: some servers take them for header fields."""
+    fit = [
+        (name, value) for name, value in fields if spelled(name) not in _NO_TRAILERS and not overrides(spelled(name))
+    ]
+    return http.Headers([field for field in fit if not _LINE_ENDS.search(b"".join(field))])
+
+
+def _tells_its_length(request: http.Request) -> bool:
+    return any(name.lower() in _FRAMING for name, _ in request.headers.fields)
+
+
+def _in_chunks(request: http.Request) -> http.Request:
+    """A request from HTTP/2, which needs no length, in the only framing that fits (RFC 9112 §6.1).
+
+    Without any the upstream would take the body for its next request.
+    """
+    chunked: http.Request = request.copy()
+    chunked.headers["transfer-encoding"] = "chunked"
+    return chunked
 
 
 def is_interim(response: http.Response) -> bool:
@@ -73,7 +96,7 @@ class _ChunkedReader(ChunkedReader):
     def __call__(self, buf: Any) -> Any:
         event = super().__call__(buf)
         if isinstance(event, EndOfMessage) and event.headers:
-            self.trailers = _trailers(event.headers)
+            self.trailers = fit_trailers(event.headers)
             return EndOfMessage()
         return event
 
@@ -118,7 +141,7 @@ class _WithTrailers(Http1Connection):
 
     def _send_trailers(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         if isinstance(event, _TRAILERS):
-            self._unsent = _trailers(event.trailers.fields)
+            self._unsent = fit_trailers(event.trailers.fields)
             return
         if self._unsent is None or not isinstance(event, _ENDS):
             yield from super().send(event)
@@ -190,10 +213,23 @@ class GatewayHttp1Client(_InOneWrite, Http1Client):
 
     ReceiveTrailers = ResponseTrailers
 
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, RequestHeaders) and not event.end_stream and not _tells_its_length(event.request):
+            event = RequestHeaders(event.stream_id, _in_chunks(event.request), end_stream=False)
+        return super().send(event)
+
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        if self.request is not None and isinstance(event, events.DataReceived) and _INTERIM.match(bytes(self.buf)):
-            return self._read_past_interim(event)
+        if isinstance(event, events.DataReceived):
+            if not self.request:
+                return self._end_unasked()
+            if _INTERIM.match(bytes(self.buf)):
+                return self._read_past_interim(event)
         return super().read_headers(event)
+
+    def _end_unasked(self) -> layer.CommandGenerator[None]:
+        """What an upstream says without being asked may repeat a credential: it is not logged."""
+        yield commands.Log("Unexpected data from server", DEBUG)
+        yield commands.CloseConnection(self.conn)
 
     def _read_past_interim(self, event: events.DataReceived) -> layer.CommandGenerator[None]:
         while _INTERIM.match(bytes(self.buf)):

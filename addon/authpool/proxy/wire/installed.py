@@ -8,6 +8,8 @@ from mitmproxy import http
 from mitmproxy.connection import Client, Server
 from mitmproxy.proxy import commands
 
+from authpool.proxy.echo import Echo
+
 
 class Gate(Protocol):
     """Who decides what goes upstream."""
@@ -23,6 +25,12 @@ class Gate(Protocol):
 
     def resend(self, flow: http.HTTPFlow) -> bool:
         """What the `authpool_upstream_answer` hook decided; asked once after each."""
+
+    def echo_of(self, flow: http.HTTPFlow) -> Echo | None:
+        """The credential that the request went out with, as the upstream may repeat it; None where it had none."""
+
+    def hides_request(self, flow: http.HTTPFlow) -> bool:
+        """Whether the flow is not to show the secrets that a client sends in its body."""
 
     def lets_flow(self, flow: http.HTTPFlow) -> bool:
         """Whether an answer that takes long is to go to the client as it comes."""

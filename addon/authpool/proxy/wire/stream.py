@@ -20,6 +20,7 @@ from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestEndOfMessage,
     RequestHeaders,
+    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -28,10 +29,11 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._http3 import Http3Client
 
 from authpool.proxy.wire.addressed import note_names
-from authpool.proxy.wire.attempts import ANSWER, AttemptStream
+from authpool.proxy.wire.attempts import ANSWER
 from authpool.proxy.wire.cut_off import CutOff
+from authpool.proxy.wire.echoes import EchoStream
 from authpool.proxy.wire.head import WITH_BODY, head_of
-from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS
+from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS, fit_trailers
 from authpool.proxy.wire.http2 import UnprocessedRequestError
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Installed
 from authpool.proxy.wire.presented_keys import take_keys
@@ -57,7 +59,7 @@ class _Patience(commands.RequestWakeup):
         self.stream = stream
 
 
-class GatewayStream(AttemptStream):
+class GatewayStream(EchoStream):
     """mitmproxy's HTTP stream, with a gate in front of the upstream."""
 
     def __init__(self, context: Context, stream_id: int) -> None:
@@ -99,11 +101,16 @@ class GatewayStream(AttemptStream):
     def _address(self, command: SendHttp) -> SendHttp | http.Response | None:
         """What is to be sent: to an upstream by the attempt's number, with the credential, or a refusal instead."""
         event, connection = command.event, command.connection
+        if self._shown is not None or self._shown_request is not None:
+            self._restore(command)
         if connection is self.context.client:
             event.stream_id = self.stream_id  # an error is passed on as it came from the upstream, by the attempt's
             return None if self._answer_ended and isinstance(event, ResponseEndOfMessage) else command
         if not isinstance(event, RequestHeaders):
             event.stream_id = self._attempt
+            if isinstance(event, RequestTrailers):
+                event.trailers = fit_trailers(event.trailers.fields)
+                return command if event.trailers.fields else None
             return command
         verdict = self._ask_gate(event.request, connection)
         if isinstance(verdict, http.Response):
@@ -195,6 +202,7 @@ class GatewayStream(AttemptStream):
             yield from self._let_flow()
 
     def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:  # noqa: FBT001, FBT002
+        self._cover_body()
         if already_streamed or not self._is_held():
             return self._answer(already_streamed=already_streamed)
         return self._decide()
@@ -288,6 +296,7 @@ class GatewayStream(AttemptStream):
         response = self.flow.response
         if response is not None:
             response.data.content = bytes(self.response_body_buf)
+            self._cover_body(whole=False)
         if (yield from self._is_decided()):
             return True
         if self.flow.response is response:

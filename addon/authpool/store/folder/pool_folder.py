@@ -12,6 +12,7 @@ from pathlib import Path
 
 from authpool.accounts.account import Account, AccountKey, BrokenAccount, SealedAccount
 from authpool.accounts.name import decode_name
+from authpool.accounts.printable import printable
 from authpool.errors import BrokenAccountError, RefusedError, SealedError, StoreUnavailableError
 from authpool.files.atomic_file import FileOperations, Identity, unavailable
 from authpool.store import Record
@@ -236,7 +237,7 @@ class PoolFolder:
         return Seen(identity=identity, record=record, racy=racy, content=content if keep_content else None)
 
     def _broken(self, name: str, reason: str) -> BrokenAccount:
-        return BrokenAccount(pool=self.pool, name=shown_name(name), reason=reason)
+        return BrokenAccount(pool=self.pool, name=shown_name(name), reason=printable(reason))
 
 
 def record_account(record: Record) -> Account:
