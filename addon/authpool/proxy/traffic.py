@@ -87,8 +87,6 @@ class Traffic:
             begun.pool = pool.name
             strip_credentials(request, pool)
         refusal = self._let_in(flow, begun, pool)
-        if refusal is None and pool is not None:
-            refusal = refusal_of_head(flow, pool)
         if refusal is not None:
             self._answer(flow, refusal)
             return
@@ -117,13 +115,14 @@ class Traffic:
             begun.client = admission.client
             return client_refused(admission)
         begun.admission = admission
+        refusal = None if pool is None else refusal_of_head(flow, pool)
         if admission is not None:
             begun.client = admission.client
-        else:
-            page = refusal_for_page(flow, self._service.snapshot.config.gateway, pool)
-            if page is not None:
-                return page
-        return self.reach.refusal_of_request(flow) if pool is None else None
+        elif refusal is None:
+            refusal = refusal_for_page(flow, self._service.snapshot.config.gateway, pool)
+        if refusal is None and pool is None:
+            refusal = self.reach.refusal_of_request(flow)
+        return refusal
 
     def _note_exchange(self, ticket: Ticket, request: http.Request) -> None:
         """Keep what a client says to a pool's own token endpoint out of the flow."""

@@ -244,7 +244,7 @@ async def test_no_header_brings_it_back(rig: Rig, inject: dict[str, str]) -> Non
     }
     rig.upstream.then(Answer(b"", 302, **headers))
     async with reverse_gateway(rig, watcher) as gateway:
-        answer = await send_raw(gateway.port, head("GET /x?b=2 HTTP/1.1", "Host: x"))
+        answer = await send_raw(gateway.port, head("GET /x?b=2 HTTP/1.1", "Host: localhost"))
 
     assert answer.status == 302
     assert not shows_it(answer.raw)
@@ -274,7 +274,7 @@ async def test_an_answer_that_is_broken_shows_no_more(rig: Rig, answer: str) -> 
     watcher = Watcher()
     rig.upstream.then(Raw(answer.encode()))
     async with reverse_gateway(rig, watcher) as gateway:
-        answered = await send_raw(gateway.port, head("GET /x HTTP/1.1", "Host: x"))
+        answered = await send_raw(gateway.port, head("GET /x HTTP/1.1", "Host: localhost"))
         assert not any(map(shows_it, gateway.messages))
 
     assert not shows_it(answered.raw)
@@ -294,7 +294,7 @@ async def test_a_body_that_repeats_it_is_covered_in_the_flow(
     body = f'{{"you": "{FORMS[form]}"}}'.encode()
     rig.upstream.then(Answer(body, status, content_type="application/json"))
     async with reverse_gateway(rig, watcher) as gateway:
-        answer = await send_raw(gateway.port, head("GET /x HTTP/1.1", "Host: x"))
+        answer = await send_raw(gateway.port, head("GET /x HTTP/1.1", "Host: localhost"))
 
     assert not any(map(shows_it, watcher.seen))
     if status == 200:
@@ -387,7 +387,7 @@ async def test_a_websocket_that_repeats_it(*, rig: Rig, redact_echo: bool) -> No
             await reply.close()
 
     rig.upstream.then(Chat())
-    request = head("GET /ws HTTP/1.1", "Host: x", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    request = head("GET /ws HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
     request = request.replace(b"close", b"Upgrade\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OTAxMjM0NQ==")
     async with reverse_gateway(rig, watcher) as gateway:
         answer = await send_raw(gateway.port, request + frame(b"hi", mask=bytes(4)))
