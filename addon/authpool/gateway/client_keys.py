@@ -15,8 +15,9 @@ from authpool.store.audit import Entry, Process, used_entry
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25
-"""So often the store is asked: a removal holds within a second."""
+LOOK_SECONDS = (0.25, 0.6)
+"""So often the store is asked: a removal holds within a second. Less often where a look takes its time."""
+LOOK_SHARE = 0.1
 WRITE_SECONDS = 1.0
 """So often at most the usage is written."""
 READ_USAGE_SECONDS = 5.0
@@ -49,9 +50,13 @@ class ClientKeys:
 
     async def follow(self) -> None:
         """Go on reading them, without end."""
+        shortest, longest = LOOK_SECONDS
+        pause = shortest
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(pause)
+            began = self._clock.monotonic()
             await self.look()
+            pause = min(longest, max(shortest, (self._clock.monotonic() - began) / LOOK_SHARE))
 
     async def look(self) -> None:
         """Take in what changed, end what is over, and write what was used. Raises nothing."""
