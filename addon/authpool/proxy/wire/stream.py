@@ -20,6 +20,7 @@ from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestEndOfMessage,
     RequestHeaders,
+    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -33,7 +34,7 @@ from authpool.proxy.wire.head import WITH_BODY, head_of
 from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS
 from authpool.proxy.wire.http2 import UnprocessedRequestError
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Installed
-from authpool.proxy.wire.presented_keys import take_keys
+from authpool.proxy.wire.presented_keys import take_keys, take_keys_from_trailers
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +109,8 @@ class GatewayStream(AttemptStream):
     def _react(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Wakeup):
             return self._woken(event)
+        if isinstance(event, RequestTrailers):
+            event.trailers = take_keys_from_trailers(event.trailers)
         if isinstance(event, UnprocessedRequestError) and self._goes_out_anew():
             return self._resend()
         if isinstance(event, ResponseProtocolError) and self._is_held():
