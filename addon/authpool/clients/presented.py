@@ -55,7 +55,7 @@ def take_from_fields(fields: Fields) -> tuple[Fields, Presented]:
                     found[name] = value
             else:
                 other = True
-        elif _PREFIX in value and _WHOLE.search(value):
+        elif (_PREFIX in value and _WHOLE.search(value)) or _PREFIX in name:
             dropped.append(number)
     if not dropped:
         return fields, OTHER if other else NOTHING
@@ -88,6 +88,11 @@ def take_from_target(target: bytes) -> tuple[bytes, bytes | None]:
     if len(kept) == query.count(b"&") + 1:
         return target, None
     return path + (b"?" + b"&".join(kept) if kept else b""), key
+
+
+def is_a_key(text: bytes) -> bool:
+    """Whether there is a key in what should be another thing."""
+    return _PREFIX in text
 
 
 def keys_in(value: bytes) -> Sequence[str]:

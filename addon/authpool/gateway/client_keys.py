@@ -15,8 +15,9 @@ from authpool.store.audit import Entry, Process, used_entry
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25
-"""So often the store is asked: a removal holds within a second."""
+LOOK_SECONDS = (0.25, 0.6)
+"""So often the store is asked: a removal holds within a second. Less often where a look takes its time."""
+LOOK_SHARE = 0.1
 WRITE_SECONDS = 1.0
 """So often at most the usage is written."""
 READ_USAGE_SECONDS = 5.0
@@ -37,6 +38,7 @@ class ClientKeys:
         self._note = note
         self._process = process
         self._usage: Mapping[str, Usage] = {}
+        self._in_writing: Mapping[str, Usage] = {}
         self._write_at = 0.0
         self._read_usage_at = 0.0
         self._told: dict[tuple[str, str], int] = {}
@@ -49,9 +51,13 @@ class ClientKeys:
 
     async def follow(self) -> None:
         """Go on reading them, without end."""
+        shortest, longest = LOOK_SECONDS
+        pause = shortest
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(pause)
+            began = self._clock.monotonic()
             await self.look()
+            pause = min(longest, max(shortest, (self._clock.monotonic() - began) / LOOK_SHARE))
 
     async def look(self) -> None:
         """Take in what changed, end what is over, and write what was used. Raises nothing."""
@@ -77,11 +83,12 @@ class ClientKeys:
         except AuthpoolError as error:
             logger.warning("How much the gateway's clients have used can't be written: %s", error)
 
-    def usage(self, name: str) -> Usage:
-        """How much a client has used, as far as this gateway knows."""
+    def usage(self, name: str, *, pending: bool = True) -> Usage:
+        """How much a client has used, as far as this gateway knows; `pending`: also what is not begun to be written."""
         folded = name.casefold()
-        pending = [usage for other, usage in self.gatekeeper.usage.peek().items() if other.casefold() == folded]
-        return sum(pending, self._usage.get(folded, NEVER))
+        unwritten = [self._in_writing, *([self.gatekeeper.usage.peek()] if pending else [])]
+        found = [usage for counts in unwritten for other, usage in counts.items() if other.casefold() == folded]
+        return sum(found, self._usage.get(folded, NEVER))
 
     def used(self, client: str, account: str) -> None:
         """A client was served by an account: the audit trail hears of each such pair once a day."""
@@ -128,8 +135,13 @@ class ClientKeys:
             await asyncio.shield(self._writing)
 
     async def _write(self, counts: Mapping[str, Usage]) -> None:
+        self._in_writing = counts
         try:
             await self._store.count_usage(counts)
         except BaseException:
             self.gatekeeper.usage.put_back(counts)
             raise
+        else:
+            self._usage = {**self._usage, **{name.casefold(): self.usage(name, pending=False) for name in counts}}
+        finally:
+            self._in_writing = {}

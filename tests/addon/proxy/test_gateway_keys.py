@@ -25,6 +25,7 @@ from support.gateway_clients import (
     PLACES,
     SocksRefusedError,
     add_client,
+    basic,
     change_client,
     issued,
     remove_client,
@@ -95,6 +96,40 @@ async def test_a_key_in_the_query_is_taken_off_it(rig: Rig) -> None:
         assert error_of(await api.get("/x?a=1")) == REQUIRED
         assert gateway.flows[0].request.path == "/x?a=%20&b"
     assert [request.target for request in rig.upstream.received] == ["/x?a=%20&b"]
+
+
+MISPLACED = (
+    "GET /{key} HTTP/1.1\r\nHost: x\r\n",
+    "GET /x?{key}=1&a={key} HTTP/1.1\r\nHost: x\r\n",
+    "GET /x#{key} HTTP/1.1\r\nHost: x\r\n",
+    "GET /x HTTP/1.1\r\nHost: {key}\r\n",
+    "{key} /x HTTP/1.1\r\nHost: x\r\n",
+    "GET /x HTTP/1.1\r\nHost: x\r\n{key}: 1\r\n",
+    "GET /x HTTP/1.1\r\nHost: x\r\nAuthorization: Token {key}\r\n",
+    "GET /x HTTP/1.1\r\nHost: x\r\nAuthorization:\tBasic {basic}\r\n",
+    "GET /x HTTP/1.1\r\nHost: x\r\nX-API-KEY:{key}\r\nx-api-key: {key}\r\n",
+    "POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: other\r\n",
+)
+
+
+@pytest.mark.parametrize("head", MISPLACED, ids=range(len(MISPLACED)))
+@pytest.mark.parametrize("keyed", (False, True))
+async def test_a_key_where_none_belongs_is_seen_nowhere_either(rig: Rig, head: str, *, keyed: bool) -> None:
+    """Whether or not the request has a key of its own besides, and is let in by that."""
+    home = rig.home("alice")
+    key = add_client(home)
+    written = head.format(key=key, basic=basic(key, "").partition(" ")[2])
+    written += f"Proxy-Authorization: Bearer {key}\r\n\r\n" if keyed else "\r\n"
+    written += f"1\r\na\r\n0\r\nother: {key}\r\n\r\n" if head.startswith("POST") else ""
+    async with reverse_gateway(rig) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(written.encode())
+        assert (await reader.readline()).startswith(b"HTTP/1.1 ")
+        writer.close()
+        await until(lambda: gateway.finished)
+        seen = str([[flow.get_state() for flow in gateway.flows], rig.upstream.received, gateway.messages])
+    assert key.split("_")[2] not in seen
+    assert basic(key, "")[20:60] not in seen
 
 
 async def test_without_a_good_key_nothing_goes_out(rig: Rig) -> None:

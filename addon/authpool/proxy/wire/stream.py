@@ -36,7 +36,7 @@ from authpool.proxy.wire.head import WITH_BODY, head_of
 from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS, fit_trailers
 from authpool.proxy.wire.http2 import UnprocessedRequestError
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Installed
-from authpool.proxy.wire.presented_keys import take_keys
+from authpool.proxy.wire.presented_keys import take_keys, take_keys_from_trailers
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +120,8 @@ class GatewayStream(EchoStream):
     def _react(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Wakeup):
             return self._woken(event)
+        if isinstance(event, RequestTrailers):
+            event.trailers = take_keys_from_trailers(event.trailers)
         if isinstance(event, UnprocessedRequestError) and self._goes_out_anew():
             return self._resend()
         if isinstance(event, ResponseProtocolError) and self._is_held():
