@@ -132,6 +132,23 @@ async def test_rekey_does_not_shut_a_gateway_out(tmp_path: Path) -> None:
     assert [row["state"] for row in ended.json] == ["paused", "ready"]  # type: ignore[attr-defined]
 
 
+async def test_a_gateway_whose_variable_had_another_value_is_named(tmp_path: Path) -> None:
+    """The same name, with the former key in its environment: it goes on, and is to be started anew."""
+    home = home_with(tmp_path, RotatingProvider(), 2)
+    async with gateway(home, KEY=KEY) as service:
+        assert (await authpool_on(home, "seal", env={"KEY": KEY})).status == 0
+        assert (await authpool_on(home, "rekey", "--to", "env:OTHER", env={"KEY": KEY, "OTHER": OTHER})).status == 0
+        ended = await authpool_on(home, "rekey", env={"KEY": OTHER})
+        assert (ended.status, "alone opens the accounts" in ended.out) == (1, True), ended
+        assert "start anew what has the former key" in ended.err
+        ended = await authpool_on(home, "rekey", "--data-key", env={"KEY": OTHER})
+        assert (ended.status, "could not take the key in" in ended.err) == (1, True), ended
+        await Operations(service).pause("google/user000")
+        assert [str(row.state) for row in await Operations(service).accounts()] == ["paused", "ready"]
+    ended = await authpool_on(home, "accounts", "--json", env={"KEY": OTHER})
+    assert [row["state"] for row in ended.json] == ["paused", "ready"]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     (
