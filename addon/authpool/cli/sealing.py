@@ -12,6 +12,7 @@ from authpool.cli.reloading import reload_gateways
 from authpool.cli.session import Session, failures_told, tell
 from authpool.config.seal_key import SealKey, seal_key
 from authpool.errors import ConfigurationError, RefusedError
+from authpool.gateway.presence import neighbours
 from authpool.verbs.operations import Operations
 from authpool.verbs.sealing import Progress, Sealed
 
@@ -61,8 +62,7 @@ def rekey(session: Session, source: str | None, data_key: bool, as_json: bool) -
         def work(operations: Operations, progress: Progress) -> Coroutine[Any, Any, Sealed]:
             return operations.sealing.rekey(to, data_key=data_key, progress=progress)
 
-        look = (lambda: "") if to is not None or data_key else (lambda: _left_behind(session))
-        _carry_out(session, "Sealing anew", work, as_json=as_json, afterwards=look)
+        _carry_out(session, "Sealing anew", work, as_json=as_json)
 
 
 def _new_key(session: Session, source: str) -> SealKey:
@@ -80,15 +80,12 @@ def _carry_out(
     work: Callable[[Operations, Progress], Coroutine[Any, Any, Sealed]],
     *,
     as_json: bool,
-    afterwards: Callable[[], str] = lambda: "",
 ) -> None:
-    """Do it and tell what came of it; `afterwards` says what is not as it should be all the same."""
     with _progress(label, shown=not as_json and sys.stderr is not None and sys.stderr.isatty()) as progress:
         done = session.run(lambda operations: work(operations, progress))
     rewriting = done.rewriting
     more = {"written": rewriting.written, "unchanged": rewriting.as_they_were, "unreadable": rewriting.unreadable}
     error = f"can't be read, and stay as they are: {', '.join(rewriting.unreadable)}" if rewriting.unreadable else ""
-    error = error or afterwards()
     tell(done.message, as_json=as_json, more=more, error=error)
 
 
@@ -118,16 +115,15 @@ def _hand_key_to_gateways(session: Session) -> None:
 
     It would be left with accounts that it can't open.
     """
-    if failed := _refusing_gateways(session):
-        raise RefusedError(f"nothing is changed, for a gateway could not take the key in: {failed}")
-
-
-def _left_behind(session: Session) -> str:
-    """Tell of gateways that still have the former key: from an environment that nobody can change any more."""
-    failed = _refusing_gateways(session)
-    return failed and f"start anew what has the former key, and goes on with what it opened with that: {failed}"
-
-
-def _refusing_gateways(session: Session) -> str:
+    ours = session.run(lambda operations: operations.sealing.fingerprint())
     outcomes = reload_gateways(session.home, lambda: session.run(Operations.request_reload))
-    return "; ".join(str(one) for one in outcomes if one.failed)
+    failed = [str(one) for one in outcomes if one.failed]
+    if not failed:
+        failed = [
+            f"gateway {one.pid} has another key than this shell (fingerprint {one.reloaded.seal_key or 'none'}, not "
+            f"{ours}): start it anew where its environment has the same"
+            for one in neighbours(session.home)
+            if one.reloaded is not None and one.reloaded.seal_key != ours
+        ]
+    if failed:
+        raise RefusedError(f"nothing is changed, for a gateway could not take the key in: {'; '.join(failed)}")
