@@ -12,6 +12,7 @@ from authpool.cli.reloading import reload_gateways
 from authpool.cli.session import Session, failures_told, tell
 from authpool.config.seal_key import SealKey, seal_key
 from authpool.errors import ConfigurationError, RefusedError
+from authpool.gateway.presence import neighbours
 from authpool.verbs.operations import Operations
 from authpool.verbs.sealing import Progress, Sealed
 
@@ -114,6 +115,15 @@ def _hand_key_to_gateways(session: Session) -> None:
 
     It would be left with accounts that it can't open.
     """
+    ours = session.run(lambda operations: operations.sealing.fingerprint())
     outcomes = reload_gateways(session.home, lambda: session.run(Operations.request_reload))
-    if failed := [str(one) for one in outcomes if one.failed]:
+    failed = [str(one) for one in outcomes if one.failed]
+    if not failed:
+        failed = [
+            f"gateway {one.pid} has another key than this shell (fingerprint {one.reloaded.seal_key or 'none'}, not "
+            f"{ours}): start it anew where its environment has the same"
+            for one in neighbours(session.home)
+            if one.reloaded is not None and one.reloaded.seal_key != ours
+        ]
+    if failed:
         raise RefusedError(f"nothing is changed, for a gateway could not take the key in: {'; '.join(failed)}")

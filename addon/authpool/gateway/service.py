@@ -37,7 +37,7 @@ from authpool.requests.exhaustion import Exhaustion
 from authpool.requests.failover import Failover
 from authpool.requests.limits import Limits
 from authpool.requests.readiness import Readiness
-from authpool.store import Store
+from authpool.store import SealsSecrets, Store
 from authpool.store.audit import ClientEvent, Entry, Process, ProcessKind, client_entry, entry_of
 from authpool.store.trail_index import TrailIndex
 from authpool.supervision import supervised
@@ -158,7 +158,7 @@ class Service:
         await self.clients.load()
         with loaded_for_good(self._many):
             await self._build(self._snapshot.config)
-        self._reloaded(Reloaded(request=self._request))
+        self._reloaded(Reloaded(request=self._request, seal_key=self._opener()))
         endless = {
             "follower": self._follow,
             "refresh schedule": self._keep,
@@ -213,10 +213,10 @@ class Service:
                     await self._read_anew()
             except BaseException as error:
                 self.plugins.restore(self._snapshot.config.plugins, self.home)
-                self._reloaded(Reloaded.refused(self._request, error))
+                self._reloaded(Reloaded.refused(self._request, error, self._opener()))
                 raise
             self._applied(self._snapshot.config)
-            self._reloaded(Reloaded(request=self._request))
+            self._reloaded(Reloaded(request=self._request, seal_key=self._opener()))
             await self._plan()
 
     async def _read_anew(self) -> None:
@@ -253,6 +253,9 @@ class Service:
     def _sealed(self, store: Store, config: Config) -> Store:
         """A gateway has the key or does not run; the command line shows what can be shown without."""
         return sealed(store, config.gateway.seal_key, must_open=not self._secrets_later)
+
+    def _opener(self) -> str:
+        return self.store.opener if isinstance(self.store, SealsSecrets) else ""
 
     def require_seal_key(self) -> None:
         """See whether a gateway could start with the key that is configured. Raises ConfigurationError."""

@@ -223,6 +223,10 @@ class SealsSecrets(Protocol):
         store's secrets are sealed. Raises StoreUnavailableError.
         """
 
+    @property
+    def opener(self) -> str:
+        """The fingerprint of the operator's key that is in force; empty where there is none."""
+
     async def locked(self) -> str:
         """As `seal_with` answers, now."""
 

@@ -4,6 +4,7 @@ Proving a credential may rotate its refresh token. From then on the new one exis
 name is still to be learned and the account to be written, and any of that may fail.
 """
 
+import asyncio
 import json
 import logging
 import os
@@ -63,13 +64,19 @@ class RescuedTokens:
             yield
 
     async def save(self, pool: str, credential: Credential) -> Path | None:
-        """As `keep`, in a thread; None as well when the disk does not answer."""
+        """As `keep`, in a thread; None as well when the disk does not answer.
+
+        A caller that is cancelled leaves it to come to its end.
+        """
         try:
-            sealed = await self._sealed(pool, credential)
-            kept: Path | None = await self._run(self.keep, pool, credential, sealed)
+            return await asyncio.shield(self._save(pool, credential))
         except StoreUnavailableError as error:
             logger.error("A new refresh token can't be kept in %s: %s", self._folder, error)
             return None
+
+    async def _save(self, pool: str, credential: Credential) -> Path | None:
+        sealed = await self._sealed(pool, credential)
+        kept: Path | None = await self._run(self.keep, pool, credential, sealed)
         return kept
 
     async def discard(self, path: Path | None) -> None:
@@ -140,9 +147,8 @@ class RescuedTokens:
     def keep(self, pool: str, credential: Credential, document: Mapping[str, Any] | None = None) -> Path | None:
         """Write a credential durably, and tell where: in the home, else among the machine's temporary files.
 
-        `document` is how it is written, where that is sealed.
-
         None when neither takes it. The name that its source claimed is left out: it may be what was wrong with it.
+        `document` is how it is written, where that is sealed.
         """
         data = _json(credential_document(credential) if document is None else document)
         name = f"{pool}-{fingerprint(credential.refresh_token or '')}.json"

@@ -48,6 +48,10 @@ class Sealing:
         self._service = service
         self._unclaimed = unclaimed
 
+    async def fingerprint(self) -> str:
+        """Of the operator's key that is configured."""
+        return self._operator_key().fingerprint
+
     async def seal(self, progress: Progress) -> Sealed:
         """Seal whatever is not sealed, and whatever is sealed with a former data key."""
         store = await self._store()

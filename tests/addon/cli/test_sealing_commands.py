@@ -132,6 +132,28 @@ async def test_rekey_does_not_shut_a_gateway_out(tmp_path: Path) -> None:
     assert [row["state"] for row in ended.json] == ["paused", "ready"]  # type: ignore[attr-defined]
 
 
+async def test_a_gateway_whose_variable_has_another_value_is_not_left_behind(tmp_path: Path) -> None:
+    """The same name, and another key in its environment: nothing is changed until it was started anew."""
+    home = home_with(tmp_path, RotatingProvider(), 2)
+    async with gateway(home, KEY=OTHER) as service:
+        ended = await authpool_on(home, "seal", env={"KEY": KEY})
+        assert (ended.status, "has another key than this shell" in ended.err) == (1, True), ended
+        assert not (home / "sealing.toml").exists()
+        await Operations(service).pause("google/user000")  # which makes the first data key
+        assert (await authpool_on(home, "seal", env={"KEY": OTHER})).status == 0
+        assert (await authpool_on(home, "rekey", "--to", "env:NEW", env={"KEY": OTHER, "NEW": KEY})).status == 0
+        for more in ((), ("--data-key",)):
+            ended = await authpool_on(home, "rekey", *more, env={"KEY": KEY})
+            assert (ended.status, "start it anew" in ended.err) == (1, True), ended
+        await Operations(service).resume("google/user000")
+        assert [str(row.state) for row in await Operations(service).accounts()] == ["ready", "ready"]
+    async with gateway(home, KEY=KEY):
+        assert (await authpool_on(home, "rekey", env={"KEY": KEY})).status == 0
+        assert (await authpool_on(home, "rekey", "--data-key", env={"KEY": KEY})).status == 0
+    ended = await authpool_on(home, "accounts", "--json", env={"KEY": KEY})
+    assert [row["state"] for row in ended.json] == ["ready", "ready"]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     (

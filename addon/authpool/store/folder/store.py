@@ -354,6 +354,11 @@ class FolderStore:
                 folder.sealing = sealing
         return why
 
+    @property
+    def opener(self) -> str:
+        operator = None if self._sealing is None else self._sealing.operator
+        return "" if operator is None else operator.fingerprint
+
     async def locked(self) -> str:
         why: str = "" if self._sealing is None else await self._run(self._sealing.locked)
         return why
