@@ -26,6 +26,7 @@ from authpool.errors import (
     TokenSourceError,
     UnknownAccountError,
 )
+from authpool.oauth.provider_text import harmless_words
 from authpool.oauth.verdict import retry_after_seconds
 from authpool.plugins.event_thread import EventThread
 from authpool.refresh.token_source import Fetched, TokenSource, TokenSourceFactory, source_options
@@ -89,6 +90,7 @@ __all__ = [
     "clip_reason",
     "did_you_mean",
     "fingerprint",
+    "harmless_words",
     "hookimpl",
     "is_literal",
     "mistake",
