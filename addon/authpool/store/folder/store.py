@@ -36,7 +36,7 @@ from authpool.store.folder.compare_and_set import change_account
 from authpool.store.folder.folder_hold import FolderHold
 from authpool.store.folder.folder_watch import Coverage, FolderWatch
 from authpool.store.folder.pool_folder import REMOVAL_SECONDS, PoolFolder, record_account
-from authpool.store.folder.reload_marker import ask_for_reload, last_request
+from authpool.store.folder.reload_marker import ask_for_reload, last_forced, last_request
 from authpool.store.folder.trail_files import TrailFiles
 
 PIECE = 256
@@ -260,6 +260,14 @@ class FolderStore:
 
     async def request_reload(self) -> int:
         number: int = await self._run(ask_for_reload, self._home)
+        return number
+
+    async def force_reload(self) -> int:
+        number: int = await self._run(ask_for_reload, self._home, forced=True)
+        return number
+
+    async def forced_reload(self) -> int:
+        number: int = await self._run(last_forced, self._home)
         return number
 
     async def reload_request(self) -> int:
