@@ -92,7 +92,7 @@ def test_what_stands_before_a_cut_or_damage_is_read(coding: str) -> None:
         for rest in (b"", b"\xff" * 20):
             content, whole = decoded(data[:cut] + rest, coding, LIMIT)
             assert not whole or content == TEXT
-            assert content[: len(TEXT)] == TEXT[: len(content)] or coding in {"br", "deflate"}
+            assert rest or TEXT.startswith(content)  # damage may be read as something
 
 
 @pytest.mark.parametrize("coding", CODINGS)
