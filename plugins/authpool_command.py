@@ -9,7 +9,6 @@ prints is kept in the account's record until shortly before it expires. It never
 import asyncio
 import json
 import os
-import re
 import signal
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -29,6 +28,7 @@ from authpool.plugins.api import (
     TokenSource,
     TokenSourceFactory,
     clip_reason,
+    harmless_words,
     hookimpl,
     mistake,
     source_options,
@@ -38,7 +38,6 @@ OUTPUT_BYTES = 64 * 1024
 _KEYS = ("argv", "format", "seconds", "lifetime_seconds", "env")
 _TOKEN_KEYS = ("access_token", "token", "accessToken", "id_token")
 _EXPIRY_KEYS = ("expires_at", "expiration", "expiry", "expiresOn", "Expiration")
-_SECRET = re.compile(r"[^\s:=\"']{20,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +119,9 @@ async def _end(process: Process) -> None:
 
 
 def _first_line(errors: bytes) -> str:
-    """The first line of what it complained of, without any word that is long enough to be a secret."""
+    """The first line of what it complained of, without any word that may be a secret."""
     lines = errors.decode("utf-8", "replace").strip().splitlines()
-    return f": {clip_reason(_SECRET.sub('[redacted]', lines[0][:300]))}" if lines else ""
+    return f": {clip_reason(harmless_words(lines[0][:300]))}" if lines else ""
 
 
 def _read_json(text: str, now: int) -> tuple[str, int | None]:

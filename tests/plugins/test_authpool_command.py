@@ -93,7 +93,7 @@ async def test_json_tells_the_end_of_the_token(printed: str, expires_at: int | N
         (
             "echo 'token=ya29.abcdefghijklmnopqrstuvwxyz is bad' >&2; exit 1",
             {},
-            r"status 1: token=\[redacted\] is bad",
+            r"status 1: token= \[redacted\] is bad",
         ),
         ("true", {}, "printed no token"),
         ("echo secret-output", {"format": "json"}, "printed no token that can be read"),

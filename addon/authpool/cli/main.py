@@ -121,13 +121,16 @@ def plugins(session: Session, as_json: bool) -> None:  # noqa: FBT001
 
 
 @cli.command()
+@click.option("--force", is_flag=True, help="Also where pools that have accounts, or all of them, are dropped.")
 @_json_option
 @click.pass_obj
-def reload(session: Session, as_json: bool) -> None:  # noqa: FBT001
+def reload(session: Session, force: bool, as_json: bool) -> None:  # noqa: FBT001
     """Check the configuration, let every gateway that runs on the home reload, and tell what each did."""
     with failures_told(as_json=as_json):
         pools = session.run(_counts)
-        outcomes = reload_gateways(session.home, lambda: session.run(Operations.request_reload))
+        outcomes = reload_gateways(
+            session.home, lambda: session.run(lambda operations: operations.request_reload(forced=force))
+        )
         lines = [f"{name}: {reload_line(name, counts).partition(': ')[2]}" for name, counts in pools.items()]
         lines += [str(one) for one in outcomes if not one.failed]
         if not outcomes:

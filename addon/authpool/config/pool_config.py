@@ -70,7 +70,8 @@ class PoolConfig:
     `type` is a PoolType, or the name of a plugin's token source; `type_options` and `rotation_options` are what stands
     beside the name, for the plugin that provides it.
     What an upstream's rate limits do: `cooldown_by` tells which requests share an account's cooldown, `wait_seconds`
-    how long a request may wait for the first account to come back, `quota_reserve` what is spared.
+    how long a request may wait for the first account to come back, `quota_reserve` what is spared, and
+    `max_cooldown_seconds` how long a pause is that no quota confirms.
     `stream_types` are the media ranges of answers that go to the client as they come, beside those known as streams.
     `allowed_origins` are the web pages, by their origins, that may use the pool across sites.
     `redact_echo`: a body that repeats the credential reaches the client without it, as it does the flow.
@@ -98,6 +99,7 @@ class PoolConfig:
     cooldown_by: Selector = field(default_factory=Selector)
     wait_seconds: int = 0
     quota_reserve: QuotaReserve | None = None
+    max_cooldown_seconds: int = 300
     answers: tuple[AnswerRule, ...] = ()
     stream_types: tuple[str, ...] = ()
     redact_echo: bool = False

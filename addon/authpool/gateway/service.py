@@ -18,6 +18,7 @@ from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableE
 from authpool.files.blocking import BlockingCalls
 from authpool.gateway.client_keys import ClientKeys
 from authpool.gateway.follower import Follower
+from authpool.gateway.lost_configuration import refuse_lost
 from authpool.gateway.pieces import MANY_ACCOUNTS, in_pieces, loaded_for_good
 from authpool.gateway.pools import PoolBuilder, Snapshot
 from authpool.gateway.presence import Reloaded
@@ -37,7 +38,7 @@ from authpool.requests.exhaustion import Exhaustion
 from authpool.requests.failover import Failover
 from authpool.requests.limits import Limits
 from authpool.requests.readiness import Readiness
-from authpool.store import SealsSecrets, Store
+from authpool.store import ForcesReloads, SealsSecrets, Store
 from authpool.store.audit import ClientEvent, Entry, Process, ProcessKind, client_entry, entry_of
 from authpool.store.trail_index import TrailIndex
 from authpool.supervision import supervised
@@ -200,17 +201,20 @@ class Service:
         with contextlib.suppress(StoreUnavailableError):  # a plugin that hangs: its thread is a daemon
             await self.run(self.plugins.close)
 
-    async def reload(self) -> None:
+    async def reload(self, *, forced: bool = False) -> None:
         """Re-read configuration and accounts, build the new pools aside and swap them in.
 
+        One that would drop pools which are in use has to be `forced`, here or by who asked through the store.
         Raises ConfigurationError or StoreUnavailableError; then everything stays as it was.
         """
         async with self._reloading:
             self._mark = self._current_mark()
+            known = self._request
             try:
                 self._request = await self.store.reload_request()
+                forced = forced or await self._forced_since(known)
                 with mistakes_placed(self.home):
-                    await self._read_anew()
+                    await self._read_anew(forced=forced)
             except BaseException as error:
                 self.plugins.restore(self._snapshot.config.plugins, self.home)
                 self._reloaded(Reloaded.refused(self._request, error, self._opener()))
@@ -219,11 +223,17 @@ class Service:
             self._reloaded(Reloaded(request=self._request, seal_key=self._opener()))
             await self._plan()
 
-    async def _read_anew(self) -> None:
+    async def _forced_since(self, request: int) -> bool:
+        """Whether somebody asked to reload by force after that request."""
+        return isinstance(self.store, ForcesReloads) and await self.store.forced_reload() > request
+
+    async def _read_anew(self, *, forced: bool) -> None:
         """Read everything, check all of it, and only then put it in force."""
         config = load_config(self.home, self._environ, self.plugins, secrets_later=self._secrets_later)
         refuse_another_store(self._snapshot.config.gateway, config.gateway)
         self._accept(config)
+        if not forced:
+            await refuse_lost(self._snapshot.config, config, self.unconfigured)
         await self.run(self._sealed, self.store, config)
         await self._build(config)
 

@@ -25,10 +25,14 @@ class UnconfiguredAccounts:
             return []
         return sorted(set(await self._store.pools()) - set(configured))
 
+    async def of(self, pools: Collection[str]) -> Mapping[AccountKey, Record]:
+        """Read every account of these pools, as they are stored now. Raises StoreUnavailableError."""
+        return await (await self._open_store()).load(pools)
+
     async def look(self, configured: Collection[str]) -> Mapping[AccountKey, Record]:
         """Read every account of those pools. Raises StoreUnavailableError."""
         pools = await self.pools(configured)
-        self.records = await (await self._open_store()).load(pools) if pools else {}
+        self.records = await self.of(pools) if pools else {}
         return self.records
 
     def tell(self) -> None:

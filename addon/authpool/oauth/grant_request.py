@@ -7,6 +7,7 @@ from urllib.parse import quote_plus, urlsplit, urlunsplit
 
 from authpool.accounts.account import Account, OAuthClient
 from authpool.config import PoolConfig
+from authpool.oauth.provider_text import without_sent
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -89,13 +90,13 @@ def doubt(url: str, pool: PoolConfig, *, answered: bool) -> str:
     )
 
 
-def without_secrets(text: str, account: Account, pool: PoolConfig) -> str:
-    """Take out what was sent, in case the provider's description repeats it."""
+def without_secrets(text: str, account: Account, pool: PoolConfig, *more: str | None) -> str:
+    """Take out what was sent, in case the provider's description, or a plugin's, repeats it; `more` was sent too."""
     client = client_of(pool, account)
-    sent = [account.token.access_token, account.token.refresh_token, client.client_secret if client else None]
-    for secret in sorted(filter(None, sent), key=len, reverse=True):
-        text = text.replace(secret, "[redacted]")
-    return text
+    token = account.token
+    return without_sent(
+        text, (token.access_token, token.refresh_token, client.client_secret if client is not None else None, *more)
+    )
 
 
 def _request(pool: PoolConfig, url: str, account: Account, form: dict[str, str]) -> GrantRequest:

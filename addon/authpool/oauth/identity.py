@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from authpool.errors import RefusedError
+from authpool.oauth.provider_text import repeats
 from authpool.oauth.token_client import TokenEndpoint
 from authpool.oauth.verdict import TRANSIENT_STATUSES, Granted, Reply
 
@@ -35,7 +36,11 @@ async def provider_identity(endpoint: TokenEndpoint, userinfo_url: str | None, g
     if len(subjects) > 1:
         # OpenID Connect Core 1.0 §5.3.2: userinfo of another subject must not be used.
         raise RefusedError("the provider's userinfo speaks of another account than its id_token")
-    return Identity(name=name_in(claims) or name_in(told), subject=next(iter(subjects), None))
+    name = name_in(claims) or name_in(told)
+    shown = (granted.access_token, granted.refresh_token, granted.id_token)
+    if any(repeats(one, shown) for one in (name, *subjects) if one):
+        raise RefusedError("what the provider tells can't be an account name: it is a credential that it was shown")
+    return Identity(name=name, subject=next(iter(subjects), None))
 
 
 def name_in(claims: Mapping[str, Any]) -> str | None:

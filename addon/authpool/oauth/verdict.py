@@ -14,6 +14,7 @@ from authpool.config.error_codes import CLIENT_CODES, SIGN_IN_CODES, SIGN_IN_SUB
 from authpool.oauth.answer_body import Body, leading_document, remains, whole_document
 from authpool.oauth.error_code import code_of, description_of
 from authpool.oauth.http_date import http_date
+from authpool.oauth.provider_text import harmless_words
 
 TRANSIENT_STATUSES = frozenset({408, 429})
 MISPLACED_STATUSES = frozenset({404, 405, 410})
@@ -177,7 +178,7 @@ def _judge_code(
     code: str, sent_code: str | None, document: Mapping[str, Any], status: int, wait: float | None
 ) -> Verdict:
     told = code if sent_code in {None, code} else f"{code} ({sent_code})"
-    reason = ": ".join(filter(None, [told, description_of(document)]))
+    reason = ": ".join(filter(None, [told, harmless_words(description_of(document))]))
     subtype = document.get("error_subtype")
     if code in SIGN_IN_CODES:
         return SignInRequired(reason=reason)

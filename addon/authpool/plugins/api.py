@@ -31,6 +31,7 @@ from authpool.errors import (
     TokenSourceError,
     UnknownAccountError,
 )
+from authpool.oauth.provider_text import harmless_words
 from authpool.oauth.verdict import retry_after_seconds
 from authpool.plugins.event_thread import EventThread
 from authpool.refresh.token_source import Fetched, TokenSource, TokenSourceFactory, source_options
@@ -124,6 +125,7 @@ __all__ = [
     "did_you_mean",
     "document_from_client",
     "fingerprint",
+    "harmless_words",
     "hookimpl",
     "is_literal",
     "mistake",

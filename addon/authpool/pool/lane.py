@@ -27,6 +27,8 @@ class Throttle:
     until: float
     reason: str
     strikes: int = 1
+    path: str = ""
+    """For which path the upstream asked for it, where that was one alone; empty where nobody knows."""
     prober: object | None = None
     probing_until: float = 0.0
 
@@ -92,16 +94,20 @@ class Lane:
         sent_at: float,
         now: float,
         latest: float | None = None,
+        path: str = "",
     ) -> Throttle:
         """An upstream told the account to pause, until a time or for as long as we see fit, until `latest` at most.
 
         Answers to requests that were sent before the pause was over are of one burst with the answer that began it:
         they may make it longer, and never count again. Requests that had the account already go out in it, too.
         """
+        if until is not None and latest is not None:
+            until = min(until, latest)
         throttle = self.throttles.get(key)
         if throttle is None:
             throttle = Throttle(since=now, until=0.0, reason=reason, strikes=0)
         elif sent_at < throttle.until:
+            throttle.path = throttle.path if throttle.path == path else ""
             if until is not None and until > throttle.until:
                 throttle.until, throttle.reason = until, reason
                 self._restore(key, throttle, now)
@@ -112,7 +118,7 @@ class Lane:
         throttle.until = now + wait * self._rng.uniform(0.75, 1.25) if until is None else until
         if latest is not None and latest > now:
             throttle.until = min(throttle.until, latest)
-        throttle.reason, throttle.prober = reason, None
+        throttle.reason, throttle.prober, throttle.path = reason, None, path
         self._restore(key, throttle, now)
         return throttle
 

@@ -1,7 +1,7 @@
 """The lanes of one pool: one for all requests, and for a while one for each kind that some account is cooling for."""
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 
 from authpool.accounts.account import AccountKey
@@ -41,6 +41,11 @@ class Lanes:
         """The account's cooldown for requests of a lane, or for all of them."""
         found = self.everyone if lane == ALL else self.kinds.get(lane)
         return None if found is None else found.throttles.get(key)
+
+    def throttles(self, lane: str) -> Mapping[AccountKey, Throttle]:
+        """The cooldowns of a lane."""
+        found = self.everyone if lane == ALL else self.kinds.get(lane)
+        return {} if found is None else found.throttles
 
     def place(self, key: AccountKey, now: float, *, able: bool) -> None:
         """Make every rotation hold the account exactly while it can serve there; `able`: as far as it goes itself."""
@@ -99,9 +104,10 @@ class Lanes:
         sent_at: float,
         now: float,
         latest: float | None = None,
+        path: str = "",
     ) -> Throttle:
         """An upstream told the account to pause; see `Lane.cool`."""
-        return self._lane(lane, now).cool(key, until, reason, sent_at=sent_at, now=now, latest=latest)
+        return self._lane(lane, now).cool(key, until, reason, sent_at=sent_at, now=now, latest=latest, path=path)
 
     def restore(self, key: AccountKey, throttle: Throttle, lane: str, now: float) -> None:
         """Take over a cooldown that was noted elsewhere."""

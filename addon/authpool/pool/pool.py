@@ -24,6 +24,7 @@ from authpool.pool.member import (
     lifted_lanes,
     stored_throttle,
 )
+from authpool.pool.path_pauses import PathPauses
 from authpool.pool.suspects import Suspects
 from authpool.rotation.quota import Quota
 from authpool.rotation.rotation import Rotation, RotationRequest
@@ -49,6 +50,7 @@ class Pool:
         self._counts: Counter[State] = Counter()
         self._lanes = Lanes(rotation, rng or random.Random())  # noqa: S311 - spreads cooldowns, guards nothing
         self.suspects = Suspects(self._members, self._lanes, _place_in(self))
+        self.path_pauses = PathPauses(self._members, self._lanes, _place_in(self))
         self._unrefreshed: set[AccountKey] = set()
         self._turns: list[tuple[float, AccountKey]] = []
         """When an account's own state changes by itself: the end of a failed refresh's cooldown, or of its sparing."""
@@ -206,13 +208,16 @@ class Pool:
         lane: str = ALL,
         sent_at: float,
         latest: float | None = None,
+        path: str = "",
     ) -> Throttle | None:
         """An upstream told the account to pause for requests of a lane; see `Lane.cool`. None: there is no account."""
         member = self._members.get(key)
         if member is None:
             return None
         now = self._clock.time()
-        throttle = self._lanes.cool(key, until, reason, lane=lane, sent_at=sent_at, now=now, latest=latest)
+        throttle = self._lanes.cool(key, until, reason, lane=lane, sent_at=sent_at, now=now, latest=latest, path=path)
+        if path:
+            self.path_pauses.told(member, lane, path, now)
         self._place(member)
         return throttle
 
@@ -267,6 +272,11 @@ class Pool:
     def serves(self) -> bool:
         """Whether anybody can serve a request now; see `Member.serves`."""
         return bool(self.counts()[State.READY]) and any(member.serves(self._clock.time()) for member in self)
+
+    @property
+    def cooling(self) -> bool:
+        """Whether some account may be cooling, for whatever kind of requests."""
+        return bool(self._counts[State.COOLING] or self._lanes.kinds)
 
     def next_return(self, lane: str = ALL) -> float | None:
         """When the next account may come back by itself (Unix seconds); None when no time tells."""

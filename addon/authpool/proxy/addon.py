@@ -63,6 +63,7 @@ class Gateway(ClientHooks, ConnectionHooks):
         self._started = asyncio.Event()
         self._serving = False
         self._reload_wanted = False
+        self._force_wanted = False
         self._stopping = False
 
     def load(self, loader: Loader) -> None:
@@ -224,7 +225,7 @@ class Gateway(ClientHooks, ConnectionHooks):
         finally:
             self._started.set()
         if self._serving and self._reload_wanted:
-            self.reload_soon()
+            self.reload_soon(forced=self._force_wanted)
         return self._serving
 
     async def until_started(self) -> bool:
@@ -272,18 +273,18 @@ class Gateway(ClientHooks, ConnectionHooks):
         await self._close()  # first: the console fails to end its screen, and then nothing is awaited any more
         ctx.master.shutdown()
 
-    def reload_soon(self) -> None:
-        """Reload, and say in the log what came of it; once the accounts are loaded, where they are not yet."""
+    def reload_soon(self, *, forced: bool = False) -> None:
+        """Reload, as `Service.reload`, and say in the log what came of it; once the accounts are loaded."""
         if self._stopping or not self._serving:
-            self._reload_wanted = True
+            self._reload_wanted, self._force_wanted = True, self._force_wanted or forced
             return
-        self.under_way.begin(self._reload(), "authpool reload")
+        self.under_way.begin(self._reload(forced=forced), "authpool reload")
 
-    async def _reload(self) -> None:
+    async def _reload(self, *, forced: bool) -> None:
         if self.service is None:
             return
         try:
-            await self.service.reload()
+            await self.service.reload(forced=forced)
         except AuthpoolError as error:
             logger.error("authpool: %s The old configuration stays in force.", error)
         except Exception:

@@ -84,10 +84,12 @@ class Commands:
         return [list(PLUGIN_HEADER), *(list(plugin_cells(row)) for row in rows)]  # type: ignore[return-value]
 
     @command.command("authpool.reload")
-    def reload(self) -> str:
-        """Re-read configuration and accounts. The new pool is built aside and swapped in."""
+    def reload(self, force: str = "") -> str:
+        """Re-read configuration and accounts; with the word `force`, also where pools with accounts are dropped."""
+        if force not in {"", "force"}:
+            raise exceptions.CommandError('the word can only be "force"')
         self._service()
-        self._gateway.reload_soon()
+        self._gateway.reload_soon(forced=bool(force))
         return f"Reloading configuration and accounts. {_LOG_TELLS}"
 
     @command.command("authpool.pause")

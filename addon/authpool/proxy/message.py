@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from mitmproxy import http
 
 from authpool.config.media_range import is_in_range
+from authpool.oauth.content_coding import decoded
 from authpool.requests.upstream_answer import UpstreamAnswer
+from authpool.rotation.looked_at_body import LOOKED_AT_BYTES, LookedAtBody
 from authpool.rotation.rotation import RotationRequest
 
 TELLING_FIELDS = (b"retry-after", b"ratelimit", b"x-ratelimit", b"x-rate-limit", b"grpc-status", b"content-type")
@@ -35,8 +37,20 @@ def rotation_request(flow: http.HTTPFlow, client: str = "") -> RotationRequest:
         path=request.path,
         client=client or str(flow.client_conn.peername[0]),
         header=request.headers.get,
-        body=lambda: None if request.stream else request.get_content(strict=False),
+        body=LookedAtBody(lambda: None if request.stream else looked_at(request)),
     )
+
+
+def looked_at(message: http.Message) -> bytes:
+    """The beginning of a message's body with its content coding undone: a few bytes may say that they are gigabytes."""
+    data: bytes = message.data.content or b""
+    return decoded(data, content_coding(message), LOOKED_AT_BYTES)[0]
+
+
+def content_coding(message: http.Message) -> str:
+    """The field Content-Encoding, empty where there is none."""
+    value: str = message.headers.get("content-encoding", "")
+    return value
 
 
 def answer_to(request: http.Request | None, status: int, body: bytes, headers: Mapping[str, str]) -> http.Response:

@@ -16,7 +16,15 @@ from authpool.proxy.client_access import Admission, ClientAccess
 from authpool.proxy.credential import PLACEHOLDER, strip_credentials
 from authpool.proxy.destination import destination_of
 from authpool.proxy.gate import TrafficGate, refusal_of_head, response_of
-from authpool.proxy.message import answer_of, is_grpc, is_stream, rotation_request, telling_fields
+from authpool.proxy.message import (
+    answer_of,
+    content_coding,
+    is_grpc,
+    is_stream,
+    looked_at,
+    rotation_request,
+    telling_fields,
+)
 from authpool.proxy.probes import answer_probe
 from authpool.proxy.reach import ConfiguredReach
 from authpool.proxy.request_head import head_of
@@ -138,7 +146,12 @@ class Traffic:
 
     async def take_whole(self, flow: http.HTTPFlow) -> None:
         """The request has arrived whole: choose the account by its body."""
-        await self._acquire(flow, self._tickets[flow])
+        ticket = self._tickets[flow]
+        if ticket.pooled is not None and content_coding(flow.request):
+            await asyncio.to_thread(ticket.pooled.request.body)  # decompressed there, and kept
+            if self._tickets.get(flow) is not ticket:  # the client has left meanwhile
+                return
+        await self._acquire(flow, ticket)
 
     async def _acquire(self, flow: http.HTTPFlow, ticket: Ticket) -> None:
         pooled, pool, ticket.awaits_body = ticket.pooled, ticket.pool, False
@@ -177,7 +190,8 @@ class Traffic:
         pooled, response = ticket.pooled, flow.response
         ticket.decided = True
         if ticket.meaning is None:
-            body = response.get_content(strict=False) or b""
+            coded = content_coding(response)
+            body = await asyncio.to_thread(looked_at, response) if coded else looked_at(response)
             self._hear(ticket, answer_of(response, telling_fields(response.headers), body))
         decision = await self._service.failover.decide(pooled, ticket.meaning or "ok", resend=True)
         ticket.resend = decision is Decision.RESEND

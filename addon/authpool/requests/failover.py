@@ -21,6 +21,10 @@ from authpool.rotation.quota import quota_of, retry_after
 logger = logging.getLogger(__name__)
 
 
+QUOTA_SLACK_SECONDS = 2.0
+"""A Retry-After is told in whole seconds, and may be that much later than when the quota counts anew."""
+
+
 class Decision(Enum):
     """What to do with an upstream's answer."""
 
@@ -64,9 +68,14 @@ class Failover:
             until = retry_after(answer.header, now) or (quota.resets_at if empty and quota is not None else None)
             if until is not None and until <= now:  # "at once" from who has just refused is no answer
                 until = None
-            self._limits.cool(pool, member, pooled, until, f"the upstream answered {answer.status}")
+            latest = now + pool.config.max_cooldown_seconds
+            if empty and quota is not None and quota.resets_at is not None:  # a second voice
+                latest = max(latest, quota.resets_at + QUOTA_SLACK_SECONDS)
+            self._limits.cool(pool, member, pooled, until, latest, f"the upstream answered {answer.status}")
         elif meaning == "ok" and _proves(answer):
             ended = _serves(answer) and self._served(pool, member, pooled)
+            if pool.cooling:
+                self._limits.served(pool, member, pooled)
             ended = pool.proved(member.key, lane=pooled.lane, sent_at=pooled.sent_at) or ended
             if ended:
                 logger.info("Account %s serves again after a cooldown", member.record.address)

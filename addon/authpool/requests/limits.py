@@ -8,12 +8,15 @@ import asyncio
 import logging
 import math
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 
-from authpool.accounts.account import QUOTA_PROTECTION, AccountKey, Cooldown, Standing
+from authpool.accounts.account import QUOTA_PROTECTION, AccountKey, Cooldown, Standing, clip_reason
 from authpool.accounts.events import AccountEvent, EventKind, Notify
 from authpool.clock import Clock
 from authpool.config.pool_config import QuotaReserve
 from authpool.errors import AuthpoolError
+from authpool.pool.path_pauses import path_of
 from authpool.pool.pool import Member, Pool, State
 from authpool.pool.report import timestamp
 from authpool.requests.pooled_request import PooledRequest
@@ -27,6 +30,8 @@ WRITTEN_FROM_SECONDS = 1.0
 SPARED_SECONDS = 60.0
 """So long an account is spared whose upstream does not say when the count starts anew."""
 WRITES_AT_ONCE = 4
+LOGGED_PATH_LETTERS = 100
+OF_PATH = "the upstream asked every account for a pause on one path"
 
 
 class Limits:
@@ -41,9 +46,32 @@ class Limits:
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
 
-    def cool(self, pool: Pool, member: Member, pooled: PooledRequest, until: float | None, reason: str) -> None:
-        """An upstream told the account to pause: until a time (Unix seconds), or for as long as we see fit."""
-        self._cool(pool, member, until, reason, lane=pooled.lane, sent_at=pooled.sent_at)
+    def cool(
+        self, pool: Pool, member: Member, pooled: PooledRequest, until: float | None, latest: float, reason: str
+    ) -> None:
+        """An upstream told the account to pause: until a time (Unix seconds), or for as long as we see fit.
+
+        No longer than until `latest` (Unix seconds).
+        """
+        path = path_of(pooled.request)
+        self._cool(pool, member, until, reason, lane=pooled.lane, sent_at=pooled.sent_at, latest=latest, path=path)
+
+    def served(self, pool: Pool, member: Member, pooled: PooledRequest) -> None:
+        """An upstream served the account: where it was told to pause for another path, that path is suspected."""
+        now = self._clock.time()
+        found = pool.path_pauses.served(member, pooled.request, pooled.sent_at, now)
+        if found is None:
+            return
+        logger.warning(
+            "Pool %s: accounts that were told to pause for the path %s serve others: the pause is that path's, not the "
+            "%d accounts'",
+            pool.config.name,
+            clip_reason(found.path)[:LOGGED_PATH_LETTERS],
+            len(found.moved),
+        )
+        for key, until in found.moved.items():
+            moved = Cooldown(until=math.ceil(until), reason=OF_PATH, key=found.own_lane)
+            self._write(key, partial(_moved, lane=found.lane, cooldown=moved, now=now))
 
     def refuse(self, pool: Pool, member: Member, reason: str, sent_at: float, latest: float | None = None) -> None:
         """Upstreams refuse the account's tokens: it is left out, longer each time, and then probed.
@@ -68,10 +96,11 @@ class Limits:
         lane: str,
         sent_at: float,
         latest: float | None = None,
+        path: str = "",
     ) -> None:
         now = self._clock.time()
         since, known = pool.throttled(member.key, lane)
-        throttle = pool.throttle(member.key, until, reason, lane=lane, sent_at=sent_at, latest=latest)
+        throttle = pool.throttle(member.key, until, reason, lane=lane, sent_at=sent_at, latest=latest, path=path)
         if throttle is None or throttle.until == known:
             return
         if throttle.since != since:
@@ -168,6 +197,11 @@ def _below(quota: Quota, reserve: QuotaReserve) -> bool:
 
 def _taken_back(standing: Standing, now: float) -> Standing:
     return standing.with_resumed() if standing.spared() and not standing.paused(now) else standing
+
+
+def _moved(standing: Standing, *, lane: str, cooldown: Cooldown, now: float) -> Standing:
+    kept = tuple(one for one in standing.cooldowns if one.key != lane or one.of_token)
+    return replace(standing, cooldowns=kept).with_cooldown(cooldown, now)
 
 
 def _told(at: float) -> str:

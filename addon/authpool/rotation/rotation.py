@@ -18,7 +18,7 @@ class RotationRequest:
 
     `header` answers the value of a header by its name, in any case, or None; the client's credentials are not among
     them. `body` answers the request's body, or None: only a rotation that `needs_body` may count on it, and a body
-    that streams is never there.
+    that streams is never there. Its content coding is undone, and of a long one the first MiB is there.
     """
 
     method: str

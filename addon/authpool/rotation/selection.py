@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from authpool.config.selector import Selector
+from authpool.rotation.json_prefix import field_of_prefix
+from authpool.rotation.looked_at_body import LOOKED_AT_BYTES
 from authpool.rotation.rotation import RotationRequest
 
 
@@ -36,8 +38,18 @@ def lane_of(selector: Selector, request: RotationRequest) -> str:
 
 def json_field(body: bytes | None, path: Sequence[str]) -> str | None:
     """The value of a field in a JSON body, as a string; None where there is none, or where it is no plain value."""
+    long = body is not None and len(body) >= LOOKED_AT_BYTES
+    match field_of_prefix(body or b"", path) if long else _field_of_all(body or b"", path):
+        case bool() as value:
+            return str(value).lower()
+        case str() | int() | float() as value:
+            return str(value)
+    return None
+
+
+def _field_of_all(body: bytes, path: Sequence[str]) -> Any:
     try:
-        value: Any = json.loads(body or b"")
+        value: Any = json.loads(body)
     except (ValueError, RecursionError):
         return None
     for step in path:
@@ -47,9 +59,4 @@ def json_field(body: bytes | None, path: Sequence[str]) -> str | None:
             value = value.get(step)
         else:
             return None
-    match value:
-        case bool():
-            return str(value).lower()
-        case str() | int() | float():
-            return str(value)
-    return None
+    return value

@@ -253,6 +253,17 @@ class SealsSecrets(Protocol):
         """Open what `seal_text` gave for that place. Raises SealedError, BrokenAccountError."""
 
 
+@runtime_checkable
+class ForcesReloads(Protocol):
+    """A store through which gateways can be asked for a reload that drops pools which are in use."""
+
+    async def force_reload(self) -> int:
+        """As `request_reload`, by force."""
+
+    async def forced_reload(self) -> int:
+        """The number of the last request by force, 0 when there was none."""
+
+
 type StoreFactory = Callable[[Path, ConfigTable], Store]
 """From the home, and what `store = { name = "...", ... }` says beside the name, to a store. Raises ConfigurationError
 for options it does not like (`options.only("key", ...)` refuses unknown ones)."""

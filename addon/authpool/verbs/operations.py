@@ -12,7 +12,7 @@ from authpool.pool.pool import Member, State
 from authpool.pool.report import timestamp
 from authpool.refresh.client_watch import WAY_OUT
 from authpool.refresh.refresher import Refresher
-from authpool.store import SealsSecrets
+from authpool.store import ForcesReloads, SealsSecrets
 from authpool.verbs.adding import Adding, paused_note
 from authpool.verbs.gateway_clients import GatewayClientVerbs
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
@@ -134,9 +134,17 @@ class Operations:
         done = "Refreshed" if ready.posted else "Somebody else had just refreshed"
         return f"{done} {ready.account.address}{until}"
 
-    async def request_reload(self) -> int:
-        """Ask every gateway on the store to reload; answers the number of the request. Raises StoreError."""
-        return await self._service.store.request_reload()
+    async def request_reload(self, *, forced: bool = False) -> int:
+        """Ask every gateway on the store to reload, `forced` also where pools are lost; the request's number.
+
+        Raises StoreError or RefusedError.
+        """
+        store = self._service.store
+        if not forced:
+            return await store.request_reload()
+        if not isinstance(store, ForcesReloads):
+            raise RefusedError("this store can't ask for a reload by force: start the gateway anew")
+        return await store.force_reload()
 
     async def remove(self, address: str) -> str:
         """Remove the account and its credential from the store; at the provider nothing is revoked."""

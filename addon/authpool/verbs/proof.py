@@ -11,7 +11,7 @@ from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.errors import ConfigurationError, RefusedError
 from authpool.oauth.discovery import Endpoints
-from authpool.oauth.grant_request import GrantRequest, client_of, grant_request
+from authpool.oauth.grant_request import GrantRequest, grant_request, without_secrets
 from authpool.oauth.verdict import ClientRejected, Granted, GrantRejected, PartlyGranted, SignInRequired, TryLater
 from authpool.refresh.conditional_change import token_from_grant
 from authpool.refresh.refresher import Refresher
@@ -99,8 +99,10 @@ class Prover:
         if isinstance(verdict, Granted):
             await self._refresher.accepted(request, pool)
             return Proof(token=token, granted=verdict, rotated=rotated, kept=kept)
+        if not isinstance(verdict, PartlyGranted | TryLater):
+            verdict = replace(verdict, reason=without_secrets(verdict.reason, account, pool, token.refresh_token))
         why, advice = explain(verdict, lost=lost)
-        told = f"{clip_reason(_without_secrets(why, pool, account, token))}. {advice}"
+        told = f"{clip_reason(why)}. {advice}"
         raise RefusedError(f"{told}. {how_to_go_on(pool, kept)}" if rotated else told)
 
     async def _present(
@@ -182,13 +184,3 @@ def explain(verdict: NotGranted | PartlyGranted, *, lost: bool) -> tuple[str, st
                 f"no token came from the token endpoint ({verdict.detail})",
                 "Nothing was changed: try again when that is mended or over",
             )
-
-
-def _without_secrets(text: str, pool: PoolConfig, account: Account, token: Token) -> str:
-    """Take out what was sent, in case the provider's description repeats it."""
-    client = client_of(pool, account)
-    sent = (account.token.refresh_token, token.refresh_token, client.client_secret if client is not None else None)
-    for secret in sent:
-        if secret:
-            text = text.replace(secret, "[redacted]")
-    return text

@@ -51,7 +51,7 @@ from authpool.store.folder.folder_watch import Coverage, FolderWatch
 from authpool.store.folder.gateway_client_folder import GatewayClientFolder
 from authpool.store.folder.key_file import KeyFile
 from authpool.store.folder.pool_folder import REMOVAL_SECONDS, PoolFolder, record_account
-from authpool.store.folder.reload_marker import ask_for_reload, last_request
+from authpool.store.folder.reload_marker import ask_for_reload, last_forced, last_request
 from authpool.store.folder.trail_files import TrailFiles
 from authpool.store.folder.trail_witness import TrailWitness
 from authpool.store.sealing.key_ring import KeyRing, OperatorKey
@@ -315,6 +315,14 @@ class FolderStore:
 
     async def request_reload(self) -> int:
         number: int = await self._run(ask_for_reload, self._home)
+        return number
+
+    async def force_reload(self) -> int:
+        number: int = await self._run(ask_for_reload, self._home, forced=True)
+        return number
+
+    async def forced_reload(self) -> int:
+        number: int = await self._run(last_forced, self._home)
         return number
 
     async def reload_request(self) -> int:
