@@ -81,8 +81,8 @@ class World:
         """Refresh tokens that were rejected for their client's sake."""
         self._told_dead: Counter[str] = Counter()
         """How often a process heard `invalid_grant` of a refresh token."""
-        self._heard_by_then: dict[tuple[AccountKey, str], int] = {}
-        """How often `invalid_grant` was heard of a refresh token when its account was disabled for it."""
+        self._verdicts: set[tuple[AccountKey, str, int | None]] = set()
+        """Which account was disabled for which refresh token, and when."""
         self._died: dict[str, set[AccountKey]] = {}
         """By client: who was disabled since it was accepted last."""
         self._pending_writes: set[AccountKey] = set()
@@ -489,9 +489,10 @@ class World:
             self._check_restored(key, token, reason)
             return
         revoked = self._grant_of[token] in self._revoked
-        if self._heard_by_then.get((key, token)) != self._told_dead[token]:  # else an editor's old copy was mended
+        verdict = key, token, account.disabled_at
+        if verdict not in self._verdicts:  # else an editor's old copy was mended
+            self._verdicts.add(verdict)
             self._check_storm(key)
-        self._heard_by_then[key, token] = self._told_dead[token]
         cursed = token in self._cursed_tokens
         assert cursed or not self.provider.is_current(token), f"{key} was healthy, and is disabled: {reason}"
         if self._grant_of[token] in self._excused or token in self._erased:
