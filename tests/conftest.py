@@ -39,6 +39,15 @@ def pytest_unconfigure() -> None:
     faulthandler.dump_traceback_later(patience, exit=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What tests keep outside of their homes goes with them; the programs they start know of it."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     """A clock that stands still until it is turned."""

@@ -18,6 +18,7 @@ FLOORS = (
     "files",
     "config",
     "oauth",
+    "clients",
     "store",
     "rotation",
     "pool",

@@ -49,12 +49,15 @@ class WorldMachine(RuleBasedStateMachine):
     @initialize(provider=st.sampled_from(PROVIDERS), gateways=st.lists(st.booleans(), min_size=2, max_size=2))
     def begin(self, provider: dict[str, Any], gateways: list[bool]) -> None:
         """Each process is a gateway, which looks after the accounts by itself, or does only what it is told to."""
-        self.world = World(provider)
+        self.world = self.new_world(provider)
         for name in NAMES:
             self.world.add(name)
         for number, gateway in enumerate(gateways):
             self.world.start(number, gateway=gateway)
         COUNTED["worlds"] += 1
+
+    def new_world(self, provider: dict[str, Any]) -> World:
+        return World(provider)
 
     # --- refreshes --------------------------------------------------------------------------------------------
 

@@ -6,8 +6,10 @@
     ├── StoreError                an account could not be read or written
     │   ├── UnknownAccountError   there is no such account
     │   ├── BrokenAccountError    its record can't be read as an account; only this account is affected
+    │   ├── BrokenClientError     likewise of a client of the gateway
     │   ├── HoldLostError         somebody else may hold it by now: nothing more is decided about it
     │   └── StoreUnavailableError the disk is full, the folder is read-only or gone: try again
+    │       └── SealedError       it is sealed, and the key to it is not at hand: nothing is wrong with it
     ├── TokenSourceError          a plugin's token source has no access token (`authpool.refresh.token_source`)
     │   ├── CredentialDeadError          the account is to be disabled: a person must act
     │   ├── CredentialUnavailableError   not now: try again
@@ -70,12 +72,20 @@ class BrokenAccountError(StoreError):
     """The account's record exists and can't be read as an account."""
 
 
+class BrokenClientError(StoreError):
+    """The record of one of the gateway's clients exists and can't be read; none of its keys is any good."""
+
+
 class HoldLostError(StoreError):
     """The account is not held any more, so that somebody else may present its refresh token: nothing was changed."""
 
 
 class StoreUnavailableError(StoreError):
     """The store itself does not answer (disk full, folder read-only or gone); nothing was changed."""
+
+
+class SealedError(StoreUnavailableError):
+    """What is sealed can't be opened, or nothing can be sealed, for the key is not at hand; nothing was changed."""
 
 
 class TokenSourceError(AuthpoolError):

@@ -1,7 +1,11 @@
 """A home with a pool of any size, as files; its tokens live long enough that nothing is refreshed."""
 
+import asyncio
 import time
 from pathlib import Path
+
+from authpool.store.folder.store import FolderStore
+from authpool.store.sealing.key_ring import OperatorKey
 
 _CONFIG = """
 [pools.bench]
@@ -42,6 +46,21 @@ def write_home(home: Path, *, accounts: int, upstream_port: int, fast_dispatch: 
     for number in range(accounts):
         name = f"account-{number:05}"
         _write(folder / f"{name}.toml", _ACCOUNT.format(name=name, now=now, expires_at=now + TOKEN_SECONDS))
+
+
+def seal_home(home: Path) -> None:
+    """Seal the home's accounts, with a key beside the home."""
+    key = home.with_name(f"{home.name}.key")
+    _write(key, bytes(range(32)).hex())
+    with (home / "authpool.toml").open("a") as config:
+        config.write(f'seal_key = "file:{key}"\n')
+    asyncio.run(_seal(FolderStore(home / "accounts")))
+
+
+async def _seal(store: FolderStore) -> None:
+    store.seal_with(OperatorKey(bytes(range(32))))
+    for part in await store.parts():
+        await store.rewrite(part)
 
 
 def _write(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from mitmdump_process import running_mitmdump
-from pool_home import write_home
+from pool_home import seal_home, write_home
 from upstream_server import running_upstream
 
 SCRIPT = Path(__file__).parents[2] / "addon" / "gateway.py"
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--accounts", type=int, nargs="*", default=[3, 10_000, 100_000])
     parser.add_argument("--script", type=Path, default=SCRIPT, help="what mitmdump loads")
+    parser.add_argument("--sealed", action="store_true", help="seal the accounts' secrets at rest")
     arguments = parser.parse_args()
     sizes = (None, *arguments.accounts)
     with tempfile.TemporaryDirectory(prefix="authpool-bench-") as name:
@@ -39,6 +40,8 @@ def main() -> None:
         with running_upstream(folder) as (_, port):
             for size in arguments.accounts:
                 write_home(folder / f"home-{size}", accounts=size, upstream_port=port, fast_dispatch=True)
+                if arguments.sealed:
+                    seal_home(folder / f"home-{size}")
             for number in range(arguments.rounds):
                 for size in sizes:
                     home = None if size is None else folder / f"home-{size}"

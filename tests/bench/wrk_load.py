@@ -34,11 +34,15 @@ def find_wrk() -> str:
     return program
 
 
-def run_wrk(port: int, *, seconds: int, connections: int, folder: Path) -> Load:
-    """Load 127.0.0.1:`port`. Raises RuntimeError when a request failed: a refusal is quick."""
+def run_wrk(port: int, *, seconds: int, connections: int, folder: Path, header: str = "") -> Load:
+    """Load 127.0.0.1:`port`, each request with a header, if one is given.
+
+    Raises RuntimeError when a request failed: a refusal is quick.
+    """
     script = folder / "report.lua"
     script.write_text(_REPORT)
     command = [find_wrk(), "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script)]
+    command += ["-H", header] if header else []
     finished = subprocess.run([*command, f"http://127.0.0.1:{port}/"], check=True, capture_output=True, text=True)
     counted = json.loads(finished.stdout.strip().splitlines()[-1])
     if counted["errors"] or not counted["requests"]:

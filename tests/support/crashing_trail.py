@@ -32,13 +32,13 @@ class CrashingTrail(TrailFiles):
         if entry is not None:
             self.append(entry)
 
-    def _append(self, line: bytes) -> None:
+    def write(self, line: bytes) -> None:
         self._files.at("before the line")
         if self._files.step == "half a line":
             with self._file.open("ab") as file:
                 file.write(line[: len(line) // 2])
             self._files.at("half a line")
-        super()._append(line)
+        super().write(line)
         self._files.at("after the line")
 
 

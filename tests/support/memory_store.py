@@ -11,9 +11,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from authpool.accounts.account import Account, AccountKey, BrokenAccount, Standing
+from authpool.clients.client import BrokenClient, ClientEntry, GatewayClient
+from authpool.clients.usage import Usage
 from authpool.clock import Clock, SystemClock
-from authpool.errors import BrokenAccountError, HoldLostError, StoreUnavailableError, UnknownAccountError
-from authpool.store import Change, ClientChange, Record, StandingChange
+from authpool.errors import (
+    BrokenAccountError,
+    BrokenClientError,
+    HoldLostError,
+    StoreUnavailableError,
+    UnknownAccountError,
+)
+from authpool.store import Change, ClientChange, GatewayClientChange, Record, StandingChange
 from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
 
@@ -30,6 +38,8 @@ class Tables:
     revisions: dict[AccountKey, int] = field(default_factory=dict)
     claims: dict[AccountKey, tuple[str, float]] = field(default_factory=dict)
     clients: dict[str, ClientRecord] = field(default_factory=dict)
+    gateway_clients: dict[str, ClientEntry] = field(default_factory=dict)
+    usage: dict[str, Usage] = field(default_factory=dict)
     trail: list[Entry] = field(default_factory=list)
     reload: int = 0
     away: bool = False
@@ -194,6 +204,36 @@ class MemoryStore:
         await self._connect()
         self.tables.clients[client] = change(self.tables.clients.get(client))
         return self.tables.clients[client]
+
+    async def gateway_clients(self) -> Mapping[str, ClientEntry]:
+        await self._connect()
+        return dict(self.tables.gateway_clients)
+
+    async def update_gateway_client(
+        self, client: str, change: GatewayClientChange, *, replace_broken: bool = False
+    ) -> GatewayClient | None:
+        await self._connect()
+        before = self.tables.gateway_clients.get(client.casefold())
+        if isinstance(before, BrokenClient):
+            if not replace_broken:
+                raise BrokenClientError(before.reason)
+            before = None
+        after = change(before)
+        if after is None:
+            self.tables.gateway_clients.pop(client.casefold(), None)
+        else:
+            self.tables.gateway_clients[client.casefold()] = after
+        return after
+
+    async def count_usage(self, counts: Mapping[str, Usage]) -> None:
+        await self._connect()
+        for name, usage in counts.items():
+            if (folded := name.casefold()) in self.tables.gateway_clients:
+                self.tables.usage[folded] = self.tables.usage.get(folded, Usage()) + usage
+
+    async def gateway_usage(self) -> Mapping[str, Usage]:
+        await self._connect()
+        return dict(self.tables.usage)
 
     def append(self, entry: Entry) -> None:
         self.tables.trail.append(entry)

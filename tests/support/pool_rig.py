@@ -119,7 +119,7 @@ def client(url: str, **more: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, trust_env=False, timeout=20, **{"verify": False} | more)
 
 
-def proxied(running_url: str, confdir: Path, **more: Any) -> httpx.AsyncClient:
+def proxied(running_url: str, confdir: Path, *, ca: str = "mitmproxy-ca-cert.pem", **more: Any) -> httpx.AsyncClient:
     """Make an HTTP client that uses the gateway as its proxy and trusts mitmproxy's own CA."""
-    verify = ssl.create_default_context(cafile=str(confdir / "mitmproxy-ca-cert.pem"))
+    verify = ssl.create_default_context(cafile=str(confdir / ca))
     return httpx.AsyncClient(proxy=running_url, verify=verify, trust_env=False, timeout=20, **more)

@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,11 +24,13 @@ from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import ClientConfig, PoolConfig
 from authpool.errors import AuthpoolError
 from authpool.oauth.verdict import Answer, Reply
-from authpool.refresh.credential_rules import MOVED_FROM, RESTORED
+from authpool.refresh.credential_rules import MOVED_FROM, RESTORED, went_on
+from authpool.refresh.ledger import ROTATION_LOST
 from authpool.refresh.outcome import Outcome, Ready
 from authpool.store.client_record import ACCOUNTS
-from authpool.store.folder.account_file import parse_account
+from authpool.store.folder.account_file import dump_account, parse_account
 from authpool.store.folder.store import FolderStore
+from authpool.store.sealing.key_ring import KeyRing, OperatorKey
 from support.answers import JSON
 from support.crashing_files import Crash, Disk
 from support.crashing_process import ACCOUNTS as ACCOUNTS_FOLDER
@@ -55,7 +57,8 @@ class Backup:
 class World:
     """Accounts are known by name, and each is of one pool; two of the pools share a client."""
 
-    def __init__(self, provider: dict[str, Any]) -> None:
+    def __init__(self, provider: dict[str, Any], operator_key: OperatorKey | None = None) -> None:
+        """With an `operator_key` the accounts are sealed."""
         self.loop = VirtualTimeLoop()
         self.loop.set_exception_handler(self._unhandled)
         self.clock = VirtualClock(self.loop)
@@ -78,12 +81,16 @@ class World:
         """Refresh tokens that were rejected for their client's sake."""
         self._told_dead: Counter[str] = Counter()
         """How often a process heard `invalid_grant` of a refresh token."""
+        self._verdicts: set[tuple[AccountKey, str, int | None]] = set()
+        """Which account was disabled for which refresh token, and when."""
         self._died: dict[str, set[AccountKey]] = {}
         """By client: who was disabled since it was accepted last."""
         self._pending_writes: set[AccountKey] = set()
         """Whose verdict is of before that, and not written yet."""
         (self.home / ACCOUNTS_FOLDER).mkdir(mode=0o700)
         self._operator = FolderStore(self.home / ACCOUNTS_FOLDER, run=inline)
+        self._operator_key = operator_key
+        self._operator.seal_with(operator_key)
         self._reader = TrailReader(self.home)
         self._trail = AuditTrail(self.home, self.clock, "command line")
         self._numbers = iter(range(1_000_000))
@@ -108,7 +115,7 @@ class World:
         self._brought_back: set[int] = set()
         """Grants of which somebody brought a token back, or a second copy into the folder."""
         self._put_at: dict[AccountKey, float] = {}
-        """When an account's file was put in place by hand: who presents its token at that moment can not know of it."""
+        """When a file was put in place by hand that says of itself that it presents its token."""
         self._posted_at: dict[int, float] = {}
         """When each POST that is in the air went out, by its identity."""
         self._asking: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
@@ -137,6 +144,7 @@ class World:
     def start(self, number: int, *, gateway: bool = True) -> None:
         """Start a process, in the place of one that crashed; one that is no gateway does only what it is told to."""
         process = CrashingProcess(self.home, self.disk, self.clock, self._pools, self._posted, gateway=gateway)
+        process.store.seal_with(self._operator_key)
         self.processes[number : number + 1] = [process]
         self.run(process.load())
 
@@ -202,9 +210,9 @@ class World:
         commander = self._commander() if held is not None and held.disabled else None
         if held is None or commander is None:
             return
-        self._run_verb(commander.enable_by_force(key))
+        done = self._run_verb(commander.enable_by_force(key))
         now = self.stored(key)
-        if now is not None and not now.disabled:
+        if done and now is not None and not now.disabled:
             self._forced.add(now.token.refresh_token or "")
             self._insisted.add(now.token.refresh_token or "")
             self._brought_back.add(self._grant_of[now.token.refresh_token or ""])
@@ -215,21 +223,43 @@ class World:
         if commander is None:
             return
         commander.files.step, commander.files.writes_left = step, writes
-        before = self._edits.get(target)
+        before, source, known = self.stored(target), self.stored(key), self._edits.get(target)
         self._run_verb(commander.move(key, pool))
         commander.files.step = None
-        if before is None and self.stored(target) is not None:
+        goes_on = before is not None and source is not None and went_on(before, source)
+        if self.stored(target) not in (None, before) and key in self._edits and not goes_on:
             self._edits[target] = dict(self._edits[key])
+            if known is not None and known["proxy_disabled"]:
+                self._edits[target]["proxy_disabled"] = True
             (self._disabled.add if key in self._disabled else self._disabled.discard)(target)
         if self.stored(key) is None and target in self._edits:
             self._forget(key)
 
-    def _run_verb(self, verb: Coroutine[Any, Any, None]) -> None:
+    def reseal(self, change: Callable[[KeyRing], KeyRing], records: int, step: str | None, writes: int) -> None:
+        """Change the keys on the command line, and write so many records by them; it may die of it, at a `step`."""
+        commander = self._commander()
+        if commander is None:
+            return
+
+        async def work() -> None:
+            await commander.store.change_keys(change)
+            for part in (await commander.store.parts())[:records]:
+                await commander.store.rewrite(part)
+
+        commander.files.step, commander.files.writes_left = step, writes
+        self._run_verb(work())
+        commander.files.step = None
+
+    def _run_verb(self, verb: Coroutine[Any, Any, None]) -> bool:
+        """Answers whether it says that it is done."""
+        done: list[None] = []
+
         async def attempt() -> None:
             with suppress(AuthpoolError):
-                await verb
+                done.append(await verb)
 
         self.run(attempt())
+        return bool(done)
 
     def resume(self, pool: str) -> None:
         """Say that a pool's client is well."""
@@ -344,7 +374,10 @@ class World:
         path = self._operator.path_of(key)
         if path is None or self._operator.path_of(to) is not None:
             return
-        renamed = path.read_bytes().replace(f'name = "{key.name}"\n'.encode(), f'name = "{to.name}"\n'.encode())
+        content = path.read_bytes()
+        if self._operator_key is not None:  # as it is, it would open under no other name
+            content = dump_account(self._parsed(key, content))
+        renamed = content.replace(f'name = "{key.name}"\n'.encode(), f'name = "{to.name}"\n'.encode())
         self._put_in_place(to, renamed)
         self._look_around(noticed=noticed)
 
@@ -385,14 +418,18 @@ class World:
         put_trail_back(self.home, content)
 
     def _put_in_place(self, key: AccountKey, content: bytes) -> None:
-        self._put_at[key] = self.loop.time()
-        held, saved = self.stored(key), parse_account(key.pool, key.name, content)
+        held, saved = self.stored(key), self._parsed(key, content)
+        if saved.presents:
+            self._put_at[key] = self.loop.time()
+        if saved.pending_refresh is not None:
+            self._unclear.add(saved.token.refresh_token or "")
         tokens = {account.token.refresh_token or "" for account in (saved, held) if account is not None}
         if held is not None:
             self._on_disk.add(held.token.refresh_token or "")
         if len(tokens) > 1 or held is None:
             self._brought_back |= {self._grant_of[token] for token in tokens}
-        elif held.pending_refresh is not None and saved.pending_refresh is None:
+            self._erased |= set() if _says_that_an_answer_was_lost(saved) else tokens
+        elif _says_that_an_answer_was_lost(held) and not _says_that_an_answer_was_lost(saved):
             self._erased |= tokens
         self._edits[key] = {
             "proxy_disabled": saved.proxy_disabled,
@@ -416,7 +453,10 @@ class World:
 
     def stored(self, key: AccountKey) -> Account | None:
         path = self._operator.path_of(key)
-        return None if path is None else parse_account(key.pool, key.name, path.read_bytes())
+        return None if path is None else self._parsed(key, path.read_bytes())
+
+    def _parsed(self, key: AccountKey, content: bytes) -> Account:
+        return parse_account(key.pool, key.name, content, self._operator._sealing)
 
     def check(self) -> None:
         """Raise AssertionError when the promise is broken."""
@@ -449,7 +489,10 @@ class World:
             self._check_restored(key, token, reason)
             return
         revoked = self._grant_of[token] in self._revoked
-        self._check_storm(key)
+        verdict = key, token, account.disabled_at
+        if verdict not in self._verdicts:  # else an editor's old copy was mended
+            self._verdicts.add(verdict)
+            self._check_storm(key)
         cursed = token in self._cursed_tokens
         assert cursed or not self.provider.is_current(token), f"{key} was healthy, and is disabled: {reason}"
         if self._grant_of[token] in self._excused or token in self._erased:
@@ -508,7 +551,7 @@ class World:
 
     def _check_intent(self, key: AccountKey, token: str) -> None:
         account = self.stored(key)
-        if account is None or account.token.refresh_token != token or token in self._erased:
+        if account is None or account.token.refresh_token != token:
             return
         pending = account.pending_refresh
         if pending is None or pending.fingerprint != fingerprint(token):
@@ -532,7 +575,7 @@ class World:
                 self._surprises.append(f"{flying.key}: a spent token is presented, and a newer one is there")
         rivals = [f for f in self.air if f.refresh_token == token and not (f.landed.done() or f.process.dead)]
         put_back = bool(rivals) and self._put_at.get(flying.key, -1.0) >= self._posted_at[id(rivals[0])]
-        if rivals and mixed and (put_back or not self._is_on_the_trail(token) or not self._still_holds(rivals[0])):
+        if rivals and mixed and (put_back or not self._still_holds(rivals[0])):
             self._excused.add(grant)
         elif rivals:
             self._surprises.append(f"{flying.key}: presented by two at once")
@@ -540,11 +583,6 @@ class World:
     def _still_holds(self, flying: Flying) -> bool:
         """Whether the account has the token yet that is presented for it: a re-add lets a copy's be its own."""
         return _token_of(self.stored(flying.key)) == flying.refresh_token
-
-    def _is_on_the_trail(self, token: str) -> bool:
-        """Whether whose token it is was written down."""
-        mark = f'"{fingerprint(token)}"'.encode()
-        return any(mark in content for content in trail_content(self.home).values())
 
     # --- the end ----------------------------------------------------------------------------------------------
 
@@ -561,7 +599,9 @@ class World:
                 return
             while self.air:
                 self.land(self.air[0], "answer")
+                self.check()  # who is disabled counts in the order in which that happened
             self.run(seconds=2.0)
+            self.check()
         raise AssertionError("with all faults over, somebody is still busy")
 
     def refresh_everything(self) -> None:
@@ -573,6 +613,8 @@ class World:
                 assert before is not None
                 alive = self.provider.is_current(before.token.refresh_token or "")
                 sharing = [k for k in self.known_keys() if _token_of(self.stored(k)) == before.token.refresh_token]
+                if MOVED_FROM in before.extra:  # while that is cut off the account goes on at the old address
+                    sharing += {AccountKey.parse(before.extra[MOVED_FROM])} & self._edits.keys()
                 outcomes = [self._refresh_now(process, each) for each in (sharing if alive else [key])]
                 if alive and not before.disabled:
                     done = [outcome for outcome in outcomes if isinstance(outcome, Ready)]
@@ -619,6 +661,10 @@ class World:
 
 def _token_of(account: Account | None) -> str | None:
     return None if account is None else account.token.refresh_token
+
+
+def _says_that_an_answer_was_lost(account: Account) -> bool:
+    return account.pending_refresh is not None or (account.disabled_reason or "").startswith(ROTATION_LOST)
 
 
 def key_of(name: str) -> AccountKey:

@@ -72,11 +72,13 @@ class PendingRefresh:
     """The written intent: this refresh token (by fingerprint) may have been spent from `started_at` on.
 
     With `rejected_at` it was answered, with `invalid_grant`, and that is being confirmed; `client` (a fingerprint of
-    the client's name) is whom it was answered. `unanswered`: besides, a POST of it may have had no answer.
+    the client's name) is whom it was answered. `unanswered`: besides, a POST of it may have had no answer. `account` is
+    the address of whose intent it is: a file that was copied holds another one's.
     """
 
     fingerprint: str
     started_at: int
+    account: str | None = None
     rejected_at: int | None = None
     client: str | None = None
     unanswered: bool = False
@@ -220,6 +222,13 @@ class Account:
         pending, token = self.pending_refresh, self.token.refresh_token
         return pending if pending is not None and token and pending.fingerprint == fingerprint(token) else None
 
+    @property
+    def presents(self) -> bool:
+        """Whether it was this account, and not one it was copied from, that began to present its refresh token."""
+        if self.pending_refresh is None or self.pending_refresh.account != self.address:
+            return False
+        return self.pending() is not None
+
     def rejected_at(self) -> int | None:
         """Since when (Unix seconds) the refresh token is known to be rejected, while that is being confirmed."""
         if self.pending_refresh is None or self.disabled:  # nearly always: no hash for that
@@ -290,3 +299,8 @@ class BrokenAccount:
     @property
     def address(self) -> str:
         return f"{self.pool}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedAccount(BrokenAccount):
+    """An account whose secrets are sealed and can't be opened now: there is nothing wrong with its record."""

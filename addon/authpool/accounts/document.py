@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from authpool.accounts.account import Account, Cooldown, OAuthClient, PendingRefresh, Token
+from authpool.accounts.printable import printable
 from authpool.errors import BrokenAccountError
 
 VERSION = 1
@@ -42,11 +43,16 @@ _CLIENT: dict[str, type] = {"client_id": str, "client_secret": str}
 _PENDING_REFRESH: dict[str, type] = {
     "fingerprint": str,
     "started_at": int,
+    "account": str,
     "rejected_at": int,
     "client": str,
     "unanswered": bool,
 }
 _COOLDOWN: dict[str, type] = {"until": int, "reason": str, "key": str}
+ACCOUNT_KEYS = frozenset(_ACCOUNT)
+"""What authpool knows of a record itself."""
+PENDING_REFRESH_KEYS = frozenset(_PENDING_REFRESH)
+_REASONS = frozenset({"disabled_reason", "proxy_disabled_reason"})
 _TIMES = frozenset(
     {
         "created_at",
@@ -97,6 +103,8 @@ def account_from_document(pool: str, name: str, document: Document) -> Account:
         raise BrokenAccountError("`name` is not the one its file name says")
     if "subject" in known:
         known["subject"] = known["subject"] or None
+    for reason in _REASONS & known.keys():  # people write in this file, and what they do is shown
+        known[reason] = printable(known[reason])
     if "cooldowns" in known:
         known["cooldowns"] = _cooldowns(known["cooldowns"])
     if "token" in known:
@@ -139,6 +147,7 @@ def _pending_refresh_table(pending: PendingRefresh | None) -> Document | None:
         {
             "fingerprint": pending.fingerprint,
             "started_at": pending.started_at,
+            "account": pending.account,
             "rejected_at": pending.rejected_at,
             "client": pending.client,
             "unanswered": pending.unanswered or None,

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from urllib.parse import quote, unquote
 
+from authpool.accounts.printable import is_printable
 from authpool.errors import RefusedError
 
 ENCODED_BYTES = 240
@@ -50,6 +51,8 @@ def _problem(name: str) -> str | None:
     for character in name:
         if what := _UNWRITABLE.get(unicodedata.category(character)):
             return f"it has {what}"
+    if not is_printable(name):
+        return "it has characters that can't be seen, or turn the writing around"
     # The lock file carries the folded name, which can be the longer one.
     longest = max(len(encode_name(name)), len(encode_name(name.casefold())))
     if longest > ENCODED_BYTES:

@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from authpool import __version__
+from authpool.cli.client_command import client
 from authpool.cli.reloading import reload_gateways
 from authpool.cli.scaffold import create_home
+from authpool.cli.sealing import rekey, seal, unseal
 from authpool.cli.session import Session, failures_told, table, tell
 from authpool.cli.streams import answer, as_text, asks_a_person, prepare, read_secret
 from authpool.cli.tools import TOOLS, tool_command
@@ -200,6 +202,9 @@ _verb(
     "POOL[/NAME]",
 )
 _verb("refresh", "Fetch a new access token now.", Operations.refresh)
+for _command in (seal, unseal, rekey):
+    cli.add_command(_command)
+cli.add_command(client)
 for _tool in TOOLS:
     cli.add_command(tool_command(_tool))
 

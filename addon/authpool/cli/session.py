@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from authpool.accounts.printable import printable
 from authpool.cli.interrupts import carry_out
 from authpool.config import GatewayConfig, load_config
 from authpool.errors import AuthpoolError, ConfigurationError
@@ -72,6 +73,7 @@ class Session:
     async def _check(self, plugins: Sequence[str]) -> None:
         service = Service(self.home, os.environ, process="command line", plugins=plugins)
         try:
+            service.require_seal_key()
             Operations(service).require_secrets()
         finally:
             await service.stop()
@@ -103,7 +105,7 @@ def failures_told(*, as_json: bool) -> Iterator[None]:
 
 def _message(error: AuthpoolError | OSError) -> str:
     if isinstance(error, AuthpoolError):
-        return str(error)
+        return printable(str(error))
     named = "standard output" if error.filename is None else os.fsdecode(error.filename)
     return f"{named}: {error.strerror or type(error).__name__}"
 

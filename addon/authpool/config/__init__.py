@@ -28,7 +28,9 @@ from authpool.config.pool_config import (
     QueryInjection,
 )
 from authpool.config.pool_table import read_pool
+from authpool.config.reach_table import REACH_KEYS, Unmatched, read_allow_local, read_listener_names, read_unmatched
 from authpool.config.routing import find_tie
+from authpool.config.seal_key import SealKey, read_seal_key
 from authpool.errors import ConfigurationError, RefusedError
 from authpool.files.strict_modes import check_way, trusted_users
 
@@ -45,6 +47,7 @@ __all__ = [
     "PoolConfig",
     "PoolType",
     "QueryInjection",
+    "Unmatched",
     "load_config",
 ]
 
@@ -60,14 +63,22 @@ class GatewayConfig:
 
     `health_path` is the path that answers the gateway's health in reverse mode; None: there is none. `store` is where
     the accounts are kept, by name, and `store_options` what stands beside it, for the plugin that provides it.
+    `listener_names` are what clients may call the listeners beside their addresses. `unmatched` is what becomes of
+    requests of no pool; None: nothing was said, so it depends on who asks. `allow_local`: other machines' clients may
+    reach addresses that only this machine and its network should.
+    `seal_key` is where the key is that seals their secrets; None: they are not sealed.
     """
 
     client_keys: ClientKeys = "auto"
     max_accounts: int = 3
     fast_dispatch: bool = True
     health_path: str | None = None
+    seal_key: SealKey | None = None
     store: str = "folder"
     store_options: Mapping[str, Any] = field(default_factory=dict)
+    listener_names: tuple[HostPattern, ...] = ()
+    unmatched: Unmatched | None = None
+    allow_local: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +111,8 @@ def load_config(
         for name, table in tables.items()
     }
     _refuse_ties(pools)
-    return Config(home=home, pools=MappingProxyType(pools), gateway=_gateway(top), plugins=MappingProxyType(plugins))
+    gateway = _gateway(top, home, environ)
+    return Config(home=home, pools=MappingProxyType(pools), gateway=gateway, plugins=MappingProxyType(plugins))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str | None]:
@@ -167,8 +179,8 @@ def _refuse_ties(pools: Mapping[str, PoolConfig]) -> None:
         )
 
 
-def _gateway(top: ConfigTable) -> GatewayConfig:
-    known = ("client_keys", "max_accounts", "fast_dispatch", "health_path", "store")
+def _gateway(top: ConfigTable, home: Path, environ: Mapping[str, str]) -> GatewayConfig:
+    known = ("client_keys", "max_accounts", "fast_dispatch", "health_path", "seal_key", "store", *REACH_KEYS)
     table = ConfigTable(top.take_table("gateway"), ("gateway",), known)
     store, store_options = read_named(table, "store", "folder")
     client_keys = table.take_choice("client_keys", get_args(ClientKeys.__value__), "auto")
@@ -177,8 +189,12 @@ def _gateway(top: ConfigTable) -> GatewayConfig:
         max_accounts=table.take_whole("max_accounts", default=3, low=1, high=20),
         fast_dispatch=table.take("fast_dispatch", bool, default=True),
         health_path=_health_path(table),
+        seal_key=read_seal_key(table, home, environ),
         store=store,
         store_options=store_options,
+        listener_names=read_listener_names(table),
+        unmatched=read_unmatched(table),
+        allow_local=read_allow_local(table),
     )
 
 

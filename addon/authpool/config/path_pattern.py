@@ -9,18 +9,15 @@ Paths compare without their query, with case, and with needless percent-encoding
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote
+
+from authpool.config.plain_path import is_plain_path
 
 type PathRank = tuple[int, bool]
 
 NO_PATH: PathRank = (-1, False)
 """The rank of a pool that is not narrowed by paths."""
 
-_ODD = re.compile(r"[%\\#]|/\.")
-# (?:25)*: a server behind another may decode more than once
-_HIDDEN_SLASH = re.compile(r"[\\#]|%(?:25)*(?:2f|5c)", re.IGNORECASE)
-_ENCODED_DOT = re.compile(r"%(?:25)*2e", re.IGNORECASE)
-_DOT_SEGMENT = re.compile(r"(?:^|/)\.\.?(?=/|;|%(?:25)*3b|$)", re.IGNORECASE)
+_ODD = re.compile(r"[^!-~]|[%\\#]|/\.")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 _ANY_SEGMENT = "*"
@@ -29,20 +26,12 @@ _ANY_SEGMENT = "*"
 def comparable_path(path: str) -> str | None:
     r"""Bring the path of a request (origin-form, with or without query) into the form that compares.
 
-    None: it must match no pattern, because servers differ over what it means: a path with dot segments
-    (``/v1/../admin``, ``/v1/%2e%2e/admin``, ``/v1/..;/admin``), with slashes in disguise (``/v1%2Fadmin``,
-    ``/v1\admin``), with a fragment, or with an encoding that is not UTF-8.
+    None: it must match no pattern, because servers may take it for another path (`is_plain_path`).
     """
     path = path.partition("?")[0]
     if _ODD.search(path) is None:
         return path
-    if _HIDDEN_SLASH.search(path) or _DOT_SEGMENT.search(_ENCODED_DOT.sub(".", path)):
-        return None
-    try:
-        unquote(path, errors="strict")
-    except UnicodeDecodeError:  # an overlong %c0%af is a slash to some
-        return None
-    return _ESCAPE.sub(_undo_needless, path)
+    return _ESCAPE.sub(_undo_needless, path) if is_plain_path(path) else None
 
 
 def _undo_needless(escape: re.Match[str]) -> str:

@@ -11,6 +11,8 @@ from authpool.config.selector import Selector
 
 type PoolType = Literal["refresh_token", "client_credentials", "static"]
 """The kinds of credential that need no plugin."""
+ECHOING_METHODS = frozenset({"TRACE", "TRACK"})
+"""What an upstream answers with the request as it arrived (RFC 9110 §9.3.8; TRACK is Microsoft's)."""
 type ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
 
 
@@ -71,6 +73,8 @@ class PoolConfig:
     how long a request may wait for the first account to come back, `quota_reserve` what is spared, and
     `max_cooldown_seconds` how long a pause is that no quota confirms.
     `stream_types` are the media ranges of answers that go to the client as they come, beside those known as streams.
+    `allowed_origins` are the web pages, by their origins, that may use the pool across sites.
+    `redact_echo`: a body that repeats the credential reaches the client without it, as it does the flow.
     `codes` maps this provider's error codes to the standard ones they stand for: what stands in `error`, a number in
     `error_codes`, a code in the description (AADSTS50196), or, with a space in it, the whole of a description.
     """
@@ -98,6 +102,8 @@ class PoolConfig:
     max_cooldown_seconds: int = 300
     answers: tuple[AnswerRule, ...] = ()
     stream_types: tuple[str, ...] = ()
+    redact_echo: bool = False
     allow_plaintext: bool = False
+    allowed_origins: frozenset[str] = frozenset()
     codes: Mapping[str, str] = field(default_factory=dict)
     preset: str | None = None

@@ -15,8 +15,9 @@ from authpool.config.host_pattern import HostPattern
 from authpool.config.injection import read_injection
 from authpool.config.media_range import parse_media_range
 from authpool.config.named_option import read_named
+from authpool.config.origin import read_allowed_origins
 from authpool.config.path_pattern import PathPattern
-from authpool.config.pool_config import ClientAuth, ClientConfig, PoolConfig, QuotaReserve
+from authpool.config.pool_config import ECHOING_METHODS, ClientAuth, ClientConfig, PoolConfig, QuotaReserve
 from authpool.config.pool_type import OAUTH_TYPES, read_type
 from authpool.config.presets import PRESETS, Preset
 from authpool.config.selector import Selector, parse_selector
@@ -49,7 +50,9 @@ _COMMON_KEYS = (
     "max_cooldown_seconds",
     "answers",
     "stream_types",
+    "redact_echo",
     "allow_plaintext",
+    "allowed_origins",
 )
 
 _POOL_NAME = re.compile(r"[a-z0-9_-]{1,64}")
@@ -107,7 +110,9 @@ def read_pool(
         max_cooldown_seconds=table.take_whole("max_cooldown_seconds", default=300, low=1, high=2_678_400),
         answers=read_answer_rules(table),
         stream_types=_stream_types(table),
+        redact_echo=table.take("redact_echo", bool, default=False),
         allow_plaintext=table.take("allow_plaintext", bool, default=False),
+        allowed_origins=read_allowed_origins(table),
         codes=_codes(table, preset),
         preset=preset_name,
     )
@@ -236,6 +241,8 @@ def _methods(table: ConfigTable) -> tuple[str, ...]:
 def _check_method(text: str) -> None:
     if not _METHOD.fullmatch(text):
         raise ValueError("is not an HTTP method.")
+    if text.upper() in ECHOING_METHODS:
+        raise ValueError("has an upstream repeat the request, the credential in it: it is always refused.")
 
 
 def _check_scope(text: str) -> None:

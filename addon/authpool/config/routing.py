@@ -53,6 +53,10 @@ class Router:
         """Whether any request to this destination may belong to a pool."""
         return bool(self._routes(scheme, host, port))
 
+    def names(self, scheme: str, host: str, port: int) -> bool:
+        """Whether a pool is for this very host, and not just for whatever stands before a ``*.``."""
+        return any(route.host_rank[0] for route in self._routes(scheme, host, port))
+
     def _routes(self, scheme: str, host: str, port: int) -> tuple[_Route, ...]:
         destination = (scheme, host, port)
         routes = self._memo.get(destination)

@@ -114,11 +114,14 @@ def _read_all(descriptor: int, size: int) -> bytes:
     return data
 
 
-def replace_file(files: FileOperations, path: Path, data: bytes, check: Callable[[], None]) -> None:
+def replace_file(
+    files: FileOperations, path: Path, data: bytes, check: Callable[[], None], *, for_good: bool = True
+) -> None:
     """Put `data` in the place of `path`, mode 0600, so that it survives a power cut.
 
     `check` is called once all is written, right before the rename, and stops it by raising. When anything
-    raises before the rename, the old file is as it was and nothing is left behind.
+    raises before the rename, the old file is as it was and nothing is left behind. Not `for_good`: after a power cut
+    the old content may be back, until the caller makes the folder durable.
     """
     temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
     try:
@@ -129,7 +132,8 @@ def replace_file(files: FileOperations, path: Path, data: bytes, check: Callable
         with suppress(OSError):
             files.unlink(temporary)
         raise
-    files.fsync_folder(path.parent)
+    if for_good:
+        files.fsync_folder(path.parent)
 
 
 def _write_durably(files: FileOperations, path: Path, data: bytes) -> None:

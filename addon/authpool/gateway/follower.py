@@ -106,6 +106,8 @@ class Follower:
                     self.landed(key)
             case State.BROKEN:
                 logger.error("Skipping broken account %s: %s", record.address, broken_reason(record))
+            case State.SEALED:
+                logger.error("Skipping sealed account %s: %s", record.address, broken_reason(record))
             case _ if isinstance(former, Account) and former.disabled and isinstance(record, Account):
                 if record.token.refresh_token != former.token.refresh_token and not record.disabled:
                     logger.info("Account %s re-enabled: new refresh token", record.address)

@@ -120,7 +120,7 @@ class PoolBuilder:
 
     async def _tell(self, pool: Pool) -> None:
         now = self._clock.time()
-        left_out = pool.counts().keys() & {State.DISABLED, State.BROKEN}
+        left_out = pool.counts().keys() & {State.DISABLED, State.BROKEN, State.SEALED}
         async for member in in_pieces(list(pool) if left_out else ()):
             match member.state(now):
                 case State.DISABLED:
@@ -128,6 +128,10 @@ class PoolBuilder:
                 case State.BROKEN:  # a warning: mitmproxy ends when an error is logged while it starts
                     logger.warning(
                         "Skipping broken account %s: %s", member.record.address, broken_reason(member.record)
+                    )
+                case State.SEALED:
+                    logger.warning(
+                        "Skipping sealed account %s: %s", member.record.address, broken_reason(member.record)
                     )
         logger.info(reload_line(pool.config.name, pool.counts()))
 

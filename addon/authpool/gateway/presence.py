@@ -29,16 +29,20 @@ _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reloaded:
-    """What a gateway's last reload did. `request` is the newest request that it knew of; `error` is empty if done."""
+    """What a gateway's last reload did. `request` is the newest request that it knew of; `error` is empty if done.
+
+    `seal_key` is the fingerprint of the operator's key that it has, empty where it has none.
+    """
 
     request: int
     error: str = ""
+    seal_key: str = ""
 
     @classmethod
-    def refused(cls, request: int, error: BaseException) -> Self:
+    def refused(cls, request: int, error: BaseException, seal_key: str = "") -> Self:
         """A reload that came to nothing. Of what is no refusal only its kind is told, for its text may be a secret."""
         told = str(error) if isinstance(error, AuthpoolError) else f"it failed ({type(error).__name__}); see its log."
-        return cls(request=request, error=told)
+        return cls(request=request, error=told, seal_key=seal_key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +103,12 @@ class Presence:
         self._lock = lock
 
     def _write(self, reloaded: Reloaded) -> None:
-        document = {"pid": os.getpid(), "request": reloaded.request, "error": reloaded.error}
+        document = {
+            "pid": os.getpid(),
+            "request": reloaded.request,
+            "error": reloaded.error,
+            "seal_key": reloaded.seal_key,
+        }
         replace_file(self._files, self._path, json.dumps(document).encode() + b"\n", lambda: None)
 
 
@@ -154,7 +163,11 @@ def _read(path: Path) -> Neighbour:
     pid = int(number) if number.isdecimal() else 0
     try:
         document = json.loads(read_private(path))
-        reloaded = Reloaded(request=int(document["request"]), error=str(document["error"]))
+        reloaded = Reloaded(
+            request=int(document["request"]),
+            error=str(document["error"]),
+            seal_key=str(document.get("seal_key", "")),  # an authpool without sealing has none
+        )
     except (OSError, RefusedError, ValueError, TypeError, KeyError):
         reloaded = None
     return Neighbour(file=path.name, pid=pid, reloaded=reloaded)

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from authpool.accounts.account import Account, AccountKey
@@ -16,12 +17,14 @@ from authpool.config.routing import Router
 from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError, mistakes_placed
 from authpool.files.blocking import BlockingCalls
 from authpool.files.home import check_home
+from authpool.gateway.client_keys import ClientKeys
 from authpool.gateway.follower import Follower
 from authpool.gateway.home_watch import HomeWatch
 from authpool.gateway.lost_configuration import refuse_lost
 from authpool.gateway.pieces import MANY_ACCOUNTS, in_pieces, loaded_for_good
 from authpool.gateway.pools import PoolBuilder, Snapshot
 from authpool.gateway.presence import Reloaded
+from authpool.gateway.sealed_store import sealed
 from authpool.gateway.unconfigured_accounts import UnconfiguredAccounts
 from authpool.oauth.discovery import EndpointResolver
 from authpool.oauth.token_client import TokenClient, TokenEndpoint, fetcher
@@ -37,8 +40,8 @@ from authpool.requests.exhaustion import Exhaustion
 from authpool.requests.failover import Failover
 from authpool.requests.limits import Limits
 from authpool.requests.readiness import Readiness
-from authpool.store import ForcesReloads, Store
-from authpool.store.audit import Entry, Process, ProcessKind, entry_of
+from authpool.store import ForcesReloads, SealsSecrets, Store
+from authpool.store.audit import ClientEvent, Entry, Process, ProcessKind, client_entry, entry_of
 from authpool.store.trail_index import TrailIndex
 from authpool.supervision import supervised
 
@@ -88,15 +91,16 @@ class Service:
             self._snapshot = Snapshot(
                 config=config, router=Router(config.pools.values()), sources=self.plugins.token_sources(config.pools)
             )
-            self.store = store or self.plugins.store(config.gateway, home)
+            self.store = self._sealed(store or self.plugins.store(config.gateway, home), config)
         self._process = Process(pid=os.getpid(), kind=process)
         self._trail = TrailIndex(self.store)
+        self.clients = ClientKeys(self.store, self.clock, self._note, self._process)
         self._own_client = TokenClient() if endpoint is None else None
         self.endpoint: TokenEndpoint = endpoint or self._own_client  # type: ignore[assignment]
         self.resolver = EndpointResolver(fetcher(self.endpoint), self.clock)
         self.run = BlockingCalls(str(home))
         """Runs what blocks, but for the store's own work: see `authpool.files.blocking`."""
-        self.unconfigured = UnconfiguredAccounts(self.store, lambda: self.plugins.store(config.gateway, home))
+        self.unconfigured = UnconfiguredAccounts(self.store, partial(self.run, self._another_view))
         self.ownership = Ownership(
             store=self.store,
             trail=self._trail,
@@ -155,10 +159,16 @@ class Service:
     async def start(self) -> None:
         """Load the accounts and begin to keep them. Raises StoreUnavailableError."""
         await self.open()
+        await self.clients.load()
         with loaded_for_good(self._many):
             await self._build(self._snapshot.config)
-        self._reloaded(Reloaded(request=self._request))
-        endless = {"follower": self._follow, "refresh schedule": self._keep, "quota clock": self._take_back}
+        self._reloaded(Reloaded(request=self._request, seal_key=self._opener()))
+        endless = {
+            "follower": self._follow,
+            "refresh schedule": self._keep,
+            "quota clock": self._take_back,
+            "gateway keys": self.clients.follow,
+        }
         self._tasks = [
             asyncio.create_task(supervised(name, make, self.clock), name=f"authpool {name}")
             for name, make in endless.items()
@@ -182,6 +192,7 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if land is not None:
             await land()
+        await self.clients.aclose()
         await self._restorer.aclose()
         await self.ownership.aclose()
         await self.refresher.aclose()
@@ -209,10 +220,10 @@ class Service:
                     await self._read_anew(forced=forced)
             except BaseException as error:
                 self.plugins.restore(self._snapshot.config.plugins, self.home)
-                self._reloaded(Reloaded.refused(self._request, error))
+                self._reloaded(Reloaded.refused(self._request, error, self._opener()))
                 raise
             self._applied(self._snapshot.config)
-            self._reloaded(Reloaded(request=self._request))
+            self._reloaded(Reloaded(request=self._request, seal_key=self._opener()))
             await self._plan()
 
     async def _forced_since(self, request: int) -> bool:
@@ -227,23 +238,47 @@ class Service:
         self._accept(config)
         if not forced:
             await refuse_lost(self._snapshot.config, config, self.unconfigured)
+        await self.run(self._sealed, self.store, config)
         await self._build(config)
 
     def notify(self, event: AccountEvent) -> None:
         """Tell of a change in an account's life, after it was written: the audit trail first, then the plugins."""
         entry = entry_of(event, now=self.clock.time(), process=self._process)
         if entry is not None:
-            self.store.append(entry)
-            self._trail.note(entry)
+            self._note(entry)
         if event.kind == "disabled":
             self._follower.disabled_here(event.account)
         self.plugins.notify(event)
+
+    def note_client(self, event: ClientEvent, client: str, reason: str) -> None:
+        """Tell of a change of a client of the gateway, after it was written."""
+        self._note(client_entry(event, client, reason=reason, now=self.clock.time(), process=self._process))
+
+    def _note(self, entry: Entry) -> None:
+        self.store.append(entry)
+        self._trail.note(entry)
 
     async def _build(self, config: Config) -> None:
         await self._builder.build(config)
         if not config.pools:
             logger.warning("%s configures no pool: every request passes untouched", self.home / CONFIG_NAME)
         await self._builder.tell()
+
+    def _sealed(self, store: Store, config: Config) -> Store:
+        """A gateway has the key or does not run; the command line shows what can be shown without."""
+        return sealed(store, config.gateway.seal_key, must_open=not self._secrets_later)
+
+    def _opener(self) -> str:
+        return self.store.opener if isinstance(self.store, SealsSecrets) else ""
+
+    def require_seal_key(self) -> None:
+        """See whether a gateway could start with the key that is configured. Raises ConfigurationError."""
+        with mistakes_placed(self.home):
+            sealed(self.store, self._snapshot.config.gateway.seal_key, must_open=True)
+
+    def _another_view(self) -> Store:
+        gateway = self._snapshot.config.gateway
+        return sealed(self.plugins.store(gateway, self.home), gateway.seal_key, must_open=False)
 
     def _swap(self, snapshot: Snapshot) -> None:
         """Let what was built be what counts; clients and issuers get another chance."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from authpool.accounts.account import AccountKey
 from authpool.store import ListsPools, Record, Store
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 class UnconfiguredAccounts:
     """Finds them. `open_store` opens another view of the store, so that what is followed is not disturbed."""
 
-    def __init__(self, store: Store, open_store: Callable[[], Store]) -> None:
+    def __init__(self, store: Store, open_store: Callable[[], Awaitable[Store]]) -> None:
         self._store = store
         self._open_store = open_store
         self.records: Mapping[AccountKey, Record] = {}
@@ -27,7 +27,7 @@ class UnconfiguredAccounts:
 
     async def of(self, pools: Collection[str]) -> Mapping[AccountKey, Record]:
         """Read every account of these pools, as they are stored now. Raises StoreUnavailableError."""
-        return await self._open_store().load(pools)
+        return await (await self._open_store()).load(pools)
 
     async def look(self, configured: Collection[str]) -> Mapping[AccountKey, Record]:
         """Read every account of those pools. Raises StoreUnavailableError."""

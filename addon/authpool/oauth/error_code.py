@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from authpool.accounts.printable import printable
+
 _PROVIDER_CODE = re.compile(r"(?<![\w-])[A-Za-z]+\d[A-Za-z0-9]*(?![\w-])")  # as AADSTS50196; no word of a language
 
 
@@ -49,4 +51,4 @@ def description_of(document: Mapping[str, Any]) -> str:
     error = document.get("error")
     if isinstance(error, dict):
         description = description or error.get("message") or error.get("description")
-    return description if isinstance(description, str) else ""
+    return printable(description) if isinstance(description, str) else ""

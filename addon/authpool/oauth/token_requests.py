@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from authpool.clock import Clock
@@ -32,12 +32,18 @@ class TokenRequests:
         self._rng = rng
         self._heard = heard
 
-    async def ask(self, request: GrantRequest, pool: PoolConfig, deadline: float | None = None) -> tuple[Verdict, bool]:
+    async def ask(
+        self,
+        request: GrantRequest,
+        pool: PoolConfig,
+        deadline: float | None = None,
+        may_ask_again: Callable[[], Awaitable[bool]] | None = None,
+    ) -> tuple[Verdict, bool]:
         """POST, and again with the same token while an answer was lost and the grace windows are open.
 
         Nothing is sent that could be under way at the `deadline` (monotonic seconds) of the hold, and what is under way
-        then is given up. Returns the verdict, and whether an answer was lost on the way to it, so that the token may be
-        spent.
+        then is given up; `may_ask_again` is asked before each further time. Returns the verdict, and whether an answer
+        was lost on the way to it, so that the token may be spent.
         """
         if not enough_time(deadline, self._clock):
             return TryLater(detail=TOO_LATE), False
@@ -61,6 +67,8 @@ class TokenRequests:
             if not may_come_yet or attempt == TRIES or too_late:
                 return verdict, lost
             await self._clock.sleep(pause)
+            if may_ask_again is not None and not await may_ask_again():
+                return verdict, lost
 
     async def _post(self, request: GrantRequest, deadline: float | None) -> Answer:
         if deadline is None:

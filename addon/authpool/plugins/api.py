@@ -7,6 +7,9 @@ called. What a plugin provides derives from `Rotation`, `TokenSource` or `Store`
 from authpool import hookimpl
 from authpool.accounts.account import Account, AccountKey, Standing, clip_reason, fingerprint
 from authpool.accounts.events import AccountEvent, PoolEvent, PoolEventKind, PoolExhausted
+from authpool.clients.client import BrokenClient, ClientEntry, GatewayClient, IssuedKey
+from authpool.clients.document import client_from_document, document_from_client
+from authpool.clients.usage import Usage
 from authpool.clock import Clock, SystemClock
 from authpool.config import PoolConfig
 from authpool.config.client_secret import is_literal, resolve_secret
@@ -16,11 +19,13 @@ from authpool.config.presets import Preset
 from authpool.config.selector import Selector, parse_selector
 from authpool.errors import (
     BrokenAccountError,
+    BrokenClientError,
     ConfigurationError,
     CredentialDeadError,
     CredentialMisconfiguredError,
     CredentialUnavailableError,
     HoldLostError,
+    SealedError,
     StoreError,
     StoreUnavailableError,
     TokenSourceError,
@@ -37,9 +42,23 @@ from authpool.rotation.quota import Quota
 from authpool.rotation.ranking import Ranking
 from authpool.rotation.rotation import Rotation, RotationFactory, RotationRequest, rotation_options
 from authpool.rotation.selection import selected
-from authpool.store import Change, ClientChange, Hold, Record, StandingChange, Store, StoreFactory
+from authpool.store import (
+    Change,
+    ClientChange,
+    GatewayClientChange,
+    Hold,
+    Record,
+    Rewritten,
+    SealedPart,
+    SealsSecrets,
+    StandingChange,
+    Store,
+    StoreFactory,
+)
 from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
+from authpool.store.sealing.key_ring import KeyRing, OperatorKey
+from authpool.store.sealing.sealed_value import Place
 
 __all__ = [
     "Account",
@@ -47,8 +66,11 @@ __all__ = [
     "AccountKey",
     "AnswerClass",
     "BrokenAccountError",
+    "BrokenClient",
+    "BrokenClientError",
     "Change",
     "ClientChange",
+    "ClientEntry",
     "ClientRecord",
     "Clock",
     "ConfigTable",
@@ -59,9 +81,15 @@ __all__ = [
     "Entry",
     "EventThread",
     "Fetched",
+    "GatewayClient",
+    "GatewayClientChange",
     "HashRing",
     "Hold",
     "HoldLostError",
+    "IssuedKey",
+    "KeyRing",
+    "OperatorKey",
+    "Place",
     "PoolConfig",
     "PoolEvent",
     "PoolEventKind",
@@ -70,9 +98,13 @@ __all__ = [
     "Quota",
     "Ranking",
     "Record",
+    "Rewritten",
     "Rotation",
     "RotationFactory",
     "RotationRequest",
+    "SealedError",
+    "SealedPart",
+    "SealsSecrets",
     "Selector",
     "Standing",
     "StandingChange",
@@ -86,9 +118,12 @@ __all__ = [
     "TokenSourceFactory",
     "UnknownAccountError",
     "UpstreamAnswer",
+    "Usage",
     "check_endpoint",
+    "client_from_document",
     "clip_reason",
     "did_you_mean",
+    "document_from_client",
     "fingerprint",
     "harmless_words",
     "hookimpl",

@@ -1,7 +1,7 @@
 """The lanes of one pool: one for all requests, and for a while one for each kind that some account is cooling for."""
 
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 
 from authpool.accounts.account import AccountKey
@@ -170,9 +170,8 @@ class Lanes:
                 touched.add(key)
         return touched
 
-    def _all(self) -> Iterator[Lane]:
-        yield self.everyone
-        yield from self.kinds.values()
+    def _all(self) -> list[Lane]:
+        return [self.everyone, *self.kinds.values()]
 
     def _of(self, name: str) -> list[Lane]:
         kind = self.kinds.get(name)

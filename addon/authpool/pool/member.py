@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from authpool.accounts.account import TOKEN_REFUSED, Account, fingerprint
+from authpool.accounts.account import TOKEN_REFUSED, Account, SealedAccount, fingerprint
 from authpool.accounts.confirmation import BEING_CONFIRMED, LATEST_SECONDS
 from authpool.pool.lane import Throttle
 from authpool.pool.refused_token import Refusals
@@ -18,7 +18,8 @@ MANDATORY_SECONDS = 30.0
 class State(StrEnum):
     """The states of an account, in the words used everywhere. `disabled` is judged before `paused`.
 
-    `refreshing` is for people: it is `ready` while a refresh is under way, and serves like it.
+    `refreshing` is for people: it is `ready` while a refresh is under way, and serves like it. `sealed` is who can't be
+    looked into, for want of the key; nothing is wrong with it.
     """
 
     READY = "ready"
@@ -27,6 +28,7 @@ class State(StrEnum):
     PAUSED = "paused"
     DISABLED = "disabled"
     BROKEN = "broken"
+    SEALED = "sealed"
 
 
 class Member:
@@ -174,7 +176,7 @@ class Member:
     def _out(self, now: float) -> State | None:
         record = self.record
         if not isinstance(record, Account):
-            return State.BROKEN
+            return State.SEALED if isinstance(record, SealedAccount) else State.BROKEN
         if record.disabled or (self.condemned is not None and self.condemned == credential_fingerprint(record)):
             return State.DISABLED
         return State.PAUSED if record.paused(now) else None

@@ -6,13 +6,18 @@ from datetime import UTC, datetime
 from authpool.accounts.account import Account
 from authpool.pool.pool import State
 
-NEVER_QUIET = ("Disabling account ", "Skipping disabled account ", "Skipping broken account ")
+NEVER_QUIET = (
+    "Disabling account ",
+    "Skipping disabled account ",
+    "Skipping broken account ",
+    "Skipping sealed account ",
+)
 """How the lines begin that --quiet must not hide: an account needs somebody."""
 
 
 def reload_line(pool: str, counts: Mapping[State, int]) -> str:
     """``Pool google reloaded: 3 ready, 1 paused, 1 disabled``; states nobody is in are left out."""
-    order = (State.READY, State.REFRESHING, State.COOLING, State.PAUSED, State.DISABLED, State.BROKEN)
+    order = (State.READY, State.REFRESHING, State.COOLING, State.PAUSED, State.DISABLED, State.BROKEN, State.SEALED)
     parts = [f"{counts.get(state, 0)} {state}" for state in order if counts.get(state) or state is State.READY]
     return f"Pool {pool} reloaded: {', '.join(parts)}"
 

@@ -17,7 +17,9 @@ from authpool.errors import AuthpoolError, mistakes_placed
 from authpool.files.home import check_home, home_folder, home_of_loader
 from authpool.gateway.presence import Presence
 from authpool.gateway.service import Service
-from authpool.proxy import listener_rules, wire
+from authpool.proxy import listener_rules, option_warnings, wire
+from authpool.proxy.client_hooks import ClientHooks
+from authpool.proxy.connection_hooks import ConnectionHooks
 from authpool.proxy.gate import gateway_error
 from authpool.proxy.hangup import Hangup
 from authpool.proxy.options import add_options, check_options
@@ -33,16 +35,17 @@ START_SECONDS = 30.0
 """So long a request waits for the accounts to be loaded."""
 
 
-class Gateway:
+class Gateway(ClientHooks, ConnectionHooks):
     """Puts credentials from a pool on requests. State is in the service; this class only translates."""
 
     name = "authpool"
 
     def __init__(self, loader: str | None = None) -> None:
         """`loader` is the script that was given to mitmproxy; one that lies in a home is for that home."""
+        super().__init__()
         self.service: Service | None = None
         self.under_way = UnderWay()
-        self._traffic: Traffic | None = None
+        self._weak_options = option_warnings.OptionWarnings()
         self._access_log = AccessLog()
         self._terminal = Terminal()
         self._own_home = home_of_loader(loader)
@@ -86,8 +89,8 @@ class Gateway:
             self._access_log.form = ctx.options.authpool_access_log
             if "termlog_verbosity" in updated:  # an option of those tools alone that print their log
                 self._terminal.configure(ctx.options.termlog_verbosity)
-            if "ssl_insecure" in updated and ctx.options.ssl_insecure:
-                logger.warning("authpool: ssl_insecure is set: credentials go to upstreams that prove nothing")
+            if self.service is not None and option_warnings.OPTIONS & set(updated):
+                self._weak_options.warn(self.service.snapshot.config)
         except AuthpoolError as error:
             if self.service is not None:
                 raise exceptions.OptionsError(f"authpool: {error}") from error
@@ -181,14 +184,13 @@ class Gateway:
             service = Service(
                 home,
                 os.environ,
-                accept=listener_rules.check_listeners,
                 applied=self._applied,
                 reloaded=presence.tell,
                 plugins=self._plugins,
             )
             traffic = Traffic(service, self._access_log.observe)
             config = service.snapshot.config
-            wire.install(traffic.gate, gateway_error, fast_dispatch=config.gateway.fast_dispatch)
+            wire.install(traffic.gate, traffic.reach, gateway_error, fast_dispatch=config.gateway.fast_dispatch)
         self.service, self._traffic, self._presence = service, traffic, presence
         logger.info("authpool %s: the home is %s", authpool.__version__, home)
         other = os.environ.get("AUTHPOOL_HOME")
@@ -217,6 +219,7 @@ class Gateway:
             if allowed and self.service is not None and not self._stopping:
                 await self.service.start()
                 self._serving = not self._stopping
+                self._tell_of_missing_clients(self.service)
         except AuthpoolError as error:
             logger.error("authpool can't start: %s", error)
         finally:
@@ -290,12 +293,19 @@ class Gateway:
     def _applied(self, config: Config) -> None:
         wire.dispatch(fast=config.gateway.fast_dispatch)
         listener_rules.warn_of_open_listeners(config)
+        self._weak_options.warn(config)
+        if self.service is not None:
+            self._tell_of_missing_clients(self.service)
 
     def _check_listeners(self, service: Service) -> None:
         self._listen_on_loopback_by_default()
-        with mistakes_placed(service.home):
-            listener_rules.check_listeners(service.snapshot.config)
         listener_rules.close_open_sockets()
+        self._tell_of_missing_clients(service)
+
+    def _tell_of_missing_clients(self, service: Service) -> None:
+        if self._serving:
+            anybody = service.clients.gatekeeper.keyring.anybody
+            listener_rules.tell_of_missing_clients(service.snapshot.config, anybody=anybody)
 
     def _listen_on_loopback_by_default(self) -> bool:
         self._defaulting = True  # `configure` is called in the middle of this, and shall not build a second gateway

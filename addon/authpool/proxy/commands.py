@@ -15,6 +15,9 @@ from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS
 from authpool.oauth.token_requests import GRACE_SECONDS
 from authpool.proxy.addon import Gateway
 from authpool.verbs.account_table import HEADER, account_cells
+from authpool.verbs.client_table import HEADER as CLIENT_HEADER
+from authpool.verbs.client_table import client_cells
+from authpool.verbs.gateway_clients import live_rows as live_clients
 from authpool.verbs.history import HEADER as HISTORY_HEADER
 from authpool.verbs.history import history, history_cells
 from authpool.verbs.operations import Operations, live_rows
@@ -68,6 +71,11 @@ class Commands:
         except AuthpoolError as error:
             raise exceptions.CommandError(str(error)) from error
         return [list(HISTORY_HEADER), *(list(history_cells(entry)) for entry in entries)]  # type: ignore[return-value]
+
+    @command.command("authpool.clients")
+    def clients(self) -> types.Data:
+        """Who may use the gateway: pools, hosts, expiry, limits, last used, requests, refused. Shows no key."""
+        return [list(CLIENT_HEADER), *(list(client_cells(row)) for row in live_clients(self._service()))]  # type: ignore[return-value]
 
     @command.command("authpool.plugins")
     def plugins(self) -> types.Data:

@@ -1,52 +1,101 @@
 """Taking the client's credential off a request, and putting an account's on a copy of it. Pure."""
 
+from functools import lru_cache
 from typing import Final
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote_plus
 
 from mitmproxy import http
 
 from authpool.config.pool_config import HeaderInjection, PoolConfig, QueryInjection
+from authpool.proxy.request_head import LEFT_OUT, OVERRIDE_PARAMETERS, Fields, fields_left, spelled
 
 PLACEHOLDER: Final = "[authpool]"
 CREDENTIAL_HEADERS: Final = frozenset({b"authorization", b"proxy-authorization", b"x-api-key", b"x-goog-api-key"})
 """What clients send credentials or gateway keys in; none of them travels upstream."""
 CREDENTIAL_PARAMETER: Final = "access_token"  # RFC 6750 §2.3
+_CREDENTIAL_PARAMETERS: Final = frozenset({CREDENTIAL_PARAMETER})
+_DROPPED: Final = CREDENTIAL_HEADERS | LEFT_OUT
+_IDENTITY: Final = (b"accept-encoding", b"identity")
 
 
 def strip_credentials(request: http.Request, pool: PoolConfig) -> None:
-    """Take off every credential the client sent, and show in the flow where ours will be."""
-    fields = [field for field in request.headers.fields if field[0].lower() not in CREDENTIAL_HEADERS]
-    if isinstance(pool.inject, QueryInjection):
-        path = _without_parameters(request.path, {CREDENTIAL_PARAMETER, pool.inject.parameter})
-        request.path = _with_parameter(path, pool.inject.parameter, PLACEHOLDER)
-    else:
-        if "?" in request.path:
-            request.path = _without_parameters(request.path, {CREDENTIAL_PARAMETER})
-        name = _header_name(request, pool.inject)
-        fields = [field for field in fields if field[0].lower() != name.lower()]
-        fields.append((name, pool.inject.render(PLACEHOLDER).encode()))
-    request.headers.fields = tuple(fields)
+    """Take off every credential the client sent and what would undo the pool's choice; show where ours will be."""
+    inject = pool.inject
+    if isinstance(inject, QueryInjection):
+        path = _own_path(request.path, pool, frozenset({CREDENTIAL_PARAMETER, inject.parameter}))
+        request.path = _with_parameter(path, inject.parameter, PLACEHOLDER)
+        request.headers.fields = _fields_left(request, pool, _DROPPED)
+        return
+    if b"?" in request.data.path or b"#" in request.data.path:
+        request.path = _own_path(request.path, pool, _CREDENTIAL_PARAMETERS)
+    placeholder = (_header_name(request, inject), inject.render(PLACEHOLDER).encode())
+    request.headers.fields = (*_fields_left(request, pool, _dropped(inject.header)), placeholder)
 
 
-def with_credential(request: http.Request, pool: PoolConfig, access_token: str) -> http.Request:
+def _own_path(path: str, pool: PoolConfig, names: frozenset[str]) -> str:
+    path = _without_parameters(path.partition("#")[0], names)
+    return _without_overrides(path) if pool.methods or pool.paths else path
+
+
+@lru_cache(maxsize=64)
+def _dropped(header: str) -> frozenset[bytes]:
+    """What a client's own credential may be in, in the spelling that compares, where ours goes in this header."""
+    return _DROPPED | {spelled(header.encode())}
+
+
+def clean_after_change(request: http.Request, pool: PoolConfig) -> Fields:
+    """The fields of a request that somebody changed since `strip_credentials`, as they may go on."""
+    return _fields_left(request, pool, LEFT_OUT)
+
+
+def _fields_left(request: http.Request, pool: PoolConfig, dropped: frozenset[bytes]) -> Fields:
+    return fields_left(request.headers.fields, dropped, narrowed=bool(pool.paths or pool.methods))
+
+
+def with_credential(
+    request: http.Request, pool: PoolConfig, access_token: str, fields: Fields | None = None
+) -> http.Request:
     """Copy a request, with the credential in place of its placeholder. The copy is never shown to anyone.
 
+    `fields` go out instead of its own. With `redact_echo` an answer that can be read as it comes is asked for.
     Raises ValueError for a token that would be more than a value, such as one with a line end in it.
     """
     if not access_token.isprintable():
         raise ValueError("the access token holds a character that no header may have")
     wire = _shallow_copy(request)
     wire.data = _shallow_copy(request.data)
+    sent = request.headers.fields if fields is None else fields
+    if pool.redact_echo:
+        sent = (*[field for field in sent if field[0].lower() != b"accept-encoding"], _IDENTITY)
     if isinstance(pool.inject, QueryInjection):
-        path = _without_parameters(request.path, {pool.inject.parameter})
+        path = _without_parameters(request.path.partition("#")[0], frozenset({pool.inject.parameter}))
         path = _with_parameter(path, pool.inject.parameter, pool.inject.render(access_token))
         wire.data.path = path.encode("utf-8", "surrogateescape")
-        return wire
-    name = _header_name(request, pool.inject)
-    fields = [field for field in request.headers.fields if field[0].lower() != name.lower()]
-    fields.append((name, pool.inject.render(access_token).encode()))
+    else:
+        name = _header_name(request, pool.inject)
+        lower = name.lower()
+        sent = (
+            *[field for field in sent if field[0].lower() != lower],
+            (name, pool.inject.render(access_token).encode()),
+        )
+    if sent is not request.headers.fields:
+        wire.data.headers = http.Headers()
+        wire.data.headers.fields = sent
+    return wire
+
+
+def with_fields(request: http.Request, fields: Fields) -> http.Request:
+    """Copy a request whose flow shows less: what the placeholder stands for is put back, from these fields."""
+    hidden = [value for name, value in fields if name.lower() == b"authorization"]
+    wire = _shallow_copy(request)
+    wire.data = _shallow_copy(request.data)
     wire.data.headers = http.Headers()
-    wire.data.headers.fields = tuple(fields)
+    wire.data.headers.fields = tuple(
+        [
+            (name, hidden.pop(0) if value == PLACEHOLDER.encode() and hidden else value)
+            for name, value in request.headers.fields
+        ]
+    )
     return wire
 
 
@@ -62,7 +111,7 @@ def _header_name(request: http.Request, inject: HeaderInjection) -> bytes:
     return (inject.header.lower() if request.is_http2 or request.is_http3 else inject.header).encode()
 
 
-def _without_parameters(path: str, names: set[str]) -> str:
+def _without_parameters(path: str, names: frozenset[str]) -> str:
     """Remove query parameters, and leave every other byte of the path as the client wrote it."""
     head, mark, query = path.partition("?")
     if not mark:
@@ -72,9 +121,17 @@ def _without_parameters(path: str, names: set[str]) -> str:
     return path if len(kept) == len(pairs) else head + ("?" + "&".join(kept) if kept else "")
 
 
-def _is_named(pair: str, names: set[str]) -> bool:
+def _is_named(pair: str, names: frozenset[str]) -> bool:
     decoded = parse_qsl(pair, keep_blank_values=True)
     return bool(decoded) and decoded[0][0] in names
+
+
+def _without_overrides(path: str) -> str:
+    head, mark, query = path.partition("?")
+    kept = [
+        pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]).lower() not in OVERRIDE_PARAMETERS
+    ]
+    return head + (mark + "&".join(kept) if kept else "")
 
 
 def _with_parameter(path: str, name: str, value: str) -> str:

@@ -5,16 +5,18 @@ share (a CDN, a hosting platform) hand the request to somebody else. mitmproxy a
 certificate against the server name that the client sent.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 from mitmproxy import http
 from mitmproxy.connection import Server
 from mitmproxy.net.http import url
-from mitmproxy.proxy.mode_specs import ReverseMode
+from mitmproxy.proxy.mode_specs import ReverseMode, UpstreamMode
 
 from authpool.config.endpoint_url import is_loopback
 from authpool.config.host_pattern import canonical_host
 from authpool.config.routing import Destination
+from authpool.proxy.request_head import head_of, hosts_named
 
 
 def destination_of(request: http.Request) -> Destination:
@@ -29,15 +31,26 @@ def destination_reached(server: Server) -> Destination:
 
 
 def names_another_host(flow: http.HTTPFlow) -> bool:
-    """Whether Host or :authority name another host than the one the request goes to.
+    """Whether Host or the authority of the target (in HTTP/2 :authority) name another host than the request goes to.
 
-    In reverse mode they can't: mitmproxy sets them itself, unless the operator chose `keep_host_header`.
+    In reverse mode Host and :authority are mitmproxy's own words, unless the operator chose `keep_host_header`. A
+    target with an authority (absolute-form) may name the listener there as well.
     """
+    request, head = flow.request, head_of(flow.request)
     if isinstance(flow.client_conn.proxy_mode, ReverseMode):
-        return False
+        authority = head[2]
+        if not authority or request.is_http2 or request.is_http3:
+            return False
+        return not (names(authority, destination_of(request)) or _is_listener(authority, flow.client_conn.sockname[:2]))
+    named, destination = hosts_named(head), destination_of(request)
+    return len(named) > 1 + bool(head[2]) or not all(names(one, destination) for one in named)
+
+
+def takes_origin_form(flow: http.HTTPFlow) -> bool:
+    """Whether the upstream of an HTTP/1 request is the server itself, which is told a path, and not another proxy."""
     request = flow.request
-    named = [*request.headers.get_all("host"), request.authority]
-    return any(not _is_host(authority, request.host) for authority in named if authority)
+    to_a_proxy = isinstance(flow.client_conn.proxy_mode, UpstreamMode) and request.scheme == "http"
+    return not (to_a_proxy or request.is_http2 or request.is_http3)
 
 
 def asks_for_another_host(server: Server) -> bool:
@@ -52,11 +65,26 @@ def shows_to_a_proxy(server: Server) -> bool:
 
 
 @lru_cache(maxsize=4096)  # asked of every request, and clients choose what they name
-def _is_host(authority: str, host: str) -> bool:
-    if authority == host:
-        return True
+def names(authority: bytes, destination: Destination) -> bool:
+    """Whether an authority is this destination's; a port that is not said is any, and nothing is nobody else's."""
+    return not authority or _matches(
+        authority, destination[2], lambda host: canonical_host(host) == canonical_host(destination[1])
+    )
+
+
+@lru_cache(maxsize=4096)
+def _is_listener(authority: bytes, listener: tuple[str, int]) -> bool:
+    """Whether an authority is the socket that the client has connected to, by whatever name of this machine."""
+    host, port = listener
+    local = is_loopback(host)
+    return _matches(
+        authority, port, lambda name: canonical_host(name) == canonical_host(host) or (local and is_loopback(name))
+    )
+
+
+def _matches(authority: bytes, port: int, is_host: Callable[[str], bool]) -> bool:
     try:
-        named, _ = url.parse_authority(authority, check=True)
+        named, its_port = url.parse_authority(authority.decode("ascii"), check=True)
     except ValueError:
         return False
-    return canonical_host(named) == canonical_host(host)
+    return its_port in {None, port} and is_host(named)

@@ -1,4 +1,4 @@
-"""Who may reach the gateway: this machine alone, unless an operator says otherwise."""
+"""Who may reach the gateway: this machine alone, unless an operator says otherwise; then gateway keys are asked for."""
 
 import logging
 
@@ -7,14 +7,12 @@ from mitmproxy.proxy import mode_specs
 
 from authpool.config import Config
 from authpool.config.endpoint_url import is_loopback
-from authpool.errors import ConfigurationError
-from authpool.proxy.traffic import OWN_TRAFFIC_MODES
+from authpool.proxy.clients import OWN_TRAFFIC_MODES
 from authpool.proxy.wire import listeners
 
 logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-_CLIENT_KEYS = "authpool.toml: gateway.client_keys"
 
 
 def listen_on_loopback_by_default() -> bool:
@@ -29,24 +27,21 @@ def listen_on_loopback_by_default() -> bool:
     return True
 
 
-def check_listeners(config: Config) -> None:
-    """Until gateway keys exist, nobody but this machine may reach a gateway that holds credentials.
-
-    Raises ConfigurationError; changes nothing.
-    """
-    if config.gateway.client_keys == "off":
+def tell_of_missing_clients(config: Config, *, anybody: bool) -> None:
+    """Where keys are asked for and there is no client, say how one is made: until then nobody is let in."""
+    if anybody or config.gateway.client_keys == "off":
         return
     if config.gateway.client_keys == "required":
-        raise ConfigurationError(
-            _CLIENT_KEYS,
-            "gateway keys are not there yet, so none can be required.",
-            'Use "auto" (loopback only) or "off".',
+        logger.warning(
+            'authpool: client_keys is "required", and there is no client yet; `authpool client add NAME` makes one'
         )
+        return
     for mode, host in open_listeners():
-        raise ConfigurationError(
-            _CLIENT_KEYS,
-            f"{mode} listens on {host}, and whoever reaches it gets the pool's credentials.",
-            'Use --listen-host 127.0.0.1, or set it to "off" if something else keeps strangers out.',
+        logger.warning(
+            "authpool: %s listens on %s, where a gateway key is asked for, and there is no client yet; "
+            "`authpool client add NAME` makes one",
+            mode,
+            host,
         )
 
 

@@ -28,14 +28,14 @@ STREAMED_TYPES = (
 """How the media types begin whose bodies are streams by their nature."""
 
 
-def rotation_request(flow: http.HTTPFlow) -> RotationRequest:
-    """What a rotation may know; header and body are looked up when it asks for them."""
+def rotation_request(flow: http.HTTPFlow, client: str = "") -> RotationRequest:
+    """What a rotation may know; header and body are looked up when it asks for them. `client`: who has the key."""
     request = flow.request
     return RotationRequest(
         method=request.method,
         host=request.host,
         path=request.path,
-        client=str(flow.client_conn.peername[0]),
+        client=client or str(flow.client_conn.peername[0]),
         header=request.headers.get,
         body=LookedAtBody(lambda: None if request.stream else looked_at(request)),
     )

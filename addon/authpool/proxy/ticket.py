@@ -1,6 +1,6 @@
 """What was decided about a flow, kept beside it: what is in a flow can be saved, exported and shown."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -8,6 +8,8 @@ from mitmproxy import http
 from authpool.config.answer_rule import Meaning
 from authpool.config.pool_config import PoolConfig
 from authpool.config.routing import Destination
+from authpool.proxy.client_access import Admission
+from authpool.proxy.request_head import Fields, Head
 from authpool.requests.pooled_request import PooledRequest
 
 
@@ -20,14 +22,20 @@ class Ticket:
     """
 
     destination: Destination
-    shape: tuple[str, str] = ("", "")
-    """Method and path, which a pool may be chosen by as well."""
+    head: Head = (b"", b"", b"", ())
+    """What the request was when it was decided about: what is another by the time it goes out is looked at again."""
     pooled: PooledRequest | None = None
     pool: PoolConfig | None = None
+    admission: Admission | None = None
+    """What a client was let in with, where a key was asked for."""
     awaits_body: bool = False
     meaning: Meaning | None = "ok"
     decided: bool = False
     resend: bool = False
+    exchange: bool = False
+    """Whether it is for a pool's own token endpoint."""
+    hidden: Fields = field(default=(), repr=False)
+    """The fields of such a request as the client sent them, where the flow shows less."""
 
 
 type Tickets = WeakKeyDictionary[http.HTTPFlow, Ticket]

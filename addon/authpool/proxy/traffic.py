@@ -8,12 +8,14 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from authpool.config.endpoint_url import is_loopback
+from authpool.clients.keyring import Denial
+from authpool.config.pool_config import PoolConfig
 from authpool.gateway.service import Service
 from authpool.pool.refused_token import RefusedToken
-from authpool.proxy.credential import strip_credentials
-from authpool.proxy.destination import destination_of, names_another_host
-from authpool.proxy.gate import TrafficGate, response_of
+from authpool.proxy.client_access import Admission, ClientAccess
+from authpool.proxy.credential import PLACEHOLDER, strip_credentials
+from authpool.proxy.destination import destination_of
+from authpool.proxy.gate import TrafficGate, refusal_of_head, response_of
 from authpool.proxy.message import (
     answer_of,
     content_coding,
@@ -24,18 +26,22 @@ from authpool.proxy.message import (
     telling_fields,
 )
 from authpool.proxy.probes import answer_probe
+from authpool.proxy.reach import ConfiguredReach
+from authpool.proxy.request_head import head_of
 from authpool.proxy.ticket import Ticket, Tickets
+from authpool.proxy.token_exchange import METHODS as EXCHANGE_METHODS
+from authpool.proxy.token_exchange import hide_authorization, is_token_exchange
+from authpool.proxy.upstream_tls import UpstreamTls
+from authpool.proxy.web_pages import refusal_for_page, refusal_for_probe
 from authpool.requests.failover import Decision
 from authpool.requests.observer import Observe, RequestEnd
 from authpool.requests.pooled_request import PooledRequest
-from authpool.requests.refusals import CLIENT_NOT_ALLOWED, CODES, GATEWAY_ERROR, PLAINTEXT_REFUSED, Refusal
+from authpool.requests.refusals import CODES, GATEWAY_ERROR, Refusal, client_refused
 from authpool.requests.upstream_answer import UpstreamAnswer
 from authpool.rotation.selection import lane_of
 
 logger = logging.getLogger(__name__)
 
-OWN_TRAFFIC_MODES = frozenset({"local", "tun"})
-"""Modes without a listener that others could reach."""
 UNAUTHORIZED = 401
 REPLACE_SECONDS = 5.0
 """So long the end of a streamed refusal waits for its token to be replaced, for the client's next request."""
@@ -51,6 +57,9 @@ class _Begun:
 
     pool: str = ""
     pooled: PooledRequest | None = None
+    admission: Admission | None = None
+    client: str = ""
+    """Whose gateway key was shown, let in or not."""
     health: bool = False
 
 
@@ -63,7 +72,10 @@ class Traffic:
         self._observe = observe
         self._tickets: Tickets = WeakKeyDictionary()
         self._begun: WeakKeyDictionary[http.HTTPFlow, _Begun] = WeakKeyDictionary()
-        self.gate = TrafficGate(service, self._tickets)
+        self.reach = ConfiguredReach(lambda: service.snapshot)
+        self.upstream_tls = UpstreamTls(self.reach)
+        self.access = ClientAccess(service)
+        self.gate = TrafficGate(service, self._tickets, self.access, self.reach, self.upstream_tls)
         self._replacing: set[asyncio.Task[None]] = set()
 
     # --- hooks ------------------------------------------------------------------------------------------------
@@ -73,6 +85,7 @@ class Traffic:
         request = flow.request
         self._give_up(flow)  # a replay of the same flow is decided about anew
         snapshot = self._service.snapshot
+        self._leave(flow)
         self._begun[flow] = begun = _Begun()
         if flow.marked == FAILED_OVER:
             flow.marked = ""
@@ -81,29 +94,50 @@ class Traffic:
         if pool is not None:
             begun.pool = pool.name
             strip_credentials(request, pool)
+        refusal = self._let_in(flow, begun, pool)
+        if refusal is not None:
+            self._answer(flow, refusal)
+            return
+        ticket.admission = begun.admission
+        if pool is not None:
             if is_grpc(request.headers):
                 request.stream = True  # both ways at once; so it can't be sent twice
-            if request.scheme == "http" and not (pool.allow_plaintext or is_loopback(request.host)):
-                self._answer(flow, PLAINTEXT_REFUSED)
-                return
-            if snapshot.config.gateway.client_keys != "off" and _is_stranger(flow):
-                self._answer(flow, CLIENT_NOT_ALLOWED)
-                return
-            if names_another_host(flow):
-                logger.error("A request for pool %s names another host than %s; refused", pool.name, request.host)
-                self.refuse(flow)
-                return
-            ticket.pool, ticket.shape = pool, (request.method, request.path)
+            ticket.pool, ticket.head = pool, head_of(request)
             ticket.pooled = begun.pooled = PooledRequest(
                 pool=pool.name,
                 rotation=pool.rotation,
-                request=rotation_request(flow),
+                request=rotation_request(flow, begun.client),
                 max_accounts=snapshot.config.gateway.max_accounts,
             )
             ticket.awaits_body = not request.stream and self._service.picker.needs_body(pool)
+        if request.method in EXCHANGE_METHODS:
+            self._note_exchange(ticket, request)
         self._tickets[flow] = ticket
         if pool is not None and not ticket.awaits_body:
             await self._acquire(flow, ticket)
+
+    def _let_in(self, flow: http.HTTPFlow, begun: _Begun, pool: PoolConfig | None) -> Refusal | None:
+        """Let a client in with its request; or say why not. Who has shown a key is no web page."""
+        admission = self.access.admit(flow, pool)
+        if isinstance(admission, Denial):
+            begun.client = admission.client
+            return client_refused(admission)
+        begun.admission = admission
+        refusal = None if pool is None else refusal_of_head(flow, pool)
+        if admission is not None:
+            begun.client = admission.client
+        elif refusal is None:
+            refusal = refusal_for_page(flow, self._service.snapshot.config.gateway, pool)
+        if refusal is None and pool is None:
+            refusal = self.reach.refusal_of_request(flow)
+        return refusal
+
+    def _note_exchange(self, ticket: Ticket, request: http.Request) -> None:
+        """Keep what a client says to a pool's own token endpoint out of the flow."""
+        pools = self._service.snapshot.config.pools.values()
+        ticket.exchange = is_token_exchange(ticket.destination, request.path, pools, self._service.resolver)
+        if ticket.exchange and ticket.pool is None:
+            ticket.hidden = hide_authorization(request, PLACEHOLDER.encode())
 
     def awaits_body(self, flow: http.HTTPFlow) -> bool:
         """Whether the account is chosen only when the request has arrived whole, by `take_whole`."""
@@ -216,6 +250,12 @@ class Traffic:
         if answer is None:
             return False
         self._give_up(flow)  # the replay of another answer
+        self._leave(flow)
+        refusal = refusal_for_probe(flow, self._service.snapshot.config.gateway)
+        if refusal is not None:
+            self._begun[flow] = _Begun()
+            self._answer(flow, refusal)
+            return True
         self._begun[flow] = _Begun(health=True)
         flow.request.stream = False
         flow.response, flow.comment = answer, "authpool: outcome=health"
@@ -229,7 +269,24 @@ class Traffic:
         if begun.pooled is not None:
             flow.comment = begun.pooled.comment(refusal.code)
         else:
-            flow.comment = f"{begun.pool or 'authpool:'} outcome={refusal.code}"
+            flow.comment = f"{begun.pool or 'authpool:'} outcome={refusal.code}{_client_told(begun)}"
+
+    # --- clients ----------------------------------------------------------------------------------------------
+
+    def connect(self, flow: http.HTTPFlow) -> None:
+        """Let a CONNECT through, or answer it."""
+        denial = self.access.connect(flow)
+        refusal = self.reach.refusal_of_tunnel(flow) if denial is None else client_refused(denial, at_connect=True)
+        if refusal is not None:
+            self._begun[flow] = _Begun(client="" if denial is None else denial.client)
+            self._answer(flow, refusal)
+            self.ended(flow)  # no hook tells of it
+
+    def _leave(self, flow: http.HTTPFlow) -> None:
+        """A replay takes the place of what a flow was."""
+        before = self._begun.pop(flow, None)
+        if before is not None and before.admission is not None:
+            self.access.end(before.admission)
 
     # --- how it ended -----------------------------------------------------------------------------------------
 
@@ -242,10 +299,19 @@ class Traffic:
         if pooled is not None and pooled.failed_over and not flow.marked:
             flow.marked = FAILED_OVER
         served_by = "" if pooled is None else pooled.served_by.partition("/")[2]
+        address = str(flow.client_conn.peername[0])
+        admission = begun.admission
+        if admission is not None:
+            self.access.ended(flow, admission)
+            if pooled is None:
+                flow.comment = f"{begun.pool or 'authpool:'} outcome={_outcome(flow)}{_client_told(begun)}"
+            elif served_by and pooled.sends:
+                self._service.clients.used(admission.client, pooled.served_by)
         self._observe(
             RequestEnd(
                 at=self._service.clock.time(),
-                client=str(flow.client_conn.peername[0]),
+                client=begun.client or address,
+                address=address,
                 method=request.method,
                 host=request.host,
                 path=request.path.partition("?")[0],
@@ -259,16 +325,13 @@ class Traffic:
         )
 
 
+def _client_told(begun: _Begun) -> str:
+    return f" client={begun.client}" if begun.client else ""
+
+
 def _ended_how(flow: http.HTTPFlow) -> str:
     outcome = _outcome(flow)
     return outcome if outcome in CODES else "error" if flow.response is None or flow.error is not None else "answered"
-
-
-def _is_stranger(flow: http.HTTPFlow) -> bool:
-    """Whether another machine asks; one may get through while a listener that was open is being closed."""
-    client = flow.client_conn
-    local = flow.is_replay or client.proxy_mode.type_name in OWN_TRAFFIC_MODES
-    return not (local or is_loopback(client.peername[0]))
 
 
 def _outcome(flow: http.HTTPFlow) -> str:

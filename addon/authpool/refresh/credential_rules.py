@@ -63,7 +63,9 @@ class CredentialRules:
             return None
         sharing = accounts.of_token(refresh_token)  # who is being moved is held back itself, and holds nobody back
         rivals = [one for one in sharing if concerned(one, pools) and _moving(one, accounts) is None]
-        first = first_of([account, *rivals], None if known is None else known.account)
+        everyone = [account, *rivals]
+        presenting = [one for one in everyone if one.presents]  # by now its token may be spent: nobody comes before it
+        first = first_of(presenting or everyone, None if known is None else known.account)
         return None if first.key == account.key else CopyOf(first=first, reason=_same_as(first, account))
 
 
@@ -77,11 +79,20 @@ def _moving(account: Account, accounts: Holders) -> CopyOf | None:
         return None
     if source is None or source.key == account.key or source.created_at != account.created_at:
         return None  # it has left, or who has that address now is another one
+    if source.extra.get(MOVED_FROM) == account.address:
+        return None  # an earlier move came from there, and left its mark: else each would wait for the other
+    if went_on(account, source):
+        return None  # what is at the old address is left over, or was put back by hand
     return CopyOf(
         first=source,
         reason=f"{_MOVING} from {source.address}, and that was cut off; "
         f"go on with: authpool move {source.address} {account.pool}",
     )
+
+
+def went_on(moved: Account, source: Account) -> bool:
+    """Whether an account that was being moved presents its refresh token at its new address already, or did so."""
+    return moved.presents or moved.generation > source.generation
 
 
 def concerned(account: Account, pools: Mapping[str, PoolConfig]) -> bool:

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from authpool.accounts.account import Account, AccountKey, clip_reason, fingerpr
 from authpool.accounts.confirmation import confirm_from
 from authpool.clock import Clock
 from authpool.config import PoolConfig
+from authpool.errors import StoreError
 from authpool.oauth.discovery import DiscoveryError, EndpointResolver
 from authpool.oauth.grant_request import GrantRequest, grant_request, source_name, without_secrets
 from authpool.oauth.token_client import TokenEndpoint
@@ -209,7 +211,8 @@ class Exchange:
             intent = await self._ledger.intend(hold, account, request.client)
             account = intent.account
             asked_at = self._clock.time()
-            verdict, lost = await self._requests.ask(request, pool, hold.deadline)
+            may_ask_again = partial(self._may_ask_again, hold, account)
+            verdict, lost = await self._requests.ask(request, pool, hold.deadline, may_ask_again)
             reason = without_secrets(getattr(verdict, "reason", ""), account, pool)
             match verdict:
                 case Granted() | PartlyGranted():
@@ -244,6 +247,14 @@ class Exchange:
         except SupersededError as superseded:
             return from_successor(superseded.current, self._clock.time())
         return outcome
+
+    async def _may_ask_again(self, hold: Hold, intended: Account) -> bool:
+        """Whether the record, whatever an editor made of it, lets the same token be presented once more."""
+        if self._may_present is not None:
+            with suppress(StoreError):  # not to be read at this moment: it says nothing against it
+                if await self._may_present(hold, await hold.read()) is not None:
+                    return False
+        return await self._ledger.still_intended(hold, intended)
 
     async def accepted(self, request: GrantRequest, pool: PoolConfig, key: AccountKey | None = None) -> None:
         """A request was granted: nothing stands against its client any more."""

@@ -75,11 +75,9 @@ class Ledger:
         cut_off = unanswered or spent in {self._intents.get(account.key), self._lost.get(account.key)}
         confirming = before is not None and before.rejected_at is not None and _is_of(before, client)
         self._intents[account.key] = spent  # an editor may take it out of the file yet
-        if unanswered:  # keep the older time: the token may have been spent from then on
+        if unanswered and account.presents:
             return Intent(account=account, before=before, cut_off=True, confirming=confirming)
-        mark = PendingRefresh(fingerprint=spent, started_at=int(self._clock.time()))
-        if before is not None:
-            mark = replace(before, started_at=mark.started_at, unanswered=True)
+        mark = self._mark_of(account, before, spent)
         try:
             stored = await hold.update(if_still(account, lambda current: replace(current, pending_refresh=mark)))
         except BaseException:
@@ -87,6 +85,34 @@ class Ledger:
                 self._intents.pop(account.key, None)
             raise
         return Intent(account=stored or account, before=before, cut_off=cut_off, confirming=confirming)
+
+    def _mark_of(self, account: Account, before: PendingRefresh | None, spent: str) -> PendingRefresh:
+        now = int(self._clock.time())
+        if before is None:
+            return PendingRefresh(fingerprint=spent, started_at=now, account=account.address)
+        if before.rejected_at is None:  # the token may have been spent from the older time on
+            return replace(before, account=account.address)
+        started_at = before.started_at if before.unanswered else now
+        return replace(before, started_at=started_at, account=account.address, unanswered=True)
+
+    async def still_intended(self, hold: Hold, intended: Account) -> bool:
+        """Whether the intent, as it was written in `intended`, is on record before the token is presented again.
+
+        Where an editor took it out of the record it is put back. Raises SupersededError.
+        """
+        mark = intended.pending_refresh
+        if mark is None:  # nothing that could be spent
+            return True
+
+        def restore(current: Account) -> Account:
+            return current if current.presents else replace(current, pending_refresh=mark)
+
+        try:
+            await hold.update(if_still(intended, restore))
+        except StoreError as error:
+            logger.warning("%s is not asked for again: its intent can't be written: %s", intended.address, error)
+            return False
+        return True
 
     async def withdraw(self, hold: Hold, account: Account, before: PendingRefresh | None = None) -> None:
         """The answer came and spent nothing: what stood `before` the intent stands again."""

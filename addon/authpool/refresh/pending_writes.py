@@ -50,7 +50,9 @@ class PendingWrites:
         """
         self._unwritten[account.key] = _Unwritten(account=account, change=change, hold=held.hold, granted=granted)
         writing = self._keep_trying(account.key, held.stack.pop_all())
-        task = asyncio.create_task(writing, name=f"write {account.address}")
+        # At once: cancelled before its first step it would never let go of the account.
+        loop = asyncio.get_running_loop()
+        task = asyncio.Task(writing, loop=loop, name=f"write {account.address}", eager_start=True)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -25,6 +25,7 @@ def text_line(end: RequestEnd, level: str) -> str:
     account = "/".join(filter(None, (end.pool, end.account))) or "-"
     fields = [_date(end.at), level, _word(end.client or "-"), _word(account), f"attempts={end.attempts}"]
     fields += [f"status={end.status or '-'}", f"waited={end.waited_seconds:.3f}", f"outcome={_word(end.outcome)}"]
+    fields += [f"address={_word(end.address)}"] if end.address not in {"", end.client} else []
     return " ".join([*fields, _word(end.method), _word(end.host + _clipped(end.path))])
 
 
@@ -35,6 +36,7 @@ def json_line(end: RequestEnd, level: str) -> str:
             "date": _date(end.at),
             "level": level,
             "client": end.client or None,
+            "address": end.address or None,
             "pool": end.pool or None,
             "account": end.account or None,
             "attempts": end.attempts,

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 class RequestEnd:
     """One request that was answered, or broke off. It holds no secret, and nothing of its query.
 
-    `at` is Unix seconds. `pool` and `account` are empty where none was chosen, `status` is None where no answer came.
+    `at` is Unix seconds. `client` is the name of the client whose gateway key was shown, else the `address` that the
+    request came from. `pool` and `account` are empty where none was chosen, `status` is None where
+    no answer came.
     `outcome`: the code of the gateway's own answer, ``health``, ``answered`` (by the upstream) or ``error``.
     `waited_seconds`: how long the request waited for an access token.
     """
@@ -18,6 +20,7 @@ class RequestEnd:
     method: str
     host: str
     path: str
+    address: str = ""
     pool: str = ""
     account: str = ""
     attempts: int = 0

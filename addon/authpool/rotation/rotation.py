@@ -12,7 +12,9 @@ from authpool.rotation.quota import Quota
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationRequest:
-    """What a rotation may know about the request it picks for. `client` is the client's IP address.
+    """What a rotation may know about the request it picks for.
+
+    `client` is the name of the client whose gateway key was shown, else the client's IP address.
 
     `header` answers the value of a header by its name, in any case, or None; the client's credentials are not among
     them. `body` answers the request's body, or None: only a rotation that `needs_body` may count on it, and a body

@@ -2,18 +2,22 @@
 
 The folder (`authpool.store.folder`) is the store of today. Everything that reads or writes an account goes through
 this interface, so that a hold may be a kernel's lock or a claim on a database's row. Gateway keys, which tell the
-gateway's own clients apart, will be kept here as well.
+gateway's own clients apart, are kept here as well; the clients of `read_client` and the like are OAuth clients.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from authpool.accounts.account import Account, AccountKey, BrokenAccount, Standing
+from authpool.clients.client import ClientEntry, GatewayClient
+from authpool.clients.usage import Usage
 from authpool.config.config_table import ConfigTable
 from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
+from authpool.store.sealing.key_ring import KeyRing, OperatorKey
+from authpool.store.sealing.sealed_value import Place
 
 type Record = Account | BrokenAccount
 type Change = Callable[[Account | None], Account | None]
@@ -27,7 +31,10 @@ type StandingChange = Callable[[Standing], Standing]
 """Likewise, for what holds an account back for a while."""
 
 type ClientChange = Callable[[ClientRecord | None], ClientRecord]
-"""Likewise, for what is known of a client; it is never removed."""
+"""Likewise, for what is known of an OAuth client; it is never removed."""
+
+type GatewayClientChange = Callable[[GatewayClient | None], GatewayClient | None]
+"""Likewise, for a client of the gateway: from how it is stored now to how it shall be (None: forget it)."""
 
 
 class Hold(Protocol):
@@ -134,6 +141,32 @@ class Store(Protocol):
         Returns what is stored afterwards.
         """
 
+    async def gateway_clients(self) -> Mapping[str, ClientEntry]:
+        """Read every client of the gateway, by its folded name (`str.casefold`), as anybody has written it.
+
+        Cheap, when nothing changed: asked several times a second, for a change has to hold within one. What can't be
+        read is answered as broken; a client that is missing, or broken, for a moment while it is being written is
+        answered as it was.
+        """
+
+    async def update_gateway_client(
+        self, client: str, change: GatewayClientChange, *, replace_broken: bool = False
+    ) -> GatewayClient | None:
+        """Read, change and write one client of the gateway durably, as one step, in whichever process.
+
+        Compare-and-set, as `update`. Returns what is stored afterwards. Raises BrokenClientError when the record can't
+        be read; with `replace_broken` the change starts from None instead.
+        """
+
+    async def count_usage(self, counts: Mapping[str, Usage]) -> None:
+        """Add to the usage of clients of the gateway. Of a client that is unknown by now nothing is kept.
+
+        It touches no client's record, and so brings none back.
+        """
+
+    async def gateway_usage(self) -> Mapping[str, Usage]:
+        """How much each client of the gateway has used it, by its folded name."""
+
     def append(self, entry: Entry) -> None:
         """Add to the audit trail, in the order of the calls. Neither waits nor raises: what fails is logged, once.
 
@@ -162,6 +195,62 @@ class ListsPools(Protocol):
 
     async def pools(self) -> Collection[str]:
         """Every pool that there may be accounts of. Raises StoreUnavailableError."""
+
+
+type Rewritten = Literal["written", "as it was", "unreadable"]
+
+
+class SealedPart(NamedTuple):
+    """Something of a store that may hold secrets: an account's record, or one that was set aside."""
+
+    pool: str
+    name: str
+
+
+@runtime_checkable
+class SealsSecrets(Protocol):
+    """A store that can keep its secrets sealed (`authpool.store.sealing`); nothing of it shows in what is read.
+
+    A record whose key is not at hand is told as `SealedAccount`, reading or changing it raises SealedError, and it is
+    replaced by nobody. Whoever writes asks the keys of that moment, under the lock of what is written.
+    """
+
+    def seal_with(self, operator: OperatorKey | None, *, no_key: str = "") -> str:
+        """Seal what is written from now on, by a key that is wrapped by this one. Blocks for a moment.
+
+        Answers why what is sealed can't be opened, or nothing can be sealed; empty where all is well. Where it is not,
+        and another key was in force, that stays. Without a key (`no_key` says why) nothing is written as long as the
+        store's secrets are sealed. Raises StoreUnavailableError.
+        """
+
+    @property
+    def opener(self) -> str:
+        """The fingerprint of the operator's key that is in force; empty where there is none."""
+
+    async def locked(self) -> str:
+        """As `seal_with` answers, now."""
+
+    async def change_keys(self, change: Callable[[KeyRing], KeyRing], openers: Sequence[OperatorKey] = ()) -> KeyRing:
+        """Change the data keys, as one step that no other process comes between; answers what they are then.
+
+        From then on `openers`, where there are any, open them, and no other operator's key. Returning the very ring it
+        was given changes nothing else. Raises SealedError, also where other operator's keys would be left behind.
+        """
+
+    async def parts(self) -> Sequence[SealedPart]:
+        """Everything that may hold secrets, of every pool that there ever was."""
+
+    async def rewrite(self, part: SealedPart) -> Rewritten:
+        """Write a part as it would be written now, sealed or not, if it is not so already. Raises SealedError."""
+
+    async def finish_rewriting(self) -> None:
+        """Make durable what `rewrite` wrote, and remove what processes that died left behind, in plain perhaps."""
+
+    async def seal_text(self, place: Place, text: str) -> str | None:
+        """Seal something that is kept elsewhere; None where nothing is sealed. Raises SealedError."""
+
+    async def open_text(self, place: Place, value: str) -> str:
+        """Open what `seal_text` gave for that place. Raises SealedError, BrokenAccountError."""
 
 
 @runtime_checkable

@@ -10,6 +10,13 @@ from authpool.accounts.events import AccountEvent, EventKind
 
 type ProcessKind = Literal["gateway", "command line"]
 
+type ClientEvent = Literal["client added", "client rotated", "client removed"]
+
+CLIENT = "client:"
+"""So begins what stands for an account in the entry of a client of the gateway; its name follows."""
+USED_BY = "by client "
+"""So begins the reason of the entry `used`; the client's name follows."""
+
 _WORDS: Mapping[EventKind, str] = {"readded": "re-added", "rotated": "refreshed"}
 _LOST = "rotation_lost:"
 
@@ -27,7 +34,8 @@ class Entry:
     """One entry. `time` is in Unix seconds, `account` is POOL/NAME, `fingerprint` tells the credential after it.
 
     `event`: added, re-added, refreshed (the refresh token rotated), disabled, lost, enabled, paused, resumed, moved,
-    removed. `replaced` is the fingerprint of the refresh token that was exchanged for this one, where one was.
+    removed; used (by a client of the gateway, once a day), client added, client rotated, client removed. `replaced` is
+    the fingerprint of the refresh token that was exchanged for this one, where one was.
     """
 
     time: int
@@ -63,6 +71,28 @@ def entry_of(event: AccountEvent, *, now: float, process: Process) -> Entry | No
         fingerprint=_fingerprint(event.account),
         generation=event.account.generation,
         replaced=event.replaced,
+    )
+
+
+def used_entry(account: str, client: str, *, now: float, process: Process) -> Entry:
+    """Tell that a client of the gateway was served by an account (POOL/NAME)."""
+    return _entry(event="used", account=account, reason=f"{USED_BY}{client}", now=now, process=process)
+
+
+def client_entry(event: ClientEvent, client: str, *, reason: str, now: float, process: Process) -> Entry:
+    """Tell what happened to a client of the gateway."""
+    return _entry(event=event, account=f"{CLIENT}{client}", reason=reason, now=now, process=process)
+
+
+def _entry(*, event: str, account: str, reason: str, now: float, process: Process) -> Entry:
+    return Entry(
+        time=int(now),
+        event=event,
+        account=account,
+        reason=reason,
+        process=process,
+        fingerprint=None,
+        generation=0,
     )
 
 

@@ -27,6 +27,7 @@ from authpool.accounts.account import Account, AccountKey, BrokenAccount, Token
 from authpool.errors import BrokenAccountError, StoreUnavailableError, UnknownAccountError
 from authpool.store import ClientChange, Store
 from authpool.store.client_record import ClientRecord, Rejection
+from authpool.testing.gateway_clients import GatewayClientConformance
 from authpool.testing.holds import HoldConformance
 from authpool.testing.store_place import ALICE, BOB, SECONDS, counted, made_account
 from authpool.testing.trails import TrailConformance
@@ -34,7 +35,7 @@ from authpool.testing.trails import TrailConformance
 _CLIENT = ClientRecord(client="c", extra={"label": "mine"})
 
 
-class StoreConformance(HoldConformance, TrailConformance):
+class StoreConformance(HoldConformance, GatewayClientConformance, TrailConformance):
     """Run by pytest for each subclass. Override `open`; and what else `StorePlace` asks for."""
 
     @pytest.mark.asyncio

@@ -1,5 +1,6 @@
 """Accounts as a table for people."""
 
+from authpool.accounts.printable import printable
 from authpool.pool.report import timestamp
 from authpool.verbs.operations import AccountRow
 
@@ -11,4 +12,4 @@ def account_cells(row: AccountRow) -> tuple[str, ...]:
     reason = row.reason if row.until is None else f"{row.reason} (until {timestamp(row.until)})"
     since, expires_at = (timestamp(at) if at is not None else "" for at in (row.since, row.expires_at))
     served = "" if row.served is None else str(row.served)
-    return row.pool, row.name, str(row.state), since, expires_at, served, reason
+    return row.pool, printable(row.name), str(row.state), since, expires_at, served, printable(reason)

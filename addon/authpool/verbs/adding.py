@@ -58,6 +58,8 @@ class Adding:
         Raises RefusedError, StoreError, ConfigurationError, DiscoveryError.
         """
         pool = self._holdings.pool(pool_name)
+        await self._holdings.require_open()
+        credential = await self._unclaimed.opened(credential)
         naming = Naming(self._service.store, pool.name)
         expected = await naming.expected(credential, name)
         if pool.type == "static":

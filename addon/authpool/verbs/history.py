@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 
 from authpool.accounts.account import AccountKey
+from authpool.accounts.printable import printable
 from authpool.errors import RefusedError
 from authpool.pool.report import timestamp
-from authpool.store.audit import Entry
+from authpool.store.audit import CLIENT, Entry
 
 HEADER = ("TIME", "EVENT", "ACCOUNT", "PROCESS", "FINGERPRINT", "GENERATION", "REASON")
 
 
 def history(entries: Sequence[Entry], address: str | None = None) -> list[Entry]:
     """Those of POOL/NAME, where one is given; an account that was removed has a history too. Raises RefusedError."""
+    if address is not None and address.startswith(CLIENT):
+        return [entry for entry in entries if entry.account.casefold() == address.casefold()]
     wanted = None if address is None else _key(address)
     return [entry for entry in entries if wanted is None or AccountKey.of(*_parts(entry.account)) == wanted]
 
@@ -20,7 +23,8 @@ def history_cells(entry: Entry) -> tuple[str, ...]:
     """One entry's line under HEADER; an empty cell is what has no meaning."""
     process = f"{entry.process.kind} {entry.process.pid}"
     secret = entry.fingerprint or ""
-    return timestamp(entry.time), entry.event, entry.account, process, secret, str(entry.generation), entry.reason
+    told = (entry.event, entry.account, process, secret, str(entry.generation), entry.reason)
+    return (timestamp(entry.time), *map(printable, told))
 
 
 def _parts(address: str) -> tuple[str, str]:

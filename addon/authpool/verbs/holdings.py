@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 
 from authpool.accounts.account import Account, AccountKey
 from authpool.config import PoolConfig
-from authpool.errors import RefusedError, StoreUnavailableError, UnknownAccountError, mistakes_placed
+from authpool.errors import RefusedError, SealedError, StoreUnavailableError, UnknownAccountError, mistakes_placed
 from authpool.gateway.service import Service
 from authpool.pool.pool import Member
-from authpool.store import Change, Hold
+from authpool.store import Change, Hold, SealsSecrets
 
 PATIENCE_SECONDS = 60.0
 """So long a command waits for an account that another process or task holds."""
@@ -86,6 +86,12 @@ class Holdings:
         if pool.client is not None and (account is None or account.client is None):
             with mistakes_placed(self._service.home):
                 pool.client.secret()
+
+    async def require_open(self) -> None:
+        """Before anything is asked of a provider: see that what comes of it can be written. Raises SealedError."""
+        store = self._service.store
+        if isinstance(store, SealsSecrets) and (why := await store.locked()):
+            raise SealedError(why)
 
     async def read(self, address: str) -> Account:
         """Read one account as it is stored. Raises RefusedError when there is none, BrokenAccountError."""

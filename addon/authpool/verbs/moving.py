@@ -8,7 +8,7 @@ from authpool.accounts.events import AccountEvent
 from authpool.config import PoolConfig
 from authpool.errors import BrokenAccountError, RefusedError, UnknownAccountError
 from authpool.gateway.service import Service
-from authpool.refresh.credential_rules import MOVED_FROM
+from authpool.refresh.credential_rules import MOVED_FROM, went_on
 from authpool.store import Hold
 from authpool.store.trail_index import CAME_FROM, MOVED_TO
 from authpool.verbs.holdings import Holdings
@@ -19,7 +19,8 @@ class Moving:
 
     In three durable steps: the record is written at its new address, marked as being moved; the old one is removed;
     the mark is taken away. While the old one is there, the marked one is held back, and the same command goes on
-    where an earlier one was cut off.
+    where an earlier one was cut off. Until it is removed the old record is the account; but who was paused at the new
+    address stays paused, and what was exchanged there for a newer credential stays the newer one.
     """
 
     def __init__(self, service: Service, holdings: Holdings) -> None:
@@ -55,9 +56,13 @@ class Moving:
         marked = replace(account, pool=target.key.pool, extra={**account.extra, MOVED_FROM: str(account.key)})
 
         def arrive(current: Account | None) -> Account:
-            if current is not None and current.extra.get(MOVED_FROM) != str(account.key):
+            if current is None:
+                return marked
+            if current.extra.get(MOVED_FROM) != str(account.key):
                 raise RefusedError(f"{current.address} exists: remove it first, or let {account.address} stay")
-            return marked
+            if went_on(current, account):
+                return current
+            return _paused_as(current, marked) if current.proxy_disabled and not account.proxy_disabled else marked
 
         def leave(current: Account | None) -> Account | None:
             if current is not None and current != account:
@@ -127,6 +132,16 @@ class Moving:
             raise RefusedError(
                 f"{pool.name} is of type {pool.type}, and {account.address} holds {kind}: it is of another type"
             )
+
+
+def _paused_as(paused: Account, account: Account) -> Account:
+    return replace(
+        account,
+        proxy_disabled=True,
+        proxy_disabled_at=paused.proxy_disabled_at,
+        proxy_disabled_reason=paused.proxy_disabled_reason,
+        proxy_disabled_until=paused.proxy_disabled_until,
+    )
 
 
 def _endpoint(pool: PoolConfig) -> tuple[str | None, str | None]:

@@ -2,10 +2,13 @@
 
 from authpool.accounts.account import Account, AccountKey
 from authpool.accounts.name import check_name
+from authpool.accounts.printable import printable
 from authpool.errors import BrokenAccountError, RefusedError, UnknownAccountError
 from authpool.oauth.identity import Identity
 from authpool.store import Store
 from authpool.verbs.sources import Credential
+
+_SAYS = "the provider says that this credential is"
 
 
 class Naming:
@@ -23,7 +26,7 @@ class Naming:
             check_name(expected)
         differ = name is not None and claimed is not None and name.casefold() != claimed.casefold()
         if differ and not any([await self._subject(one) for one in (claimed, name) if one is not None]):
-            raise RefusedError(f"the source says that this credential is {claimed}'s, not {name}'s")
+            raise RefusedError(f"the source says that this credential is {printable(claimed or '')}'s, not {name}'s")
         return expected
 
     async def decided(self, identity: Identity, credential: Credential, name: str | None) -> str:
@@ -35,10 +38,10 @@ class Naming:
                 raise RefusedError("the provider tells no name for this credential; say it yourself, after SOURCE")
         else:
             if claimed is not None and claimed.casefold() != told.casefold():
-                raise RefusedError(f"the provider says that this credential is {told}'s, not {claimed}'s")
+                raise RefusedError(f"{_SAYS} {printable(told)}'s, not {printable(claimed)}'s")
             chosen = told if name is None or name.casefold() == told.casefold() else name
             if chosen != told and not await self._tells_apart(chosen, told, identity.subject):
-                raise RefusedError(f"the provider says that this credential is {told}'s, not {chosen}'s")
+                raise RefusedError(f"{_SAYS} {printable(told)}'s, not {chosen}'s")
         check_name(chosen)
         return chosen
 

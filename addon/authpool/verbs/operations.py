@@ -6,18 +6,20 @@ from dataclasses import dataclass, replace
 
 from authpool.accounts.account import TOKEN_REFUSED, Account, fingerprint
 from authpool.accounts.events import AccountEvent
-from authpool.errors import BrokenAccountError, RefusedError
+from authpool.errors import BrokenAccountError, RefusedError, SealedError
 from authpool.gateway.service import Service
 from authpool.pool.pool import Member, State
 from authpool.pool.report import timestamp
 from authpool.refresh.client_watch import WAY_OUT
 from authpool.refresh.refresher import Refresher
-from authpool.store import ForcesReloads
+from authpool.store import ForcesReloads, SealsSecrets
 from authpool.verbs.adding import Adding, paused_note
+from authpool.verbs.gateway_clients import GatewayClientVerbs
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
 from authpool.verbs.moving import Moving
 from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.reviving import Reviving
+from authpool.verbs.sealing import Sealing
 from authpool.verbs.sources import Credential
 
 
@@ -50,10 +52,13 @@ class Operations:
         """`patience_seconds`: how long a verb waits for an account that another process holds."""
         self._service = service
         self._holdings = Holdings(service, patience_seconds=patience_seconds)
-        unclaimed = RescuedTokens(service.home, run=service.run)
+        seals = service.store if isinstance(service.store, SealsSecrets) else None
+        unclaimed = RescuedTokens(service.home, run=service.run, seals=seals)
         self._reviving = Reviving(service, self._holdings, unclaimed)
         self._adding = Adding(service, self._holdings, self._reviving, unclaimed)
         self._moving = Moving(service, self._holdings)
+        self.sealing = Sealing(service, unclaimed)
+        self.clients = GatewayClientVerbs(service)
 
     async def add(self, pool: str, credential: Credential, name: str | None = None) -> str:
         """Add an account, or give the one of that name a new credential, once it was proved to work."""
@@ -145,12 +150,13 @@ class Operations:
         """Remove the account and its credential from the store; at the provider nothing is revoked."""
         key = await self._holdings.any_key(address)
         account: Account | None
+        reason = ""
         try:
             account = await self._holdings.read_key(key)
-        except BrokenAccountError:
+        except (BrokenAccountError, SealedError) as error:
+            reason = "it was broken" if isinstance(error, BrokenAccountError) else "it could not be opened"
             account = None  # as good a reason as any to remove it
         removed = account or Account(pool=key.pool, name=key.name)
-        reason = "" if account is not None else "it was broken"
         async with self._holdings.held(key) as hold:
             await hold.update(lambda current: None, replace_broken=True)
             self._service.notify(AccountEvent(kind="removed", account=removed, reason=reason))

@@ -4,21 +4,32 @@ Proving a credential may rotate its refresh token. From then on the new one exis
 name is still to be learned and the account to be written, and any of that may fail.
 """
 
+import asyncio
 import json
 import logging
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from authpool.accounts.account import fingerprint
-from authpool.errors import RefusedError, StoreUnavailableError
+from authpool.errors import BrokenAccountError, RefusedError, SealedError, StoreUnavailableError
 from authpool.files.atomic_file import FileOperations, replace_file
 from authpool.files.home import secure_folder
 from authpool.files.kernel_lock import Run, hold
-from authpool.verbs.sources import Credential, credential_document, read_source
+from authpool.store import SealsSecrets
+from authpool.store.sealing.sealed_value import Place, key_id_of
+from authpool.verbs.sources import (
+    Credential,
+    SealedCredential,
+    credential_document,
+    parse_credential,
+    read_source,
+    sealed_document,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +44,11 @@ class RescuedTokens:
     `keep` and `drop` block for a moment, and are meant for a worker thread.
     """
 
-    def __init__(self, home: Path, *, run: Run, files: FileOperations | None = None) -> None:
+    def __init__(
+        self, home: Path, *, run: Run, files: FileOperations | None = None, seals: SealsSecrets | None = None
+    ) -> None:
+        """`seals` seals what is kept, if it seals anything."""
+        self._seals = seals
         self._folder = home / FOLDER
         self._run = run
         self._files = files or FileOperations()
@@ -49,12 +64,19 @@ class RescuedTokens:
             yield
 
     async def save(self, pool: str, credential: Credential) -> Path | None:
-        """As `keep`, in a thread; None as well when the disk does not answer."""
+        """As `keep`, in a thread; None as well when the disk does not answer.
+
+        A caller that is cancelled leaves it to come to its end.
+        """
         try:
-            kept: Path | None = await self._run(self.keep, pool, credential)
+            return await asyncio.shield(self._save(pool, credential))
         except StoreUnavailableError as error:
             logger.error("A new refresh token can't be kept in %s: %s", self._folder, error)
             return None
+
+    async def _save(self, pool: str, credential: Credential) -> Path | None:
+        sealed = await self._sealed(pool, credential)
+        kept: Path | None = await self._run(self.keep, pool, credential, sealed)
         return kept
 
     async def discard(self, path: Path | None) -> None:
@@ -65,14 +87,70 @@ class RescuedTokens:
     async def successor(self, refresh_token: str) -> Credential | None:
         """What a refresh token was exchanged for by an `add` that was cut off, or refused afterwards, if it is here."""
         found: Credential | None = await self._run(self._successor, fingerprint(refresh_token))
-        return found
+        return None if found is None else await self.opened(found)
 
-    def keep(self, pool: str, credential: Credential) -> Path | None:
+    async def opened(self, credential: Credential) -> Credential:
+        """A credential that was kept here, with what is sealed in it. Raises RefusedError, StoreError."""
+        sealed = credential.sealed
+        if sealed is None:
+            return credential
+        if self._seals is None:
+            raise RefusedError("it is sealed, and this store seals nothing: add it where it was kept")
+        text = await self._seals.open_text(_place(sealed), sealed.value)
+        return parse_credential(text, str(credential.path or "the source"), path=credential.path)
+
+    async def rewrite(self) -> tuple[int, list[Path]]:
+        """Write what is kept in the home as it would be written now, sealed or not.
+
+        Answers how many files were written, and which can't be read. Raises RefusedError, StoreUnavailableError.
+        """
+        if not self._folder.is_dir():
+            return 0, []
+        written, unreadable = 0, []
+        async with self.alone():
+            for path in await self._run(lambda: sorted(self._folder.glob("*.json"))):
+                try:
+                    written += await self._rewrite(path)
+                except (RefusedError, BrokenAccountError, SealedError, OSError):
+                    unreadable.append(path)
+        return written, unreadable
+
+    async def _rewrite(self, path: Path) -> bool:
+        read: Credential = await self._run(read_source, f"@{path}", environ={})
+        credential = await self.opened(read)
+        pool = path.name.rpartition("-")[0] if read.sealed is None else read.sealed.pool
+        document = await self._document(pool, credential)
+        if key_id_of(None if read.sealed is None else read.sealed.value) == key_id_of(document.get("sealed")):
+            return False
+        await self._run(self._write, path, _json(document))
+        return True
+
+    async def _sealed(self, pool: str, credential: Credential) -> dict[str, Any]:
+        """What to write of a credential; in plain where it can't be sealed, for it is nowhere else."""
+        try:
+            return await self._document(pool, credential)
+        except (SealedError, StoreUnavailableError) as error:
+            logger.error("A new refresh token can't be sealed (%s): it is kept in plain", error)
+            return credential_document(credential)
+
+    async def _document(self, pool: str, credential: Credential) -> dict[str, Any]:
+        document = credential_document(credential)
+        if self._seals is None:
+            return document
+        mark = fingerprint(credential.refresh_token or "")
+        value = await self._seals.seal_text(Place(FOLDER, pool, mark), json.dumps(document))
+        if value is None:
+            return document
+        sealed = SealedCredential(pool=pool, fingerprint=mark, value=value)
+        return sealed_document(sealed, credential.exchanged_from)
+
+    def keep(self, pool: str, credential: Credential, document: Mapping[str, Any] | None = None) -> Path | None:
         """Write a credential durably, and tell where: in the home, else among the machine's temporary files.
 
         None when neither takes it. The name that its source claimed is left out: it may be what was wrong with it.
+        `document` is how it is written, where that is sealed.
         """
-        data = json.dumps(credential_document(credential), indent=2).encode() + b"\n"
+        data = _json(credential_document(credential) if document is None else document)
         name = f"{pool}-{fingerprint(credential.refresh_token or '')}.json"
         try:
             self._make_folder()
@@ -122,3 +200,11 @@ class RescuedTokens:
     def _write(self, path: Path, data: bytes) -> Path:
         replace_file(self._files, path, data, lambda: None)
         return path
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def _place(sealed: SealedCredential) -> Place:
+    return Place(FOLDER, sealed.pool, sealed.fingerprint)

@@ -13,6 +13,7 @@ from typing import Any
 from authpool.accounts.account import OAuthClient, clip_reason
 from authpool.errors import RefusedError
 from authpool.files.home import read_secret_file
+from authpool.store.sealing.sealed_value import key_id_of
 
 _VISIBLE = re.compile(r"[\x21-\x7e]+")  # what can stand in a header or a form as it is
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -44,6 +45,17 @@ class Credential:
     path: Path | None = None
     exchanged_from: tuple[str, ...] = ()
     """Fingerprints of the refresh tokens that were given for this one while it was being added."""
+    sealed: "SealedCredential | None" = None
+    """All the rest, where authpool itself kept it: opened by whoever has the key (`RescuedTokens.opened`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedCredential:
+    """A credential as JSON, sealed: for which pool, and the fingerprint of its refresh token."""
+
+    pool: str
+    fingerprint: str
+    value: str = field(repr=False)
 
 
 def read_source(source: str, *, environ: Mapping[str, str], stdin: Callable[[], str] | None = None) -> Credential:
@@ -117,6 +129,8 @@ def _from_document(document: Mapping[str, Any], origin: str, path: Path | None) 
     Antigravity Manager keeps the pair in `token` (an object); Google's libraries keep the access token there (a
     string). Its `disabled` is left out on purpose: the proof decides that. So is what describes a device.
     """
+    if (sealed := _sealed(document)) is not None:
+        return Credential(sealed=sealed, path=path, exchanged_from=_marks(document))
     token = document.get("token")
     grant = token if isinstance(token, dict) else document
     client_id = _text(document, "client_id", origin)
@@ -136,6 +150,19 @@ def _from_document(document: Mapping[str, Any], origin: str, path: Path | None) 
     if not (credential.refresh_token or credential.access_token or credential.client):
         raise RefusedError(f"{origin} holds no refresh_token; it must be {_FORMATS}")
     return credential
+
+
+def _sealed(document: Mapping[str, Any]) -> SealedCredential | None:
+    value, place = document.get("sealed"), document.get("sealed_for")
+    if key_id_of(value) is None or not isinstance(place, dict):
+        return None
+    return SealedCredential(pool=str(place.get("pool")), fingerprint=str(place.get("fingerprint")), value=str(value))
+
+
+def sealed_document(sealed: SealedCredential, exchanged_from: tuple[str, ...]) -> dict[str, Any]:
+    """Write a sealed credential as JSON that `parse_credential` reads again."""
+    place = {"pool": sealed.pool, "fingerprint": sealed.fingerprint}
+    return {"sealed_for": place, _EXCHANGED_FROM: list(exchanged_from), "sealed": sealed.value}
 
 
 def _pause(document: Mapping[str, Any], origin: str) -> dict[str, Any]:

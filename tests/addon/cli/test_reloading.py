@@ -38,8 +38,8 @@ async def cli(home: Path, *arguments: str, **environment: str) -> tuple[int | No
     return process.returncode, out.decode(), err.decode()
 
 
-def gateway(rig: Rig, confdir: Path, *more: str) -> Mitmdump:
-    return Mitmdump("-s", SCRIPT, "--mode", f"reverse:{rig.upstream.url}", *more, home=rig.path, confdir=confdir)
+def gateway(rig: Rig, confdir: Path, **more: Any) -> Mitmdump:
+    return Mitmdump("-s", SCRIPT, "--mode", f"reverse:{rig.upstream.url}", home=rig.path, confdir=confdir, **more)
 
 
 async def told(home: Path, gateways: int) -> None:
@@ -55,37 +55,38 @@ async def told(home: Path, gateways: int) -> None:
 @pytest.mark.mitmproxy
 async def test_each_gateway_is_told_by_its_number(rig: Rig, confdir: Path) -> None:
     """Two that reload; then one that refuses, with the reason and exit status 1; then one alone; then nobody."""
-    home = rig.home("alice", gateway={"client_keys": "off"})
-    closed = gateway(rig, confdir)
-    opened = gateway(rig, confdir, "--listen-host", "0.0.0.0")
-    async with closed:
-        async with opened:
+    home = rig.home("alice")
+    knows = gateway(rig, confdir, environment={"SECRET_OF_ONE": "s"})
+    lacks = gateway(rig, confdir)
+    async with knows:
+        async with lacks:
             await told(home, 2)
-            assert closed.process is not None
-            assert opened.process is not None
+            assert knows.process is not None
+            assert lacks.process is not None
             status, out, err = await cli(home)
             assert (status, err) == (0, "")
-            assert {f"Gateway {one.process.pid} reloaded" for one in (closed, opened) if one.process} <= set(
+            assert {f"Gateway {one.process.pid} reloaded" for one in (knows, lacks) if one.process} <= set(
                 out.splitlines()
             )
 
-            write_configuration(home, pools={"p": rig.pool()}, gateway={"client_keys": "auto"})
-            status, out, err = await cli(home)
+            write_configuration(home, pools={"p": rig.pool(client_secret="env:SECRET_OF_ONE")})
+            status, out, err = await cli(home, SECRET_OF_ONE="s")
             assert status == 1
-            assert f"Gateway {closed.process.pid} reloaded" in out
-            assert f"authpool: gateway {opened.process.pid} refused: {home}/authpool.toml: gateway.client_keys: " in err
-            status, out, err = await cli(home, "--json")
+            assert f"Gateway {knows.process.pid} reloaded" in out
+            refused = f"authpool: gateway {lacks.process.pid} refused: {home}/authpool.toml: pools.p.client_secret: "
+            assert refused in err
+            status, out, err = await cli(home, "--json", SECRET_OF_ONE="s")
             assert (status, err) == (1, "")
             answer = json.loads(out)
             assert answer["ok"] is False
-            assert "gateway.client_keys" in answer["error"]
+            assert "pools.p.client_secret" in answer["error"]
             did = {one["pid"]: one["did"] for one in answer["gateways"]}
-            assert did == {closed.process.pid: "reloaded", opened.process.pid: "refused"}
-        status, out, _ = await cli(home)
+            assert did == {knows.process.pid: "reloaded", lacks.process.pid: "refused"}
+        status, out, _ = await cli(home, SECRET_OF_ONE="s")
         assert status == 0
         assert out.count("Gateway ") == 1
-        await closed.kill()
-    status, out, _ = await cli(home)
+        await knows.kill()
+    status, out, _ = await cli(home, SECRET_OF_ONE="s")
     assert (status, f"No gateway runs on {home}" in out) == (0, True)
 
 

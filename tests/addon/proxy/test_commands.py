@@ -20,7 +20,19 @@ from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
 
-VERBS = {"add", "accounts", "history", "plugins", "reload", "move", "pause", "resume", "enable", "refresh", "remove"}
+VERBS = {
+    "add",
+    "accounts",
+    "history",
+    "clients",
+    "plugins",
+    "reload",
+    "move",
+    "pause",
+    "resume",
+    "enable",
+    "refresh",
+} | {"remove"}
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.test import tflow
 
 from authpool.errors import ConfigurationError
+from authpool.gateway.pools import Snapshot
 from authpool.proxy import wire
+from authpool.proxy.reach import ConfiguredReach
 from authpool.proxy.wire import installed, message_check
 from support.certificates import CertificateAuthority
 from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
@@ -188,7 +190,13 @@ async def test_a_websocket_handshake_carries_the_credential(rig: Rig) -> None:
     async with reverse_gateway(rig) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         key = base64.b64encode(os.urandom(16)).decode()
-        lines = ["GET /ws HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade", "Authorization: mine"]
+        lines = [
+            "GET /ws HTTP/1.1",
+            "Host: localhost",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Authorization: mine",
+        ]
         lines += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}", "", ""]
         writer.write("\r\n".join(lines).encode())
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
@@ -227,7 +235,7 @@ async def test_a_query_pool_carries_a_target_of_any_bytes(rig: Rig) -> None:
     rig.upstream.credential_of = lambda request: (request.query.get("key") or [""])[-1]
     async with reverse_gateway(rig) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        writer.write(b"GET /caf\xc3\xa9? HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /caf\xc3\xa9? HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b" 200 " in await reader.readline()
         writer.close()
         await writer.wait_closed()
@@ -319,7 +327,7 @@ async def test_a_host_header_of_another_site_gets_no_credential(rig: Rig, confdi
     async with gateway_master(rig.path, confdir=confdir) as gateway, proxied(gateway.url, confdir) as api:
         answer = await api.get(f"{rig.upstream.url}/x", headers={"Host": "evil.test"} | CLIENTS_OWN)
 
-    assert (answer.status_code, answer.headers["authpool-error"]) == (500, "gateway_error")
+    assert (answer.status_code, answer.headers["authpool-error"]) == (400, "request_refused")
     assert rig.upstream.received == []
 
 
@@ -408,13 +416,18 @@ def test_a_mitmproxy_that_changed_stops_the_gateway(monkeypatch: pytest.MonkeyPa
 def test_a_gate_that_was_replaced_does_not_take_its_successor_away() -> None:
     """On a reload of the script the old gateway ends after the new one has begun."""
     first, second = _Gate(), _Gate()
-    wire.install(first, lambda: http.Response.make(500), fast_dispatch=False)
-    wire.install(second, lambda: http.Response.make(500), fast_dispatch=False)
+    reach = ConfiguredReach(_no_snapshot)
+    wire.install(first, reach, lambda: http.Response.make(500), fast_dispatch=False)
+    wire.install(second, reach, lambda: http.Response.make(500), fast_dispatch=False)
     wire.remove(first)
     assert _gate() is second
     wire.remove(second)
     assert _gate() is None
     assert http_layer.HttpStream is wire.GatewayStream
+
+
+def _no_snapshot() -> Snapshot:
+    raise AssertionError("nobody is to be reached here")
 
 
 def _gate() -> object:
@@ -460,8 +473,17 @@ class _Gate:
     def resend(self, flow: object) -> bool:
         return False
 
+    def echo_of(self, flow: object) -> None:
+        return None
+
+    def hides_request(self, flow: object) -> bool:
+        return False
+
     def lets_flow(self, flow: object) -> bool:
         return False
+
+    def unreachable(self, flow: object) -> http.Response:
+        return http.Response.make(403)
 
 
 class _Listener:

@@ -392,7 +392,7 @@ async def test_the_end_of_an_early_answer_does_not_wait_for_the_end_of_the_uploa
 
     async with RawUpstream(script) as upstream, http1_gateway(rig, upstream) as (gateway, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        head = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Type: application/grpc\r\nContent-Length: 8\r\n\r\n"
+        head = b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/grpc\r\nContent-Length: 8\r\n\r\n"
         for _ in range(2):
             writer.write(head + b"half")
             assert b" 400 " in await reader.readuntil(b"\r\n\r\n")

@@ -108,7 +108,7 @@ async def test_an_interim_answer_that_comes_in_pieces_is_not_the_answer(rig: Rig
     assert (answer.status_code, answer.content) == (200, b"done")
 
 
-EXPECTS = b"POST /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"
+EXPECTS = b"POST /x HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"
 
 
 async def test_a_client_that_waits_for_100_sends_its_body_and_gets_the_answer(rig: Rig) -> None:
@@ -148,7 +148,7 @@ async def test_trailers_of_a_chunked_answer_reach_a_client_of_http1(rig: Rig) ->
         rig.host = upstream.authority
         rig.home("alice")
         async with gateway_master(rig.path, mode=f"reverse:{upstream.url}") as gateway, client(gateway.url) as api:
-            _, body, trailers = await ask(gateway.port, b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+            _, body, trailers = await ask(gateway.port, b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
             answers = [await api.get("/x") for _ in range(2)]
             shown = gateway.finished[0].response
 
@@ -181,7 +181,7 @@ async def test_trailers_of_a_chunked_request_reach_the_upstream(rig: Rig) -> Non
         await connection.send(ANSWER)
         await connection.head()
 
-    request = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n"
+    request = b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n"
     async with RawUpstream(script) as upstream:
         rig.host = upstream.authority
         rig.home("alice")

@@ -370,6 +370,33 @@ async def test_running_gateway_survives_a_whole_home_that_is_put_back(tmp_path: 
         assert spent_presentations(desk) == []
 
 
+@pytest.mark.parametrize("elsewhere", (False, True))
+@pytest.mark.parametrize("running", (True, False))
+async def test_whole_home_that_is_put_back_while_nothing_runs_is_recognised(
+    tmp_path: Path, *, running: bool, elsewhere: bool
+) -> None:
+    """Trail and all, in its place or beside it: what was exchanged since is known outside of the home."""
+    async with open_desk(tmp_path) as desk:
+        desk.write("google/alice", token={"refresh_token": desk.provider.issue("alice")["refresh_token"]})
+        async with process(desk) as operations:
+            await operations.refresh("google/alice")
+        backup = tmp_path / "backup"
+        shutil.copytree(desk.home, backup)
+        async with process(desk) as operations:
+            await operations.refresh("google/alice")
+        shutil.rmtree(desk.home)
+        restored = tmp_path / "elsewhere" if elsewhere else desk.home
+        shutil.copytree(backup, restored)
+        posts = list(desk.posts)
+        ended = await authpool_on(restored, "refresh", "google/alice")
+        assert (ended.status, "restored_copy" in ended.err) == (1, True)
+        if running and not elsewhere:
+            async with process(desk, running=True) as gateway:
+                assert (await rows(gateway))["google/alice"].state == "disabled"
+        assert desk.posts == posts
+        assert desk.provider.is_alive("alice")
+
+
 async def test_first_that_can_not_be_read_for_a_moment_stays_the_first(tmp_path: Path) -> None:
     """An editor that saves in place leaves half a file: its copy must not take over meanwhile."""
     async with open_desk(tmp_path, more_pools=["work"], running=True) as desk:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +121,24 @@ async def test_closing_tries_once_more(late: PendingWrites, rig: Rig) -> None:
     await late.aclose()
     assert rig.stored().token == NEW
     assert not await is_locked(rig)
+
+
+async def test_closing_lets_go_of_what_it_took_over_just_now(rig: Rig, clock: FakeClock) -> None:
+    """However soon it is cancelled: this process would hold the kernel's lock, and nobody would know of it."""
+    account = await rig.add()
+    late = PendingWrites(clock, Random(0))
+    gc.disable()  # it would let go, some time
+    try:
+        async with AsyncExitStack() as stack:
+            hold = await stack.enter_async_context(rig.store.hold(ALICE))
+            held = HeldAccount(hold=hold, stack=stack)
+            late.write_later(account, lambda now: now, held, granted=True)
+            (writing,) = late._tasks
+            writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        assert not await is_locked(rig)
+    finally:
+        gc.enable()
 
 
 async def test_closing_says_what_is_lost(late: PendingWrites, rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

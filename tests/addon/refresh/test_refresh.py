@@ -203,7 +203,9 @@ class TestIntentFirst:
         rig.transport.meanwhile = lambda: seen.append(rig.stored().pending_refresh)
         await rig.refresher.refresh(account)
         token = account.token.refresh_token or ""
-        assert seen == [PendingRefresh(fingerprint=fingerprint(token), started_at=int(rig.clock.time()))]
+        assert seen == [
+            PendingRefresh(fingerprint=fingerprint(token), started_at=int(rig.clock.time()), account=account.address)
+        ]
         assert rig.stored().pending_refresh is None
 
     async def test_no_intent_no_post(self, rig: Rig) -> None:

@@ -15,6 +15,7 @@ from authpool.requests.observer import RequestEnd
 END = RequestEnd(
     at=1_769_162_400.0625,
     client="192.0.2.7",
+    address="192.0.2.7",
     method="GET",
     host="api.example.com",
     path="/v1/models",
@@ -42,12 +43,21 @@ def test_the_text_form_of_a_request_that_nobody_served() -> None:
     assert " INFO - - attempts=0 status=- waited=0.251 outcome=error " in text_line(broken_off, "INFO")
 
 
+def test_a_client_of_the_gateway_is_named() -> None:
+    """With the address that it came from beside it."""
+    end = replace(END, client="ci")
+    assert text_line(end, "INFO").split()[2] == "ci"
+    assert "outcome=answered address=192.0.2.7 GET " in text_line(end, "INFO")
+    assert json.loads(json_line(end, "INFO"))["client"] == "ci"
+
+
 def test_the_json_form() -> None:
     """One object; what is not known is null."""
     assert json.loads(json_line(END, "INFO")) == {
         "date": "2026-01-23T10:00:00.062Z",
         "level": "INFO",
         "client": "192.0.2.7",
+        "address": "192.0.2.7",
         "pool": "google",
         "account": "alice@example.com",
         "attempts": 2,

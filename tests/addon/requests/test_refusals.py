@@ -21,8 +21,12 @@ STATUS = {
     "token_endpoint_unavailable": 502,
     "pool_misconfigured": 502,
     "client_key_required": 401,
+    "client_limited": 429,
     "client_not_allowed": 403,
+    "unmatched_refused": 403,
     "plaintext_refused": 403,
+    "request_refused": 400,
+    "method_refused": 405,
     "gateway_error": 500,
 }
 
@@ -73,3 +77,12 @@ def test_only_a_missing_key_challenges_the_client() -> None:
     """RFC 9110 §11.6.1: a 401 says how to authenticate."""
     assert "WWW-Authenticate" in Refusal(code="client_key_required", detail="").headers()
     assert "WWW-Authenticate" not in GATEWAY_ERROR.headers()
+
+
+def test_at_connect_a_proxy_asks_for_the_key() -> None:
+    """407 and Proxy-Authenticate, which clients of proxies wait for; what else a client is refused by is the same."""
+    asked = Refusal(code="client_key_required", detail="", at_connect=True)
+    assert (asked.status, json.loads(asked.body())["status"]) == (407, 407)
+    assert asked.headers()["Proxy-Authenticate"] == 'Basic realm="authpool"'
+    assert "WWW-Authenticate" not in asked.headers()
+    assert Refusal(code="client_not_allowed", detail="", at_connect=True).status == 403

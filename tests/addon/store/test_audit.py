@@ -184,7 +184,7 @@ async def test_the_trail_knows_before_the_plugins(tmp_path: Path) -> None:
     )
     async with open_desk(tmp_path, plugin=plugin) as desk:
         await desk.operations.add("google", desk.signed_in("alice@example.com"))
-        assert json.loads((desk.home / "seen").read_text())["event"] == "added"
+    assert json.loads((desk.home / "seen").read_text())["event"] == "added"  # by the end plugins have heard all
 
 
 # --- a trail that can't be written -----------------------------------------------------------------------------------

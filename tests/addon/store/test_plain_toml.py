@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from authpool.accounts.account import Account, Token
 from authpool.accounts.document import document_from_account
-from authpool.store.folder.plain_toml import parse_plain
+from authpool.store.plain_toml import parse_plain
 
 _WORDS = st.text("ab1-_", min_size=1, max_size=3)
 _SCALARS = st.one_of(st.text(max_size=8), st.integers(-(2**63), 2**63 - 1), st.booleans(), st.floats(allow_nan=False))

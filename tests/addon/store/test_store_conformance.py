@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from authpool.accounts.account import AccountKey
+from authpool.clients.client import BrokenClient
 from authpool.store import Store
 from authpool.store.folder.store import FolderStore
 from authpool.testing.stores import StoreConformance
@@ -24,6 +25,12 @@ class TestFolderStore(StoreConformance):
         path.parent.mkdir(parents=True, mode=0o700)
         path.touch(mode=0o600)
         path.write_text("[tok")
+        return True
+
+    async def break_client(self, place: Path, client: str) -> bool:
+        path = place / "clients" / f"{client}.toml"
+        path.touch(mode=0o600)
+        path.write_text("[key")
         return True
 
     async def take_away(self, place: Path) -> bool:
@@ -48,6 +55,10 @@ class TestMemoryStore(StoreConformance):
     async def break_record(self, place: Path, key: AccountKey) -> bool:
         self._places[place].broken.add(key)
         self._places[place].touch(key)
+        return True
+
+    async def break_client(self, place: Path, client: str) -> bool:
+        self._places[place].gateway_clients[client] = BrokenClient(name=client, reason="it was broken")
         return True
 
     async def take_away(self, place: Path) -> bool:

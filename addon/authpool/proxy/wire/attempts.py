@@ -26,6 +26,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseTrailers,
 )
 
+from authpool.proxy.wire.connecting import NOT_ALLOWED
 from authpool.proxy.wire.connections import forget_failed_connections
 from authpool.proxy.wire.http2 import NewRequestConnection
 
@@ -33,6 +34,7 @@ MAX_UNPROCESSED = 5
 """So often a request goes out anew because an upstream took leave before it had done anything with it."""
 ANSWER = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
 """The events that come from an upstream, by the number of the attempt."""
+_ENDS = (ResponseEndOfMessage, ResponseProtocolError)
 _attempts = itertools.count(-1, -1)
 """Numbers that no client gives a stream."""
 
@@ -61,7 +63,7 @@ class AttemptStream(HttpStream):
         """Whether an upstream's event is of the attempt under way; an attempt's last event ends it."""
         if event.stream_id != self._attempt or self._attempt_over:
             return False
-        self._attempt_over = isinstance(event, ResponseEndOfMessage | ResponseProtocolError)
+        self._attempt_over = isinstance(event, _ENDS)
         return True
 
     def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -84,6 +86,14 @@ class AttemptStream(HttpStream):
             if type(command) is GetHttpConnection:
                 command.__class__ = NewRequestConnection
             reply = yield command
+            if isinstance(reply, tuple) and reply[1] is not None and NOT_ALLOWED in reply[1]:
+                asking.close()
+                yield from self._not_connected()
+                return False
+
+    def _not_connected(self) -> layer.CommandGenerator[None]:
+        """Answer the client, for there is no connection that may be used."""
+        raise NotImplementedError
 
     def _end_attempt(self) -> layer.CommandGenerator[None]:
         """Let go of what is left of the attempt on the upstream's side.

@@ -1,12 +1,20 @@
 """How mitmproxy calls its addons: the same calls in the same order, without the machinery around each addon."""
 
-import inspect
+import itertools
 import types
+from collections.abc import Iterable, Iterator
+from inspect import isawaitable
 from typing import Any
 
 from mitmproxy import addonmanager, hooks
 from mitmproxy.exceptions import AddonHalt, AddonManagerError, OptionsError
+from mitmproxy.proxy import server_hooks
 
+CLIENT_CONNECTED = server_hooks.ClientConnectedHook.name
+_known: dict[str, tuple[list[Any], list[Any]]] = {}
+"""By the name of a hook: all addons, and those among them that are to be asked."""
+_NONE_BELOW: list[Any] = []
+"""Never changed: most addons have no sub-addons."""
 stock_trigger_event = addonmanager.AddonManager.trigger_event
 
 
@@ -17,25 +25,31 @@ async def fast_trigger_event(  # noqa: C901 - one branch for each thing the stoc
 
     Stock mitmproxy visits every addon for every event through a context manager, a coroutine and two generators, and
     nearly all of them have nothing to say: half of a request's time. Here each is asked for the hook and for
-    sub-addons, and that is all. Nothing is remembered between events, so whatever is added, removed or reloaded
+    sub-addons, and that is all.
+
+    Of mitmproxy's own addons is remembered which have neither, for as long as there are the same addons, and no longer
+    than until the next client connects. Of all others nothing is remembered: whatever is added, removed or reloaded
     counts at once, as in mitmproxy itself.
     """
     name = event.name
     arguments: list[Any] | None = None  # the same for all, and slow to make
-    for addon in self.chain:
+    for top in _addons_to_ask(self.chain, name):
+        addon: Any = top
+        below: list[Any] = _NONE_BELOW
         try:
-            function = getattr(addon, name, None)
-            if function and callable(function):
-                if arguments is None:
-                    arguments = event.args()
-                result = function(*arguments)
-                if result is not None and inspect.isawaitable(result):
-                    await result
-            elif function and not isinstance(function, types.ModuleType):
-                raise AddonManagerError(f"Addon handler {name} ({addon}) not callable")  # noqa: TRY301
-            if hasattr(addon, "addons"):  # after the call, which may have set it
-                for child in addon.addons:
-                    await self.invoke_addon(child, event)
+            while True:
+                function = getattr(addon, name, None)
+                if function and _is_handler(function, addon, name):
+                    if arguments is None:
+                        arguments = event.args()
+                    result = function(*arguments)
+                    if result is not None and isawaitable(result):
+                        await result
+                if hasattr(addon, "addons"):  # after the call, which may have set it
+                    below = [*below, *reversed([*addon.addons])]
+                if not below:
+                    break
+                addon = below.pop()
         except AddonHalt:
             return
         except OptionsError:
@@ -44,11 +58,39 @@ async def fast_trigger_event(  # noqa: C901 - one branch for each thing the stoc
             _log_addon_error(error)
 
 
+def _is_handler(function: Any, addon: Any, name: str) -> bool:
+    """Whether it can be called; a module that an addon has imported may have the name of a hook."""
+    if not callable(function) and not isinstance(function, types.ModuleType):
+        raise AddonManagerError(f"Addon handler {name} ({addon}) not callable")
+    return callable(function)
+
+
+def _addons_to_ask(chain: list[Any], name: str) -> Iterable[Any]:
+    if name == CLIENT_CONNECTED:
+        _known.clear()
+    known = _known.get(name)
+    if known is None or known[0] != chain:
+        known = _known[name] = ([*chain], [addon for addon in chain if _may_have(addon, name)])
+    return itertools.chain(known[1], _added(chain, len(known[0])))
+
+
+def _added(chain: list[Any], count: int) -> Iterator[Any]:
+    """Addons that others add while they are called hear of the same event, as in mitmproxy itself."""
+    while count < len(chain):
+        yield chain[count]
+        count += 1
+
+
+def _may_have(addon: Any, name: str) -> bool:
+    """Whether an addon has the hook or sub-addons, or may come by them: others' code may do what it likes."""
+    own = type(addon).__module__.startswith("mitmproxy.")
+    return not own or hasattr(addon, name) or hasattr(addon, "addons")
+
+
 def _log_addon_error(error: Exception) -> None:
     """Log as `addonmanager.safecall` does: the traceback begins in the addon."""
     trace: Any = error.__traceback__
-    for function in (fast_trigger_event.__name__, "invoke_addon_sync", "invoke_addon"):
-        trace = addonmanager.cut_traceback(trace, function)
+    trace = addonmanager.cut_traceback(trace, fast_trigger_event.__name__)
     addonmanager.logger.error(f"Addon error: {error}", exc_info=(type(error), error, trace))
 
 
@@ -59,4 +101,5 @@ def dispatch_fast() -> None:
 
 def dispatch_as_ever() -> None:
     """Have mitmproxy call its addons in its own way."""
+    _known.clear()
     addonmanager.AddonManager.trigger_event = stock_trigger_event  # type: ignore[method-assign]

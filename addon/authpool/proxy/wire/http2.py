@@ -31,7 +31,7 @@ class NewRequestConnection(GetHttpConnection):
     """Asks for a connection that still takes requests."""
 
     def connection_spec_matches(self, connection: Connection) -> bool:
-        return connection not in _leaving and super().connection_spec_matches(connection)
+        return super().connection_spec_matches(connection) and connection not in _leaving
 
 
 class _Connection(BufferedH2Connection):

@@ -12,6 +12,7 @@ from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import HttpEvent, RequestHeaders, ResponseProtocolError
 
+from authpool.proxy.wire.addressed import note_probe
 from authpool.proxy.wire.http1 import GatewayHttp1Server
 from authpool.requests.health import HOST, probe_at
 
@@ -22,14 +23,19 @@ class OwnPortHttp1Server(GatewayHttp1Server):
     """mitmproxy's HTTP/1 server; a plain request for the gateway's health goes to the gateway."""
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        for command in super().read_headers(event):
+        read = super().read_headers(event)
+        for command in read:
             if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
                 self._redirect_probe(command.event.request)
+                yield command
+                break
             yield self._without_body(command)
+        yield from read
 
     def _redirect_probe(self, request: http.Request) -> None:
         plain = not (request.data.host or request.data.authority)
-        if plain and request.method in PROBE_METHODS and probe_at(request.path) is not None and self._is_proxy():
+        if plain and probe_at(request.path) is not None and request.method in PROBE_METHODS and self._is_proxy():
+            note_probe(request)
             request.data.scheme, request.data.host, request.data.port = b"http", HOST, 80
 
     def _is_proxy(self) -> bool:
@@ -38,8 +44,9 @@ class OwnPortHttp1Server(GatewayHttp1Server):
         return isinstance(parent, http_layer.HttpLayer) and parent.mode is not HTTPMode.transparent
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        for command in super().send(event):
-            yield self._without_body(command) if isinstance(event, ResponseProtocolError) else command
+        if isinstance(event, ResponseProtocolError):
+            return (self._without_body(command) for command in super().send(event))
+        return super().send(event)
 
     def _without_body(self, command: commands.Command) -> commands.Command:
         """The head alone of one of mitmproxy's pages, where HEAD was asked."""

@@ -20,6 +20,7 @@ from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestEndOfMessage,
     RequestHeaders,
+    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -27,11 +28,15 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http3 import Http3Client
 
-from authpool.proxy.wire.attempts import ANSWER, AttemptStream
+from authpool.proxy.wire.addressed import note_names
+from authpool.proxy.wire.attempts import ANSWER
+from authpool.proxy.wire.cut_off import CutOff
+from authpool.proxy.wire.echoes import EchoStream
 from authpool.proxy.wire.head import WITH_BODY, head_of
-from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS
+from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS, fit_trailers
 from authpool.proxy.wire.http2 import UnprocessedRequestError
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Installed
+from authpool.proxy.wire.presented_keys import take_keys, take_keys_from_trailers
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +48,9 @@ MAX_HELD_SECONDS = 5.0
 """One that may lead to a resend is held back so long; then what there is of it decides."""
 
 
+_PARTS = (ResponseHeaders, ResponseData)
+
+
 class _Patience(commands.RequestWakeup):
     """So long a stream waits for the rest of an answer. In a tunnel others' timers pass through it as well."""
 
@@ -51,7 +59,7 @@ class _Patience(commands.RequestWakeup):
         self.stream = stream
 
 
-class GatewayStream(AttemptStream):
+class GatewayStream(EchoStream):
     """mitmproxy's HTTP stream, with a gate in front of the upstream."""
 
     def __init__(self, context: Context, stream_id: int) -> None:
@@ -67,36 +75,42 @@ class GatewayStream(AttemptStream):
         reply: Any = None
         while True:
             try:
-                command: commands.Command | None = inner.send(reply)
+                command: commands.Command = inner.send(reply)
             except StopIteration:
                 break
             reply = None
-            if isinstance(command, DropStream) and self._attempt != self.stream_id:
-                yield DropStream(self._attempt)
-            elif isinstance(command, SendHttp):
-                verdict = self._address(command)
-                if isinstance(verdict, http.Response):
+            if isinstance(command, SendHttp):
+                addressed = self._address(command)
+                if isinstance(addressed, http.Response):
                     inner.close()
-                    inner = self._refuse(verdict)
-                    continue
-                command = verdict
-                if command is not None and isinstance(command.event, WITH_BODY) and self._is_head():
-                    yield from self._head_alone(command)
-                    continue
-            if command is not None:
+                    inner = self._refuse(addressed)
+                elif addressed is None:
+                    pass
+                elif isinstance(addressed.event, WITH_BODY) and self._is_head():
+                    yield from self._head_alone(addressed)
+                else:
+                    yield addressed
+            elif isinstance(command, DropStream) and self._attempt != self.stream_id:
+                yield DropStream(self._attempt)
+            else:
                 reply = yield command
-        if self._patience is None and isinstance(event, ResponseHeaders | ResponseData) and self._is_late():
+        if self._patience is None and isinstance(event, _PARTS) and self._is_late():
             self._patience = _Patience(self, FLOWS_AFTER_SECONDS)
             yield self._patience
 
     def _address(self, command: SendHttp) -> SendHttp | http.Response | None:
         """What is to be sent: to an upstream by the attempt's number, with the credential, or a refusal instead."""
         event, connection = command.event, command.connection
+        if self._shown is not None or self._shown_request is not None:
+            self._restore(command)
         if connection is self.context.client:
             event.stream_id = self.stream_id  # an error is passed on as it came from the upstream, by the attempt's
             return None if self._answer_ended and isinstance(event, ResponseEndOfMessage) else command
         if not isinstance(event, RequestHeaders):
             event.stream_id = self._attempt
+            if isinstance(event, RequestTrailers):
+                event.trailers = fit_trailers(event.trailers.fields)
+                return command if event.trailers.fields else None
             return command
         verdict = self._ask_gate(event.request, connection)
         if isinstance(verdict, http.Response):
@@ -106,6 +120,8 @@ class GatewayStream(AttemptStream):
     def _react(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Wakeup):
             return self._woken(event)
+        if isinstance(event, RequestTrailers):
+            event.trailers = take_keys_from_trailers(event.trailers)
         if isinstance(event, UnprocessedRequestError) and self._goes_out_anew():
             return self._resend()
         if isinstance(event, ResponseProtocolError) and self._is_held():
@@ -118,6 +134,12 @@ class GatewayStream(AttemptStream):
         yield from super().passthrough(event)
 
     # --- the request --------------------------------------------------------------------------------------------
+
+    def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
+        note_names(self.context.client, self.mode, event.request)
+        if not event.replay_flow:
+            take_keys(event.request, self)  # before there is a flow that anybody could see
+        return super().state_wait_for_request_headers(event)  # type: ignore[no-any-return]
 
     def _head_alone(self, command: SendHttp) -> layer.CommandGenerator[None]:
         """What goes out of a body, or of an error page, where HEAD was asked."""
@@ -147,6 +169,17 @@ class GatewayStream(AttemptStream):
             yield from self._refuse(self.flow.response)
         else:
             yield from super().start_request_stream()
+            self._drop_what_still_comes()
+
+    def _drop_what_still_comes(self) -> None:
+        """Where there was no connection and the client was told so, mitmproxy gives up the stream without an end."""
+        if self.flow.response is not None and self.client_state == self.state_errored:
+            self.client_state = self.state_drop_request_body
+
+    def _not_connected(self) -> layer.CommandGenerator[None]:
+        gate, refusal = Installed.gate, Installed.refusal
+        refused = gate.unreachable(self.flow) if gate is not None else None if refusal is None else refusal()
+        yield from self._refuse(refused or http.Response.make(500))
 
     def _refuse(self, response: http.Response) -> layer.CommandGenerator[None]:
         self.flow.response = response
@@ -171,11 +204,23 @@ class GatewayStream(AttemptStream):
             yield from self._let_flow()
 
     def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:  # noqa: FBT001, FBT002
-        if already_streamed or not self._is_held() or not (yield from self._is_decided()):
-            yield from self._answer(already_streamed=already_streamed)
+        self._cover_body()
+        if already_streamed or not self._is_held():
+            return self._answer(already_streamed=already_streamed)
+        return self._decide()
+
+    def _decide(self) -> layer.CommandGenerator[None]:
+        """An answer that was held back is here whole: send it, unless the request is sent again."""
+        if not (yield from self._is_decided()):
+            yield from self._answer()
 
     def _answer(self, *, already_streamed: bool = False) -> layer.CommandGenerator[None]:
         """Send the answer; its end too where the client still sends, for it may wait for one before the other."""
+        if self.client_state == self.state_done:
+            return super().send_response(already_streamed)  # type: ignore[no-any-return]
+        return self._answer_early(already_streamed=already_streamed)
+
+    def _answer_early(self, *, already_streamed: bool) -> layer.CommandGenerator[None]:
         yield from super().send_response(already_streamed)
         uploading = self.client_state in (self.state_stream_request_body, self.state_drop_request_body)
         if uploading and self.flow.response is not None and self.flow.response.status_code != SWITCHING_PROTOCOLS:
@@ -207,6 +252,9 @@ class GatewayStream(AttemptStream):
 
     def _woken(self, event: events.Wakeup) -> layer.CommandGenerator[None]:
         """An answer takes long: let it flow, unless it may lead to a resend; of that one wait for some more."""
+        if isinstance(event.command, CutOff):
+            yield from self._cut_off()
+            return
         if event.command is not self._patience or self.server_state != self.state_consume_response_body:
             return
         if not self._may_resend():
@@ -217,6 +265,14 @@ class GatewayStream(AttemptStream):
             yield self._patience
         elif not (yield from self._is_decided_early()):
             yield from self._let_flow()
+
+    def _cut_off(self) -> layer.CommandGenerator[None]:
+        """The client may not go on: end it on both sides."""
+        yield from self._end_attempt()
+        yield from self.handle_protocol_error(
+            ResponseProtocolError(self.stream_id, "the gateway key is no longer good", ErrorCode.KILL)
+        )
+        self.client_state = self.server_state = self.state_errored
 
     def _let_flow(self) -> layer.CommandGenerator[None]:
         """Send what there is of the answer, and the rest as it comes."""
@@ -242,6 +298,7 @@ class GatewayStream(AttemptStream):
         response = self.flow.response
         if response is not None:
             response.data.content = bytes(self.response_body_buf)
+            self._cover_body(whole=False)
         if (yield from self._is_decided()):
             return True
         if self.flow.response is response:

@@ -5,14 +5,17 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from authpool.accounts.account import Account, AccountKey, BrokenAccount
+from authpool.accounts.account import Account, AccountKey, BrokenAccount, SealedAccount
 from authpool.accounts.name import check_name, decode_name
 from authpool.errors import BrokenAccountError, RefusedError, StoreUnavailableError
 from authpool.files.atomic_file import FileOperations, Identity, replace_file, unavailable
-from authpool.store import Change
-from authpool.store.folder.account_file import dump_account, parse_account
+from authpool.store import Change, Rewritten
+from authpool.store.folder.account_file import dump_account, parse_account, parse_toml
 from authpool.store.folder.file_index import SUFFIX, Seen, account_file_name
 from authpool.store.folder.pool_folder import PoolFolder, record_account
+from authpool.store.folder.sealed_file import sealed_copy
+from authpool.store.sealing.sealed_document import has_plain_secrets, sealed_with
+from authpool.store.sealing.sealed_value import DataKey
 
 TRIES = 20
 _PAUSE_SECONDS = 0.01
@@ -27,13 +30,54 @@ def change_account(
 ) -> Account | None:
     """Carry out `Store.update` in a worker thread, under the lock of the pool folder.
 
-    Raises BrokenAccountError, RefusedError (a name that can't be one), StoreUnavailableError.
+    Raises BrokenAccountError, RefusedError (a name that can't be one), SealedError, StoreUnavailableError.
     """
     for _ in range(TRIES):
         with suppress(_ChangedMeanwhileError):
             return _Attempt(folder, files, key, replace_broken=replace_broken).make(change)
         time.sleep(_PAUSE_SECONDS)
     raise StoreUnavailableError(f"{folder.path}: the file of {key} changes faster than it can be written")
+
+
+def rewrite_account(folder: PoolFolder, files: FileOperations, name: str, key: DataKey | None) -> Rewritten:
+    """Write an account's file with its secrets sealed with this key, or (None) in plain, if it is not so already.
+
+    Under the lock of the pool folder. The old form, which can be read as well, may come back after a power cut, until
+    the caller makes the folder durable: once for many. Raises StoreUnavailableError.
+    """
+    for _ in range(TRIES):
+        with suppress(_ChangedMeanwhileError), unavailable(folder.path / name):
+            return _rewrite(folder, files, name, key)
+        time.sleep(_PAUSE_SECONDS)
+    raise StoreUnavailableError(f"{folder.path / name} changes faster than it can be written")
+
+
+def _rewrite(folder: PoolFolder, files: FileOperations, name: str, key: DataKey | None) -> Rewritten:
+    seen = folder.look(name)
+    if seen is None:
+        return "as it was"
+    record = seen.record
+    if isinstance(record, BrokenAccount) or seen.content is None:
+        if seen.racy and not isinstance(record, SealedAccount):  # likely an editor half-way through saving in place
+            raise _ChangedMeanwhileError
+        return "unreadable"
+    document = parse_toml(seen.content)
+    in_plain = key is not None and has_plain_secrets(document)
+    if not in_plain and sealed_with(document) <= (set() if key is None else {key.id}):
+        return "as it was"
+
+    def check() -> None:
+        now = folder.look(name)
+        if now is None or _differ(now, seen):
+            raise _ChangedMeanwhileError
+
+    path = folder.path / name
+    data = dump_account(record, key)
+    if parse_account(folder.pool, decode_name(name.removesuffix(SUFFIX)), data, folder.sealing) != record:
+        return "unreadable"  # before the old content is given up
+    replace_file(files, path, data, check, for_good=False)
+    folder.note(name, Seen(identity=Identity.of(path.lstat()), record=record, racy=True))
+    return "written"
 
 
 class _Attempt:
@@ -47,6 +91,7 @@ class _Attempt:
             self._name = folder.file_of(key)
             self._stored = folder.look(self._name) if self._name else None
         self._broken = self._stored is not None and isinstance(self._stored.record, BrokenAccount)
+        self._sealing: DataKey | None = None
         if self._stored and self._broken and not replace_broken:
             if self._stored.racy:  # likely an editor half-way through saving in place
                 raise _ChangedMeanwhileError
@@ -57,6 +102,8 @@ class _Attempt:
         after = change(before)
         if after is before and not self._broken:
             return before
+        if after is not None and self._stored is not None and isinstance(self._stored.record, SealedAccount):
+            record_account(self._stored.record)  # what nobody could look at is not overwritten, by whoever means to
         if after is None:
             self._remove()
             return None
@@ -72,7 +119,8 @@ class _Attempt:
         check_name(account.name)
         name = self._name or account_file_name(account.name)
         path = self._folder.path / name
-        data = dump_account(account)
+        self._sealing = self._folder.sealing.sealing_key() if self._folder.sealing is not None else None
+        data = dump_account(account, self._sealing)
         stored = self._read_back(path, data)
         with unavailable(path):
             replace_file(self._files, path, data, self._check)
@@ -88,7 +136,7 @@ class _Attempt:
         except ValueError as error:
             raise RefusedError(f"{path}: {error}; rename or remove it") from None
         try:
-            return parse_account(self._folder.pool, name, data)
+            return parse_account(self._folder.pool, name, data, self._folder.sealing)
         except BrokenAccountError as error:
             raise ValueError(f"account {self._key} can't be stored: {error}") from error
 
@@ -109,14 +157,24 @@ class _Attempt:
             return
         if now is None or self._stored is None or _differ(now, self._stored):
             raise _ChangedMeanwhileError
-        if self._name and self._broken:
+        if self._name and self._broken and not isinstance(self._stored.record, SealedAccount):
             self._set_aside(self._folder.path / self._name)
 
     def _set_aside(self, path: Path) -> None:
+        kept = path
+        if self._sealing is not None and self._stored is not None:
+            kept = sealed_copy(self._files, path, self._folder.pool, self._sealing) or path
+        try:
+            self._name_aside(kept, path)
+        finally:
+            if kept is not path:
+                self._files.unlink(kept)
+
+    def _name_aside(self, kept: Path, path: Path) -> None:
         for attempt in range(1, 100):
             aside = path.with_suffix(".broken" if attempt == 1 else f".broken-{attempt}")
             with suppress(FileExistsError):
-                self._files.link(path, aside)
+                self._files.link(kept, aside)
                 return
         raise StoreUnavailableError(f"{path}: too many broken records beside it; clear away {path.stem}.broken*")
 

@@ -125,4 +125,4 @@ def shown_name(file_name: str) -> str:
     try:
         return decode_name(stem)
     except ValueError:
-        return stem.encode("ascii", "backslashreplace").decode()
+        return stem.encode("unicode_escape").decode()

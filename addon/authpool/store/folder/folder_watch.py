@@ -38,7 +38,8 @@ SILENT_TYPES = (
 RETRY_SECONDS = 300.0
 """After it went wrong, it is tried again so much later."""
 TEST_SECONDS = 2.0
-_STEP_MS = 50
+_STEP_MS = 100
+"""So often who listens looks whether anything was told; he wakes up each time."""
 _LISTEN_MS = 5000
 
 

@@ -10,13 +10,15 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from authpool.accounts.account import Account, AccountKey, BrokenAccount
+from authpool.accounts.account import Account, AccountKey, BrokenAccount, SealedAccount
 from authpool.accounts.name import decode_name
-from authpool.errors import BrokenAccountError, RefusedError, StoreUnavailableError
+from authpool.accounts.printable import printable
+from authpool.errors import BrokenAccountError, RefusedError, SealedError, StoreUnavailableError
 from authpool.files.atomic_file import FileOperations, Identity, unavailable
 from authpool.store import Record
 from authpool.store.folder.account_file import parse_account
 from authpool.store.folder.file_index import SUFFIX, FileIndex, Seen, is_account, is_temporary, shown_name
+from authpool.store.folder.folder_sealing import FolderSealing
 
 RACY_NS = 100_000_000
 REMOVAL_SECONDS = 0.1
@@ -39,6 +41,8 @@ class PoolFolder:
     def __init__(self, pool: str, path: Path, files: FileOperations) -> None:
         self.pool = pool
         self.path = path
+        self.sealing: FolderSealing | None = None
+        """What seals and opens the files; None: nothing is sealed here."""
         self._files = files
         self._prefix = f"{path}{os.sep}"  # 10,000 times a Path would take a quarter of the time of a load
         self._index = FileIndex(pool)
@@ -219,9 +223,11 @@ class PoolFolder:
         record: Record
         try:
             content = self._files.read(f"{self._prefix}{name}")
-            record = parse_account(self.pool, decode_name(name.removesuffix(SUFFIX)), content)
+            record = parse_account(self.pool, decode_name(name.removesuffix(SUFFIX)), content, self.sealing)
         except FileNotFoundError:
             return None
+        except SealedError as error:
+            record = SealedAccount(pool=self.pool, name=shown_name(name), reason=str(error))
         except (BrokenAccountError, RefusedError, ValueError) as error:
             record = self._broken(name, str(error))
         except OSError as error:
@@ -231,11 +237,13 @@ class PoolFolder:
         return Seen(identity=identity, record=record, racy=racy, content=content if keep_content else None)
 
     def _broken(self, name: str, reason: str) -> BrokenAccount:
-        return BrokenAccount(pool=self.pool, name=shown_name(name), reason=reason)
+        return BrokenAccount(pool=self.pool, name=shown_name(name), reason=printable(reason))
 
 
 def record_account(record: Record) -> Account:
-    """Tell the account itself. Raises BrokenAccountError, naming it, when its record can't be read."""
+    """Tell the account itself. Raises BrokenAccountError, naming it, when its record can't be read, or SealedError."""
+    if isinstance(record, SealedAccount):
+        raise SealedError(f"{record.address}: {record.reason}")
     if isinstance(record, BrokenAccount):
         raise BrokenAccountError(f"{record.address}: {record.reason}")
     return record

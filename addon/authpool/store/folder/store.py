@@ -21,26 +21,46 @@ from weakref import WeakKeyDictionary
 from authpool import hookimpl
 from authpool.accounts.account import Account, AccountKey
 from authpool.accounts.name import ENCODED_BYTES, decode_name, encode_name
+from authpool.clients.client import ClientEntry, GatewayClient
+from authpool.clients.usage import Usage
 from authpool.config.config_table import ConfigTable
-from authpool.errors import StoreUnavailableError, UnknownAccountError
+from authpool.errors import SealedError, StoreUnavailableError, UnknownAccountError
 from authpool.files.atomic_file import FileOperations, unavailable
 from authpool.files.blocking import BlockingCalls, in_loop
 from authpool.files.file_owner import give_to_owner
 from authpool.files.kernel_lock import SHORT_WAIT_SECONDS, Run, hold_now
 from authpool.files.kernel_lock import hold as hold_lock
-from authpool.store import Change, ClientChange, Record, StandingChange, StoreFactory
+from authpool.store import (
+    Change,
+    ClientChange,
+    GatewayClientChange,
+    Record,
+    Rewritten,
+    SealedPart,
+    StandingChange,
+    StoreFactory,
+)
 from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
+from authpool.store.folder import sealing_work
 from authpool.store.folder.client_folder import ClientFolder
 from authpool.store.folder.compare_and_set import change_account
 from authpool.store.folder.folder_hold import FolderHold
+from authpool.store.folder.folder_sealing import FolderSealing
 from authpool.store.folder.folder_watch import Coverage, FolderWatch
+from authpool.store.folder.gateway_client_folder import GatewayClientFolder
+from authpool.store.folder.key_file import KeyFile
 from authpool.store.folder.pool_folder import REMOVAL_SECONDS, PoolFolder, record_account
 from authpool.store.folder.reload_marker import ask_for_reload, last_forced, last_request
 from authpool.store.folder.trail_files import TrailFiles
+from authpool.store.folder.trail_witness import TrailWitness
+from authpool.store.sealing.key_ring import KeyRing, OperatorKey
+from authpool.store.sealing.sealed_value import Place
 
 PIECE = 256
 """So many files are looked at in one call: a thing of milliseconds, so that nobody waits for the interpreter."""
+NET_PIECE = 128
+"""So many are compared at each tick in case that something was not told."""
 TICK_SECONDS = 0.5
 """So often somebody who follows comes by, where the system tells what changed; and a piece is compared all the same."""
 LULL_SECONDS = 0.1
@@ -55,7 +75,8 @@ class FolderStore:
     """`authpool.store.Store` on the folder `accounts` of a home; the audit trail and the reload marker are beside it.
 
     `run` runs blocking file work, as `asyncio.to_thread` does; `files` are the system calls; `watch`: how the
-    system is asked to tell of changes, if it is; `sleep` waits before a hold looks twice. `changes` looks at everything
+    system is asked to tell of changes, if it is; `sleep` waits before a hold looks twice; `witness` keeps a second
+    copy of the trail. `changes` looks at everything
     until somebody waits for changes; then at what the system tells of, and at the rest piece by piece. It reports what
     this process wrote as well, a file that is gone when it is so at a second look, and a folder that was moved away as
     StoreUnavailableError, never as accounts that are gone. `update` with `replace_broken` and a change to None removes
@@ -70,6 +91,7 @@ class FolderStore:
         files: FileOperations | None = None,
         watch: Callable[[Path], FolderWatch] | None = FolderWatch,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        witness: TrailWitness | None = None,
     ) -> None:
         self._folder = folder
         self._run: Run = run or BlockingCalls(str(folder))
@@ -78,7 +100,10 @@ class FolderStore:
         self._pools: dict[str, PoolFolder] = {}
         self._clients = ClientFolder(folder, self._files)
         self._home = folder.parent
+        self._gateway_clients = GatewayClientFolder(folder.parent, self._files)
         self._trail = TrailFiles(folder.parent)
+        self._witness = witness
+        self._sealing: FolderSealing | None = None
         self._followed: tuple[str, ...] = ()
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = WeakKeyDictionary()
         self._watch = None if watch is None else watch(folder)
@@ -132,14 +157,20 @@ class FolderStore:
         if self._watch is None or not self._watch.wanted:
             await self._sweep(followed)
             return
-        coverage = await self._run(self._watch.keep_up, [folder.path for folder in followed])
+        coverage = await self._run(self._look_if_watched, followed, _now())
         self._watched = coverage is not Coverage.POLLED
         self._unlooked |= coverage is not Coverage.WATCHED  # what changed before it began was not told
         if self._unlooked:
             await self._sweep(followed)
             self._unlooked = False
-        else:
-            await self._run(self._look_at_told, followed, _now())
+
+    def _look_if_watched(self, followed: Sequence[PoolFolder], now: float) -> Coverage:
+        """Keep the watch up; and where it tells of everything, look at that: one call, for it is made all the time."""
+        assert self._watch is not None  # noqa: S101 - only called where there is one
+        coverage = self._watch.keep_up([folder.path for folder in followed])
+        if coverage is Coverage.WATCHED and not self._unlooked:
+            self._look_at_told(followed, now)
+        return coverage
 
     def _look_at_told(self, followed: Sequence[PoolFolder], now: float) -> None:
         """Look at what the system told of, what is to be looked at once more, and a piece of the rest."""
@@ -163,7 +194,7 @@ class FolderStore:
     def _compare_a_piece(self, folder: PoolFolder, now: float) -> None:
         """The net: what changed a while ago was to be told, and was not."""
         rest = self._rest.get(folder.pool) or folder.names()
-        piece, self._rest[folder.pool] = rest[:PIECE], rest[PIECE:]
+        piece, self._rest[folder.pool] = rest[:NET_PIECE], rest[NET_PIECE:]
         different = folder.look_at(piece, now)
         if self._watch is not None and any(seen.old for seen in different):
             self._watch.distrust()
@@ -247,8 +278,29 @@ class FolderStore:
         stored: ClientRecord = await self._in_turn(self._clients.path.name, self._clients.path, work)
         return stored
 
+    async def gateway_clients(self) -> Mapping[str, ClientEntry]:
+        entries: Mapping[str, ClientEntry] = await self._run(self._gateway_clients.read_all)
+        return entries
+
+    async def update_gateway_client(
+        self, client: str, change: GatewayClientChange, *, replace_broken: bool = False
+    ) -> GatewayClient | None:
+        work = partial(self._gateway_clients.update, client, in_loop(change), replace_broken=replace_broken)
+        stored: GatewayClient | None = await self._in_turn("clients of the gateway", self._gateway_clients.path, work)
+        return stored
+
+    async def count_usage(self, counts: Mapping[str, Usage]) -> None:
+        work = partial(self._gateway_clients.count_usage, counts)
+        await self._in_turn("clients of the gateway", self._gateway_clients.path, work)
+
+    async def gateway_usage(self) -> Mapping[str, Usage]:
+        usage: Mapping[str, Usage] = await self._run(self._gateway_clients.usage)
+        return usage
+
     def append(self, entry: Entry) -> None:
         self._trail.append(entry)
+        if self._witness is not None:
+            self._witness.append(entry)
 
     async def entries(self, newest: int | None = None) -> list[Entry]:
         entries: list[Entry] = await self._run(self._trail.newest, newest)
@@ -256,7 +308,10 @@ class FolderStore:
 
     async def entries_since(self, position: object) -> tuple[list[Entry], object]:
         told: tuple[list[Entry], object] = await self._run(self._trail.since, position)
-        return told
+        if position is not None or self._witness is None:
+            return told
+        entries: list[Entry] = await self._run(self._witness.complete, told[0])
+        return entries, told[1]
 
     async def request_reload(self) -> int:
         number: int = await self._run(ask_for_reload, self._home)
@@ -292,6 +347,64 @@ class FolderStore:
                 pools.append(decode_name(name))
         return pools
 
+    # --- sealing ----------------------------------------------------------------------------------------------
+
+    def seal_with(self, operator: OperatorKey | None, *, no_key: str = "") -> str:
+        file = KeyFile(self._home, self._files)
+        sealing = None  # as far as anybody knows nothing is sealed here, nor shall be
+        if operator is not None or file.read() is not None:
+            holds_sealed = partial(sealing_work.holds_sealed, self._folder)
+            sealing = FolderSealing(file, operator, no_key=no_key, holds_sealed=holds_sealed)
+        why = "" if sealing is None else sealing.locked()
+        if not why or self._sealing is None:
+            self._sealing = sealing
+            for folder in list(self._pools.values()):
+                folder.sealing = sealing
+        return why
+
+    @property
+    def opener(self) -> str:
+        operator = None if self._sealing is None else self._sealing.operator
+        return "" if operator is None else operator.fingerprint
+
+    async def locked(self) -> str:
+        why: str = "" if self._sealing is None else await self._run(self._sealing.locked)
+        return why
+
+    async def change_keys(self, change: Callable[[KeyRing], KeyRing], openers: Sequence[OperatorKey] = ()) -> KeyRing:
+        ring: KeyRing = await self._run(self._sealed().change, change, openers)
+        return ring
+
+    async def parts(self) -> Sequence[SealedPart]:
+        found: list[SealedPart] = await self._run(sealing_work.parts, self._folder)
+        return found
+
+    async def rewrite(self, part: SealedPart) -> Rewritten:
+        folder = self._pool(part.pool)
+        work = partial(sealing_work.rewrite, folder, self._files, part.name, self._sealed())
+        came_of_it: Rewritten = await self._in_turn(part.pool, folder.path, work)
+        return came_of_it
+
+    async def finish_rewriting(self) -> None:
+        for pool in await self.pools():
+            folder = self._pool(pool)
+            await self._in_turn(pool, folder.path, partial(sealing_work.finish, folder, self._files))
+
+    async def seal_text(self, place: Place, text: str) -> str | None:
+        if self._sealing is None:
+            return None
+        key = await self._run(self._sealing.sealing_key)
+        return None if key is None else key.seal(place, text.encode())
+
+    async def open_text(self, place: Place, value: str) -> str:
+        text: str = await self._run(self._sealed().text, place, value)
+        return text
+
+    def _sealed(self) -> FolderSealing:
+        if self._sealing is None:
+            raise SealedError("there is no key to seal with, or to open what is sealed: authpool.toml has no seal_key")
+        return self._sealing
+
     def path_of(self, key: AccountKey) -> Path | None:
         """Tell which file holds the account, for messages. Raises StoreUnavailableError."""
         folder = self._pool(key.pool)
@@ -301,7 +414,12 @@ class FolderStore:
 
     def _pool(self, pool: str) -> PoolFolder:
         # Encoded like an account's name, so that no pool's name leads out of the folder.
-        return self._pools.setdefault(pool, PoolFolder(pool, self._folder / encode_name(pool), self._files))
+        folder = self._pools.get(pool)
+        if folder is None:
+            made = PoolFolder(pool, self._folder / encode_name(pool), self._files)
+            folder = self._pools.setdefault(pool, made)
+            folder.sealing = self._sealing  # once it is in its place, or one that comes meanwhile would pass it by
+        return folder
 
     def _read(self, key: AccountKey) -> Account:
         folder = self._pool(key.pool)
@@ -361,7 +479,7 @@ def _lock_name(key: AccountKey) -> str:
 
 def _make(home: Path, options: ConfigTable) -> FolderStore:
     options.only()
-    return FolderStore(home / "accounts")
+    return FolderStore(home / "accounts", witness=TrailWitness(home, os.environ))
 
 
 @hookimpl

@@ -44,7 +44,7 @@ class TrailFiles:
     def append(self, entry: Entry) -> None:
         """Write an entry down. Blocks for as long as one small write takes; nothing is synced to the disk."""
         try:
-            self._append(entry.line())
+            self.write(entry.line())
             self._failing = False
         except OSError as error:
             if not self._failing:  # once, until it works again
@@ -77,7 +77,8 @@ class TrailFiles:
                 entries += (replace(entry, found=True) if found else entry for entry in parse_entries(content))
         return entries, offsets
 
-    def _append(self, line: bytes) -> None:
+    def write(self, line: bytes) -> None:
+        """As `append`. Raises OSError."""
         descriptor = self._open(len(line))
         try:
             if self._doubtful and not _ends_whole(descriptor):
@@ -148,6 +149,12 @@ def read_trail(home: Path, newest: int | None = None) -> list[Entry]:
 
     Raises OSError.
     """
+    lines = trail_lines(home)
+    return list(parse_entries(b"\n".join(lines if newest is None else lines[-newest:])))
+
+
+def trail_lines(home: Path) -> list[bytes]:
+    """Every line there is, oldest first. Raises OSError."""
     path = home / NAME
     contents: list[bytes] = []
     seen: set[FileIdentity] = set()
@@ -157,8 +164,7 @@ def read_trail(home: Path, newest: int | None = None) -> list[Entry]:
             if _identity(status) not in seen:
                 seen.add(_identity(status))
                 contents.append(content)
-    lines = [line for content in reversed(contents) for line in content.split(b"\n") if line]
-    return list(parse_entries(b"\n".join(lines if newest is None else lines[-newest:])))
+    return [line for content in reversed(contents) for line in content.split(b"\n") if line]
 
 
 type FileIdentity = tuple[int, int]

@@ -1,0 +1,439 @@
+"""What an upstream repeats of the credential: not in the flow, and in no header on the way to the client."""
+
+import asyncio
+import gzip
+import json
+import zlib
+from base64 import b64encode
+from pathlib import Path
+from urllib.parse import quote
+
+import brotli
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mitmproxy import http
+from wsproto.utilities import generate_accept_token
+
+from authpool.proxy.echo import LOOKED_AT_BYTES, Echo
+from support.answers import send
+from support.exchange import Reply
+from support.gateway import RunningGateway
+from support.home import write_account
+from support.http1 import Http1Reply
+from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
+from support.raw_client import head, send_raw
+from support.streams import PacedStream
+from support.upstream import Upstream
+
+SECRET = "ab/Cd+eF0123456789=GhIjKlMnOpQrStUv"
+SHOWN = "[authpool]"
+
+FORMS = {
+    "plain": SECRET,
+    "percent-encoded": quote(SECRET, safe=""),
+    "percent-encoded, small": quote(SECRET, safe="").replace("%2F", "%2f").replace("%2B", "%2b"),
+    "percent-encoded in part": quote(SECRET, safe="+="),
+    "percent-encoded twice": quote(quote(SECRET, safe=""), safe=""),
+    "json": SECRET.replace("/", "\\/"),
+    "json, unicode": SECRET.replace("/", "\\u002F").replace("+", "\\u002b").replace("=", "\\u003d"),
+    "javascript": SECRET.replace("/", "\\x2f"),
+    "html": SECRET.replace("/", "&#x2F;").replace("+", "&#43;").replace("=", "&equals;"),
+    "base64": b64encode(SECRET.encode()).decode(),
+    "base64, behind a name": b64encode(f"user:{SECRET}".encode()).decode(),
+    "two thirds": SECRET[: len(SECRET) * 2 // 3 + 1],
+    "the last two thirds": SECRET[len(SECRET) // 3 :],
+}
+
+
+# --- finding it -----------------------------------------------------------------------------------------------------
+
+
+def echo(*, for_client: bool = False) -> Echo:
+    return Echo(SECRET, SHOWN, for_client=for_client)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_it_is_covered_however_it_is_written(form: str) -> None:
+    """As long as before, and what stands around it is as it was."""
+    content = b'{"a": "' + FORMS[form].encode() + b'", "b": 1}'
+    covered = echo().body(content)
+
+    assert len(covered) == len(content)
+    assert covered.startswith(b'{"a": "')
+    assert covered.endswith(b'", "b": 1}')
+    assert FORMS[form].encode() not in covered
+    assert b"GhIjKl" not in covered
+    assert SHOWN.encode() in covered
+
+
+def test_it_is_found_again_and_again() -> None:
+    """Every time it is repeated; and what is left is what it was."""
+    parts = [b"<", *(FORMS[form].encode() + b"|" for form in FORMS), b">"]
+    covered = echo().body(b" ".join(parts) * 3)
+    assert covered.count(SHOWN.encode()) == len(FORMS) * 3
+    assert covered.count(b"<") == covered.count(b">") == 3
+
+
+def test_a_body_without_it_is_the_very_same() -> None:
+    """Nothing is copied where there is nothing to cover."""
+    for content in (b"", b"x" * 100, SECRET[: len(SECRET) // 3].encode(), b"GhIjKl" * 5, b"%zz%", b"\\u00&#"):
+        assert echo().body(content) is content
+    fields = ((b"location", b"/x?a=%20%2F"), (b"x", b"GhIjKl"))
+    assert echo().fields(fields) is fields or echo().fields(fields) == fields
+
+
+def test_a_secret_of_a_few_characters_is_not_looked_for() -> None:
+    """It would be found everywhere."""
+    assert Echo("abc", SHOWN).body(b"abc abc") == b"abc abc"
+    assert Echo("abcdef", SHOWN).body(b"abc abcdef") == b"abc ******"
+    assert Echo("a-b-c-d-e-f-g", SHOWN).body(b"a-b-c-d-e-f-g") == b"[authpool]***"
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress"),
+    (("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress), ("br", brotli.compress)),
+)
+def test_a_compressed_body_is_compressed_anew(coding: str, compress: object) -> None:
+    """In the same coding, which its header goes on to tell."""
+    content = compress(b"a " + SECRET.encode() + b" b")  # type: ignore[operator]
+    covered = http.Response.make(200, b"", {"content-encoding": coding.removeprefix("x-")})
+    covered.raw_content = echo().body(content, coding)
+    assert covered.content == b"a " + SHOWN.encode().ljust(len(SECRET), b"*") + b" b"
+    assert echo().body(content[:5], coding) == content[:5]
+
+
+def test_what_cannot_be_read_is_left() -> None:
+    """A coding nobody knows, or two of them; damage; more than a limit."""
+    content = gzip.compress(SECRET.encode())
+    for coding in ("compress", "gzip, br", "br", "aws-chunked"):
+        assert echo().body(content, coding) is content
+    long = b"x" * LOOKED_AT_BYTES + SECRET.encode()
+    assert echo().body(long) is long
+    assert echo(for_client=True).body(long).endswith(b"x" + SHOWN.encode().ljust(len(SECRET), b"*"))
+    assert echo().text(f"\udcff {SECRET} \ud800") == f"\udcff {SHOWN} \ud800"
+
+
+def test_a_bomb_is_not_inflated() -> None:
+    """Three kilobytes that say they are three megabytes: one is looked at."""
+    for coding, compress in (("gzip", gzip.compress), ("br", brotli.compress)):
+        bomb = compress(SECRET.encode() + bytes(3 * LOOKED_AT_BYTES))
+        covered = http.Response.make(200, b"", {"content-encoding": coding})
+        covered.raw_content = echo().body(bomb, coding)
+        assert covered.content is not None
+        assert covered.content.startswith(SHOWN.encode())
+        assert len(covered.content) == LOOKED_AT_BYTES
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_in_a_header_the_placeholder_is_put_back(form: str) -> None:
+    """In its place, or in that of the whole value where it is written too oddly."""
+    value = b"https://x.test/?key=" + FORMS[form].encode() + b"&a=b"
+    if form.startswith("base64"):
+        return  # no header is searched for that
+    (_, found), other = echo().fields(((b"Location", value), (b"x", b"y")))
+    assert SHOWN.encode() in found
+    assert b"GhIjKl" not in found
+    assert other == (b"x", b"y")
+    spelt_out = "".join(f"%{byte:02x}" for byte in SECRET.encode())
+    assert echo().fields(((b"Link", spelt_out.encode()),)) == ((b"Link", SHOWN.encode()),)
+
+
+@given(st.lists(st.sampled_from(["x", "ab/", "%", "%2", "a", "\\u00", "&#", SECRET[:20], *FORMS.values()])), st.data())
+def test_it_makes_no_difference_how_a_stream_is_cut(parts: list[str], data: st.DataObject) -> None:
+    """As long as before, and never a whole credential; what does not begin one is not held back."""
+    whole = "|".join(parts).encode()
+    stream, sent, left = echo().stream(), b"", whole
+    while left:
+        size = data.draw(st.integers(1, len(left)))
+        sent += stream.feed(left[:size])
+        left = left[size:]
+    sent += stream.end()
+    assert len(sent) == len(whole)
+    for form in ("plain", "percent-encoded", "json", "html", "json, unicode"):
+        assert FORMS[form].encode() not in sent
+    assert [part for part in sent.split(b"|") if part == b"x"] == [part for part in whole.split(b"|") if part == b"x"]
+
+
+def test_a_stream_is_not_held_back_for_nothing() -> None:
+    """What can't be the beginning of the credential goes on at once."""
+    stream = echo().stream()
+    assert stream.feed(b"data: 1\n\n") == b"data: 1\n\n"
+    assert stream.feed(b"data: " + SECRET[:5].encode()) == b"data: "
+    assert stream.feed(SECRET[5:].encode() + b"\n\n") == SHOWN.encode().ljust(len(SECRET), b"*") + b"\n\n"
+    assert stream.feed(SECRET[:5].encode()) == b""
+    assert stream.end() == SECRET[:5].encode()
+
+
+# --- a gateway ------------------------------------------------------------------------------------------------------
+
+
+class Answer:
+    """An upstream's answer with these headers and this body."""
+
+    def __init__(self, body: bytes = b"", status: int = 200, **headers: str) -> None:
+        self.body, self.status = body, status
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    async def play(self, reply: Reply) -> None:
+        await send(reply, self.status, self.headers, self.body)
+
+
+class Raw:
+    """Bytes, and then the connection is closed."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    async def play(self, reply: Reply) -> None:
+        assert isinstance(reply, Http1Reply)
+        await reply.raw(self.data)
+        await reply.close()
+
+
+class Watcher:
+    """Takes down everything there is of a flow, at each of its stages."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def _see(self, flow: http.HTTPFlow) -> None:
+        self.seen.append(json.dumps(flow.get_state(), default=repr))
+        response = flow.response
+        if response is not None and response.raw_content is not None:
+            self.seen.append(response.get_text(strict=False) or "")
+
+    request = responseheaders = authpool_upstream_answer = response = error = _see
+
+
+def static_home(rig: Rig, **pool: object) -> None:
+    """One account with a secret that every encoding changes."""
+    settings = {"type": "static", "token_url": None, "client_id": None, "client_secret": None} | pool
+    rig.home("alice", **settings)
+    write_account(rig.path, "p/alice", {"token": {"access_token": SECRET}})
+    rig.upstream.accept({SECRET})
+    if "query" in str(pool.get("inject")):
+        rig.upstream.credential_of = lambda request: (request.query.get("key") or [""])[-1]
+
+
+QUERY = {"query": "key", "value": "{token}"}
+
+
+def shows_it(text: str | bytes) -> bool:
+    """Whether a text has the secret in any form."""
+    text = text if isinstance(text, str) else text.decode("utf-8", "replace")
+    return any(form in text or form.replace("\\", "\\\\") in text for form in (*FORMS.values(), "GhIjKl"))
+
+
+@pytest.mark.mitmproxy
+@pytest.mark.parametrize(
+    "inject", ({"header": "Authorization", "value": "Bearer {token}"}, QUERY), ids=("header", "query")
+)
+async def test_no_header_brings_it_back(rig: Rig, inject: dict[str, str]) -> None:
+    """A redirect that repeats the query would carry the key to another host, and show it in the flow."""
+    static_home(rig, inject=inject)
+    watcher = Watcher()
+    headers = {
+        "location": f"https://other.test/x?key={FORMS['percent-encoded']}&a=1",
+        "content_location": f"/x?key={SECRET}",
+        "refresh": f"0; url=/x?key={FORMS['percent-encoded, small']}",
+        "link": f'</x?key={FORMS["percent-encoded in part"]}>; rel="next"',
+        "set_cookie": f"key={FORMS['percent-encoded twice']}",
+        "x_anything": f"Bearer {SECRET}",
+        "www_authenticate": f'Bearer error_description="{SECRET} is bad"',
+    }
+    rig.upstream.then(Answer(b"", 302, **headers))
+    async with reverse_gateway(rig, watcher) as gateway:
+        answer = await send_raw(gateway.port, head("GET /x?b=2 HTTP/1.1", "Host: localhost"))
+
+    assert answer.status == 302
+    assert not shows_it(answer.raw)
+    assert answer.header("location") == f"https://other.test/x?key={SHOWN}&a=1"
+    assert answer.header("link") == f'</x?key={SHOWN}>; rel="next"'
+    assert len(watcher.seen) >= 3
+    assert not any(map(shows_it, watcher.seen))
+
+
+@pytest.mark.mitmproxy
+@pytest.mark.parametrize(
+    "answer",
+    (
+        f"HTTP/1.1 200 OK {SECRET}\r\nContent-Length: 0\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: {SECRET}\r\n\r\n",
+        f"what is {SECRET}?\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\nContent-Length: {SECRET}\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\nx {SECRET}\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\n{SECRET}: 1\r\n\r\n",
+        f"{SECRET}",
+        f"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n{SECRET}",
+    ),
+)
+async def test_an_answer_that_is_broken_shows_no_more(rig: Rig, answer: str) -> None:
+    """Reason phrase, trailers, and what mitmproxy tells of an answer that it can't read: to client, flow and log."""
+    static_home(rig)
+    watcher = Watcher()
+    rig.upstream.then(Raw(answer.encode()))
+    async with reverse_gateway(rig, watcher) as gateway:
+        answered = await send_raw(gateway.port, head("GET /x HTTP/1.1", "Host: localhost"))
+        assert not any(map(shows_it, gateway.messages))
+
+    assert not shows_it(answered.raw)
+    assert not any(map(shows_it, watcher.seen))
+
+
+@pytest.mark.mitmproxy
+@pytest.mark.parametrize("redact_echo", (False, True))
+@pytest.mark.parametrize("form", ("plain", "json", "base64"))
+@pytest.mark.parametrize("status", (200, 401, 429))
+async def test_a_body_that_repeats_it_is_covered_in_the_flow(
+    *, rig: Rig, redact_echo: bool, form: str, status: int
+) -> None:
+    """The client gets it as it came, unless the pool says otherwise; also of an answer that is held back."""
+    static_home(rig, redact_echo=redact_echo)
+    watcher = Watcher()
+    body = f'{{"you": "{FORMS[form]}"}}'.encode()
+    rig.upstream.then(Answer(body, status, content_type="application/json"))
+    async with reverse_gateway(rig, watcher) as gateway:
+        answer = await send_raw(gateway.port, head("GET /x HTTP/1.1", "Host: localhost"))
+
+    assert not any(map(shows_it, watcher.seen))
+    if status == 200:
+        assert len(answer.body) == len(body) == int(answer.header("content-length") or 0)
+        assert (answer.body == body) is not redact_echo
+        assert shows_it(answer.body) is not redact_echo
+    asked = rig.upstream.received[0].header("accept-encoding")
+    assert asked == ("identity" if redact_echo else None)
+
+
+@pytest.mark.mitmproxy
+@pytest.mark.parametrize("redact_echo", (False, True))
+async def test_a_compressed_body_too(*, rig: Rig, redact_echo: bool) -> None:
+    """Whatever the upstream was asked for."""
+    static_home(rig, redact_echo=redact_echo)
+    watcher = Watcher()
+    body = gzip.compress(f'{{"you": "{SECRET}"}}'.encode())
+    rig.upstream.then(Answer(body, content_encoding="gzip"))
+    async with reverse_gateway(rig, watcher) as gateway, client(gateway.url) as api:
+        answer = await api.get("/x")
+
+    assert shows_it(answer.text) is not redact_echo
+    assert not any(map(shows_it, watcher.seen))
+    assert any(SHOWN in seen and "you" in seen for seen in watcher.seen)
+
+
+@pytest.mark.mitmproxy
+@pytest.mark.parametrize("redact_echo", (False, True))
+@pytest.mark.parametrize("kept", (False, True))
+async def test_a_streamed_body_that_is_cut_in_the_middle_of_it(*, rig: Rig, redact_echo: bool, kept: bool) -> None:
+    """With `store_streamed_bodies` the flow has it too, and shows it covered."""
+    static_home(rig, redact_echo=redact_echo)
+    watcher = Watcher()
+    pieces = [b"data: " + SECRET[:9].encode(), SECRET[9:20].encode(), SECRET[20:].encode() + b"\n\n", b"data: end\n\n"]
+    rig.upstream.then(PacedStream(pieces, "text/event-stream"))
+    async with reverse_gateway(rig, watcher, store_streamed_bodies=kept) as gateway, client(gateway.url) as api:
+        answer = await api.get("/x")
+
+    shown = SHOWN.ljust(len(SECRET), "*") if redact_echo else SECRET
+    assert answer.text == f"data: {shown}\n\ndata: end\n\n"
+    assert not any(map(shows_it, watcher.seen))
+    assert any("data: end" in seen for seen in watcher.seen) is kept
+
+
+class Sockets(Watcher):
+    """Also looks at a WebSocket's messages: in their hook, and whenever the loop comes round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flows: list[http.HTTPFlow] = []
+
+    async def websocket_message(self, flow: http.HTTPFlow) -> None:
+        self.flows.append(flow)
+        self._see(flow)
+        await asyncio.sleep(0)
+        self._see(flow)
+
+    websocket_start = websocket_end = Watcher._see
+
+
+def frame(text: bytes, opcode: int = 1, mask: bytes = b"") -> bytes:
+    """A short WebSocket frame (RFC 6455 §5.2), masked with zeros from a client."""
+    length = bytes([len(text) | (0x80 if mask else 0)])
+    return bytes([0x80 | opcode]) + length + mask + text
+
+
+@pytest.mark.mitmproxy
+@pytest.mark.parametrize("redact_echo", (False, True))
+async def test_a_websocket_that_repeats_it(*, rig: Rig, redact_echo: bool) -> None:
+    """Its messages, a ping and the reason of its end: covered wherever they are seen; two messages in one read too."""
+    static_home(rig, redact_echo=redact_echo)
+    watcher, said = Sockets(), f"you: {SECRET}".encode()
+    shown = f"you: {SHOWN.ljust(len(SECRET), '*')}".encode()
+
+    class Chat:
+        async def play(self, reply: Reply) -> None:
+            assert isinstance(reply, Http1Reply)
+            accept = generate_accept_token((reply.request.header("sec-websocket-key") or "").encode()).decode()
+            lines = [
+                "HTTP/1.1 101 Hello",
+                "upgrade: websocket",
+                "connection: upgrade",
+                f"sec-websocket-accept: {accept}",
+            ]
+            await reply.raw("\r\n".join([*lines, "", ""]).encode())
+            await reply.reader.readexactly(8)
+            end = frame((1000).to_bytes(2, "big") + SECRET.encode(), 8)
+            await reply.raw(frame(SECRET.encode(), 9) + frame(said) + frame(said, 2) + frame(b"bye") + end)
+            await reply.gone()
+            await reply.close()
+
+    rig.upstream.then(Chat())
+    request = head("GET /ws HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    request = request.replace(b"close", b"Upgrade\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OTAxMjM0NQ==")
+    async with reverse_gateway(rig, watcher) as gateway:
+        answer = await send_raw(gateway.port, request + frame(b"hi", mask=bytes(4)))
+        await gateway.wait_until(lambda: watcher.flows and watcher.flows[0].websocket.timestamp_end)  # type: ignore[union-attr]
+        assert not any(map(shows_it, gateway.messages))
+        messages = [message.content for message in watcher.flows[0].websocket.messages]  # type: ignore[union-attr]
+
+    sent = shown if redact_echo else said
+    assert frame(sent) + frame(sent, 2) + frame(b"bye") in answer.raw
+    assert messages == [b"hi", shown, shown, b"bye"]
+    assert not any(map(shows_it, watcher.seen))
+
+
+@pytest.mark.mitmproxy
+async def test_what_another_addon_makes_of_a_body_goes_to_the_client(rig: Rig) -> None:
+    """It has seen the covered one."""
+    static_home(rig)
+
+    class Shouts:
+        def response(self, flow: http.HTTPFlow) -> None:
+            assert flow.response is not None
+            flow.response.text = (flow.response.text or "").upper()
+
+    rig.upstream.then(Answer(f"you: {SECRET}".encode()))
+    async with reverse_gateway(rig, Shouts()) as gateway, client(gateway.url) as api:
+        assert (await api.get("/x")).text == f"YOU: {SHOWN.upper().ljust(len(SECRET), '*')}"
+
+
+@pytest.mark.mitmproxy
+async def test_an_upstreams_own_authpool_error_does_not_pass_as_ours(rig: Rig, confdir: Path) -> None:
+    """Neither from a pool's host nor from any other: not to the client, the flow, its comment, or the access log."""
+    static_home(rig)
+    said = {"authpool_error": "pool_exhausted\x1b[31m", "x_mine": "1"}
+    async with Upstream() as other:
+        for upstream in (rig.upstream, other):
+            upstream.then(Answer(b"", 503, **said), Answer(b"", 503, authpool_error="pool_exhausted"))
+        async with (
+            gateway_master(rig.path, confdir=confdir, authpool_access_log="text") as gateway,
+            proxied(gateway.url, confdir) as api,
+        ):
+            for upstream in (rig.upstream, other):
+                for _ in range(2):
+                    answer = await api.get(f"{upstream.url}/x")
+                    assert (answer.status_code, answer.headers.get("authpool-error")) == (503, None)
+            assert all("pool_exhausted" not in text for text in _told(gateway))
+
+
+def _told(gateway: RunningGateway) -> list[str]:
+    return [*gateway.messages, *(json.dumps(flow.get_state(), default=repr) for flow in gateway.finished)]

@@ -1,0 +1,109 @@
+"""Lookups that mitmproxy makes for every request: quicker, and with mitmproxy's own answers."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mitmproxy import hooks, options
+from mitmproxy.http import Headers
+from mitmproxy.net.http import url
+from mitmproxy.proxy.layers.http._hooks import HttpRequestHook
+from mitmproxy.test import tflow
+
+from authpool.proxy.wire import shortcuts
+
+NAMES = st.sampled_from(("Host", "host", "X-Ä", "x-ä", "X-Rate", "K", "\u212a", ""))
+FIELDS = st.lists(st.tuples(NAMES.map(lambda name: name.encode()) | st.binary(max_size=4), st.binary(max_size=4)))
+AUTHORITIES = (
+    "example.com",
+    "example.com:443",
+    b"xn--bcher-kva.example:80",
+    "[::1]:8080",
+    "a:b:c",
+    "a:99999",
+    "",
+    "ä",
+    b"\xff",
+    "x" * 400,
+)
+
+
+@contextmanager
+def taken() -> Iterator[None]:
+    shortcuts.take()
+    try:
+        yield
+    finally:
+        shortcuts.take_none()
+
+
+def said(ask: Callable[[], Any]) -> Any:
+    """The answer, or the exception."""
+    try:
+        return ask()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return type(error), str(error)
+
+
+class Derived(Headers):
+    """A kind of headers that answers in its own way."""
+
+    def get_all(self, name: str | bytes) -> list[str]:
+        return ["derived", *super().get_all(name)]
+
+
+@given(fields=FIELDS, name=NAMES | NAMES.map(str.encode) | st.none(), kind=st.sampled_from((Headers, Derived)))
+def test_headers_say_what_they_ever_said(fields: list[tuple[bytes, bytes]], name: Any, kind: type[Headers]) -> None:
+    """Case, repeated fields, bytes that are no UTF-8, names that are bytes, classes derived from mitmproxy's."""
+    headers = kind(fields)
+    asks: tuple[Callable[[], Any], ...] = (
+        lambda: headers.get(name),
+        lambda: headers.get(name, "none"),
+        lambda: headers[name],
+        lambda: name in headers,
+    )
+    stock = [said(ask) for ask in asks]
+    with taken():
+        assert [said(ask) for ask in asks] == stock
+
+
+@pytest.mark.parametrize("check", (True, False))
+@pytest.mark.parametrize("authority", AUTHORITIES, ids=range(len(AUTHORITIES)))
+def test_authorities_mean_what_they_ever_meant(authority: str | bytes, *, check: bool) -> None:
+    """Asked twice, for the second answer is a remembered one; an error is one each time."""
+    stock = said(lambda: url.parse_authority(authority, check))
+    with taken():
+        assert [said(lambda: url.parse_authority(authority, check=check)) for _ in range(2)] == [stock, stock]
+
+
+def test_an_option_that_can_be_changed_is_a_copy() -> None:
+    """Whoever changes the list that an option was must not change the option."""
+    stock = options.Options()
+    with taken():
+        stock.mode.append("reverse:http://127.0.0.1:9")
+        assert stock.mode == ["regular"]
+        stock.mode = ["upstream:http://127.0.0.1:9"]
+        stock.mode.clear()
+        assert stock.mode == ["upstream:http://127.0.0.1:9"]
+        stock.http2 = not stock.http2
+        assert (stock.http2, stock.listen_host) == (False, "")
+
+
+def test_hooks_have_their_arguments() -> None:
+    """Of each hook its own, in order."""
+    flow = tflow.tflow()
+    with taken():
+        assert HttpRequestHook(flow).args() == [flow]
+        assert hooks.UpdateHook([flow]).args() == [[flow]]
+        assert hooks.DoneHook().args() == []
+
+
+def test_mitmproxy_is_left_as_it_was() -> None:
+    """What was inherited is so again."""
+    places = {(owner, name): vars(owner).get(name) for owner, name, _ in shortcuts._SHORTCUTS}
+    with taken():
+        assert all(vars(owner)[name] is ours for owner, name, ours in shortcuts._SHORTCUTS)
+    assert {(owner, name): vars(owner).get(name) for owner, name in places} == places
