@@ -105,7 +105,7 @@ class World:
         self._drafts: dict[AccountKey, bytes] = {}
         self._backup: Backup | None = None
         self._said: set[str] = set()
-        """By fingerprint, the refresh tokens that the audit trail ever showed as exchanged."""
+        """By fingerprint, the refresh tokens that the audit trail ever showed as exchanged, or was to."""
         self._forced: set[str] = set()
         """Refresh tokens that somebody let count again by force, and that were not exchanged since."""
         self._insisted: set[str] = set()
@@ -461,7 +461,7 @@ class World:
     def check(self) -> None:
         """Raise AssertionError when the promise is broken."""
         assert not self._surprises, self._surprises
-        self._said |= self._reader.exchanged()
+        self._said |= self._reader.exchanged().union(*(process.noted for process in self.processes))
         for key in self._edits:
             account = self.stored(key)
             assert account is not None, f"{key} is gone, and nobody removed it"
