@@ -179,6 +179,7 @@ class CrashingProcess:
     async def _follow_on(self) -> None:
         while True:
             await self._clock.sleep(0.5)
+            self._audit.flush()
             with suppress(StoreError):
                 await self.follow()
 
