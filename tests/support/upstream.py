@@ -62,6 +62,10 @@ class Upstream:
         """Queue answers for the next requests that are let in, one each."""
         self._queue.extend(answers)
 
+    def forget_answers(self) -> None:
+        """Drop what is queued and was not asked for."""
+        self._queue.clear()
+
     def greet(self) -> Answer | None:
         return None
 
