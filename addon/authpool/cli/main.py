@@ -145,16 +145,17 @@ def reload(session: Session, force: bool, as_json: bool) -> None:  # noqa: FBT00
 @cli.command()
 @_account_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--keep-grant", is_flag=True, help="Do not revoke it at the provider.")
 @_json_option
 @click.pass_obj
-def remove(session: Session, account: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Remove an account and its credential."""
+def remove(session: Session, account: str, yes: bool, keep_grant: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Remove an account, and revoke its grant."""
     with failures_told(as_json=as_json):
         if not yes:
             if as_json or not asks_a_person():
                 raise RefusedError("nobody can be asked whether to remove it: say --yes")
             click.confirm(f"Remove {account} and its credential?", abort=True)
-        tell(session.run(lambda operations: operations.remove(account)), as_json=as_json)
+        tell(session.run(lambda operations: operations.remove(account, keep_grant=keep_grant)), as_json=as_json)
 
 
 @cli.command()
