@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 from authpool.accounts.account import TOKEN_REFUSED, Account, fingerprint
 from authpool.accounts.events import AccountEvent
-from authpool.errors import BrokenAccountError, RefusedError, SealedError
+from authpool.errors import BrokenAccountError, RefusedError, SealedError, UnknownAccountError
 from authpool.gateway.service import Service
 from authpool.pool.pool import Member, State
 from authpool.pool.report import timestamp
 from authpool.refresh.client_watch import WAY_OUT
 from authpool.refresh.refresher import Refresher
-from authpool.store import ForcesReloads, SealsSecrets
+from authpool.store import ForcesReloads, SealsSecrets, SetsAside
 from authpool.verbs.adding import Adding, paused_note
 from authpool.verbs.gateway_clients import GatewayClientVerbs
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
@@ -160,6 +160,8 @@ class Operations:
         async with self._holdings.held(key) as hold:  # a refresh that is under way comes to its end before
             try:
                 account = await hold.read()
+            except UnknownAccountError:
+                raise await self._holdings.unknown(key) from None
             except (BrokenAccountError, SealedError) as error:
                 reason = "it was broken" if isinstance(error, BrokenAccountError) else "it could not be opened"
                 account = Account(pool=key.pool, name=key.name)  # as good a reason as any to remove it
@@ -168,6 +170,8 @@ class Operations:
             except RevocationError as error:
                 trouble = str(error)
             await hold.update(lambda current: None, replace_broken=True)
+            if isinstance(self._service.store, SetsAside):
+                await self._service.store.clear_set_aside(key)
             self._service.notify(AccountEvent(kind="removed", account=account, reason=reason))
         await self._unclaimed.forget(account)
         await self._holdings.follow()

@@ -1,6 +1,5 @@
 """Change one account's file, unless somebody else did meanwhile: then start over from what is there."""
 
-import glob
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -93,8 +92,6 @@ class _Attempt:
             self._stored = folder.look(self._name) if self._name else None
         self._broken = self._stored is not None and isinstance(self._stored.record, BrokenAccount)
         self._sealing: DataKey | None = None
-        self._for_good = replace_broken
-        """Whether a record that is removed goes with what was set aside of it."""
         if self._stored and self._broken and not replace_broken:
             if self._stored.racy:  # likely an editor half-way through saving in place
                 raise _ChangedMeanwhileError
@@ -150,8 +147,6 @@ class _Attempt:
         with unavailable(path):
             self._check()
             self._files.unlink(path)
-            for aside in path.parent.glob(f"{glob.escape(path.stem)}.broken*") if self._for_good else ():
-                self._files.unlink(aside)
             self._files.fsync_folder(path.parent)
         self._folder.note(self._name, None)
 
