@@ -184,3 +184,14 @@ def test_a_copy_whose_answer_was_lost_does_not_ask_again_beside_the_first(world:
     world.run(seconds=1.5)
     assert [flying.key for flying in world.air] == [ALICE]
     world.check()
+
+
+def test_two_moves_to_and_fro_that_were_killed_leave_one_that_goes_on(world: World) -> None:
+    """The first left its mark, and the second came no further than its copy: each names the other."""
+    world.move(ALICE, "twin", "half a write", 2)
+    world.move(TWIN, "pool", "after rename", 0)
+    assert world.stored(ALICE) is not None
+    assert world.stored(TWIN) is not None
+    refresh(world, world.processes[0], ALICE)
+    refresh(world, world.processes[1], TWIN)
+    assert [handled.error for handled in world.provider.handled] == [None]

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from authpool.accounts.account import Account, AccountKey
+from authpool.accounts.events import AccountEvent
 from authpool.clock import Clock
 from authpool.config.pool_config import PoolConfig
 from authpool.errors import StoreError
@@ -86,15 +87,18 @@ class CrashingProcess:
         """Refresh tokens that it saw replaced, by account: none is one to present there, whoever brings it back."""
         self.aware: set[str] = set()
         """What the audit trail told it, by fingerprint, before somebody put an older trail in its place."""
+        self.noted: set[str] = set()
+        """What it exchanged itself, by fingerprint, also where the trail could not be written."""
         self._posted = posted
         self._callers: set[asyncio.Task[Outcome]] = set()
         self._audit = CrashingTrail(home, clock, "gateway" if gateway else "command line", self.files)
+        self._trail_index = TrailIndex(self.store)
         self.ownership = Ownership(
             store=self.store,
-            trail=TrailIndex(self.store),
+            trail=self._trail_index,
             pools=lambda: pools,
             clock=clock,
-            notify=self._audit.record,
+            notify=self._notify,
             unwritten=lambda key: self.refresher.unwritten(key),  # noqa: PLW0108 - the refresher comes next
             learn=lambda spent, newest: self.refresher.replaced(spent, newest),  # noqa: PLW0108 - likewise
         )
@@ -105,7 +109,7 @@ class CrashingProcess:
             pools=lambda: pools,
             clock=clock,
             settled=self._settled,
-            notify=self._audit.record,
+            notify=self._notify,
             everyone=self._everyone,
             rng=Random(0),
             may_present=self.ownership.check,
@@ -159,6 +163,12 @@ class CrashingProcess:
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._schedule.run()), asyncio.create_task(self._follow_on())]
 
+    def _notify(self, event: AccountEvent) -> None:
+        entry = self._audit.record(event)
+        if entry is not None:
+            self._trail_index.note(entry)
+            self.noted |= {entry.replaced or ""}
+
     async def follow(self) -> None:
         if self.gateway:
             await self._follower.catch_up()
@@ -169,6 +179,7 @@ class CrashingProcess:
     async def _follow_on(self) -> None:
         while True:
             await self._clock.sleep(0.5)
+            self._audit.flush()
             with suppress(StoreError):
                 await self.follow()
 
@@ -216,7 +227,7 @@ class CrashingProcess:
         """As much of a Service as those verbs touch."""
         return SimpleNamespace(
             store=self.store,
-            notify=self._audit.record,
+            notify=self._notify,
             snapshot=SimpleNamespace(pools={}, config=SimpleNamespace(pools=self._configs)),
             ownership=self.ownership,
         )

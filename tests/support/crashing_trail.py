@@ -6,7 +6,7 @@ from pathlib import Path
 
 from authpool.accounts.events import AccountEvent
 from authpool.clock import Clock
-from authpool.store.audit import Process, ProcessKind, entry_of
+from authpool.store.audit import Entry, Process, ProcessKind, entry_of
 from authpool.store.folder.trail_files import NAME, TrailFiles
 from support.crashing_files import DyingFiles
 
@@ -26,11 +26,12 @@ class CrashingTrail(TrailFiles):
         self._clock = clock
         self._process = Process(pid=1, kind=kind)
 
-    def record(self, event: AccountEvent) -> None:
+    def record(self, event: AccountEvent) -> Entry | None:
         """Write down what happened, as a service does."""
         entry = entry_of(event, now=self._clock.time(), process=self._process)
         if entry is not None:
             self.append(entry)
+        return entry
 
     def write(self, line: bytes) -> None:
         self._files.at("before the line")

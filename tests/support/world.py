@@ -81,6 +81,8 @@ class World:
         """Refresh tokens that were rejected for their client's sake."""
         self._told_dead: Counter[str] = Counter()
         """How often a process heard `invalid_grant` of a refresh token."""
+        self._verdicts: set[tuple[AccountKey, str, int | None]] = set()
+        """Which account was disabled for which refresh token, and when."""
         self._died: dict[str, set[AccountKey]] = {}
         """By client: who was disabled since it was accepted last."""
         self._pending_writes: set[AccountKey] = set()
@@ -103,7 +105,7 @@ class World:
         self._drafts: dict[AccountKey, bytes] = {}
         self._backup: Backup | None = None
         self._said: set[str] = set()
-        """By fingerprint, the refresh tokens that the audit trail ever showed as exchanged."""
+        """By fingerprint, the refresh tokens that the audit trail ever showed as exchanged, or was to."""
         self._forced: set[str] = set()
         """Refresh tokens that somebody let count again by force, and that were not exchanged since."""
         self._insisted: set[str] = set()
@@ -459,7 +461,7 @@ class World:
     def check(self) -> None:
         """Raise AssertionError when the promise is broken."""
         assert not self._surprises, self._surprises
-        self._said |= self._reader.exchanged()
+        self._said |= self._reader.exchanged().union(*(process.noted for process in self.processes))
         for key in self._edits:
             account = self.stored(key)
             assert account is not None, f"{key} is gone, and nobody removed it"
@@ -487,7 +489,10 @@ class World:
             self._check_restored(key, token, reason)
             return
         revoked = self._grant_of[token] in self._revoked
-        self._check_storm(key)
+        verdict = key, token, account.disabled_at
+        if verdict not in self._verdicts:  # else an editor's old copy was mended
+            self._verdicts.add(verdict)
+            self._check_storm(key)
         cursed = token in self._cursed_tokens
         assert cursed or not self.provider.is_current(token), f"{key} was healthy, and is disabled: {reason}"
         if self._grant_of[token] in self._excused or token in self._erased:

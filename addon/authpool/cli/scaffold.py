@@ -7,7 +7,8 @@ from pathlib import Path
 from authpool.config import CONFIG_NAME
 from authpool.errors import RefusedError
 from authpool.files.atomic_file import FileOperations, replace_file
-from authpool.files.home import secure_folder
+from authpool.files.home import check_home, secure_folder
+from authpool.files.strict_modes import check_way, trusted_users
 
 LOADER_NAME = "addon"
 LOADER = Path(__file__).parents[1] / "proxy" / "script" / "gateway.py"
@@ -75,9 +76,11 @@ class Item:
 def create_home(home: Path, *, files: FileOperations | None = None) -> list[Item]:
     """Create what is missing. Raises RefusedError, naming what stands in the way and what to do."""
     files = files or FileOperations()
+    check_way(home, trusted_users(home))  # as far as it goes
     items = [_folder(home), *(_folder(home / name, inside=True) for name in FOLDERS)]
     items.append(_file(files, home / CONFIG_NAME, _config_text(home)))
     items.append(_file(files, home / LOADER_NAME, LOADER.read_bytes()))
+    check_home(home)
     return items
 
 

@@ -15,7 +15,7 @@ from authpool.accounts.printable import printable
 from authpool.cli.interrupts import carry_out
 from authpool.config import GatewayConfig, load_config
 from authpool.errors import AuthpoolError, ConfigurationError
-from authpool.files.home import home_folder, secure_folder
+from authpool.files.home import check_home, home_folder
 from authpool.gateway.service import Service
 from authpool.plugins.manager import Plugins, load_plugins
 from authpool.store import Store
@@ -40,13 +40,13 @@ class Session:
     def run[T](self, operation: Callable[[Operations], Coroutine[Any, Any, T]]) -> T:
         """Carry out an operation on the home, under the same locks as a gateway. Raises AuthpoolError."""
         if self.home.exists():
-            secure_folder(self.home)
+            check_home(self.home)
         return asyncio.run(self._run(operation))
 
     def check(self, plugins: Sequence[str] = ()) -> None:
         """See whether a gateway could start on the home. Raises AuthpoolError."""
         if self.home.exists():
-            secure_folder(self.home)
+            check_home(self.home)
         logging.disable(logging.WARNING)  # what it warns of the gateway says itself in a moment
         try:
             asyncio.run(self._check(plugins))

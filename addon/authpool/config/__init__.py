@@ -1,7 +1,8 @@
 """authpool.toml, read into frozen types; each mistake is answered with file, key and remedy.
 
 The file is written by people and never by the program. It may be a symbolic link, and others may read it, as
-long as no client secret stands in it: a secret is better off in the environment or a file of its own.
+long as no client secret stands in it: a secret is better off in the environment or a file of its own. Nobody else may
+be able to change or exchange it.
 """
 
 import os
@@ -30,7 +31,8 @@ from authpool.config.pool_table import read_pool
 from authpool.config.reach_table import REACH_KEYS, Unmatched, read_allow_local, read_listener_names, read_unmatched
 from authpool.config.routing import find_tie
 from authpool.config.seal_key import SealKey, read_seal_key
-from authpool.errors import ConfigurationError
+from authpool.errors import ConfigurationError, RefusedError
+from authpool.files.strict_modes import check_way, trusted_users
 
 __all__ = [
     "CONFIG_NAME",
@@ -114,7 +116,12 @@ def load_config(
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str | None]:
-    """Answer the document, and why others have a hand on the file, where they have."""
+    """Answer the document, and why others can read the file, where they can."""
+    try:
+        check_way(path, trusted_users(path.parent))
+    except RefusedError as error:
+        remedy = "Whoever can change it decides where credentials go, and which plugins run."
+        raise ConfigurationError(CONFIG_NAME, f"can't be relied on: {error}.", remedy) from None
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777
@@ -143,6 +150,8 @@ def _parse(data: bytes) -> dict[str, Any]:
         where = f"{CONFIG_NAME}: {match['place']}" if match else CONFIG_NAME
         problem = f"is not valid TOML: {_SYNTAX_PLACE.sub('', str(error))}."
         raise ConfigurationError(where, problem, remedy) from None
+    except (ValueError, OverflowError):  # what tomllib passes on as it comes
+        raise ConfigurationError(CONFIG_NAME, "has a number that is too long to read.", remedy) from None
     except RecursionError:
         raise ConfigurationError(CONFIG_NAME, "is nested too deeply.", remedy) from None
 

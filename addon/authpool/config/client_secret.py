@@ -8,6 +8,7 @@ from pathlib import Path
 from authpool.config.config_table import KeyPath, mistake
 from authpool.errors import RefusedError
 from authpool.files.home import read_secret_file
+from authpool.files.strict_modes import check_way, trusted_users
 
 _ENV = "env:"
 _FILE = "file:"
@@ -65,6 +66,7 @@ def _from_file(name: str, path: KeyPath, home: Path) -> str:
     file = home / Path(name)
     try:
         secret = read_secret_file(file).strip()
+        check_way(file, trusted_users(home))
     except (RefusedError, ValueError) as error:  # ValueError: a NUL in the name
         detail = error if isinstance(error, RefusedError) else "the file name is impossible"
         raise mistake(path, f"{detail}.", _PRIVATE) from None

@@ -1,7 +1,6 @@
 """The home: the folder that holds authpool's configuration and secrets, and the rules for what lies in it."""
 
 import os
-import pwd
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,8 +9,11 @@ from pathlib import Path
 from authpool.errors import RefusedError
 from authpool.files.atomic_file import read_private
 from authpool.files.file_owner import give_to_owner
+from authpool.files.strict_modes import check_way, trusted_users, user_name
 
 DEFAULT = "~/.authpool"
+INSIDE = ("accounts", "addon", "addon.py", "audit.jsonl", "clients", "plugins", "run", "unclaimed")
+"""What a home may hold, as its own or by a link, and others must not be able to exchange."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -63,13 +65,32 @@ def secure_folder(path: Path, *, inside: bool = False) -> None:
         if inside:
             _make_inside(path)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.stat()
     except FileExistsError:
         raise RefusedError(f"{path} is not a folder") from None
     except OSError as error:
         raise RefusedError(f"{path} can't be used as a folder: {error.strerror}") from error
+    _check_folder(path)
+
+
+def check_home(home: Path) -> None:
+    """See that nobody else can enter a home that is there, or exchange it or what lies in it. Raises RefusedError.
+
+    authpool.toml is looked at where it is read, and so are the files that it names.
+    """
+    _check_folder(home)
+    trusted = trusted_users(home)
+    check_way(home, trusted)
+    for name in INSIDE:
+        check_way(home / name, trusted)
+
+
+def _check_folder(path: Path) -> None:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise RefusedError(f"{path} can't be used as a folder: {error.strerror}") from error
     if os.geteuid() not in {0, status.st_uid}:
-        raise RefusedError(f"{path} belongs to {_user(status.st_uid)}: run this as that user, or as root")
+        raise RefusedError(f"{path} belongs to {user_name(status.st_uid)}: run this as that user, or as root")
     if status.st_mode & 0o077:
         mode = stat.S_IMODE(status.st_mode)
         raise RefusedError(f"{path} is open to others (mode {mode:04o}); run: chmod 700 '{path}'")
@@ -79,13 +100,6 @@ def _make_inside(path: Path) -> None:
     with suppress(FileExistsError, FileNotFoundError):  # somebody was faster; or there is no home yet
         path.mkdir(mode=0o700)
         give_to_owner(path, path.parent)
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"
 
 
 def read_secret_file(path: Path) -> str:

@@ -16,8 +16,10 @@ from authpool.config import CONFIG_NAME, Config, PoolConfig, load_config
 from authpool.config.routing import Router
 from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError, mistakes_placed
 from authpool.files.blocking import BlockingCalls
+from authpool.files.home import check_home
 from authpool.gateway.client_keys import ClientKeys
 from authpool.gateway.follower import Follower
+from authpool.gateway.home_watch import HomeWatch
 from authpool.gateway.lost_configuration import refuse_lost
 from authpool.gateway.pieces import MANY_ACCOUNTS, in_pieces, loaded_for_good
 from authpool.gateway.pools import PoolBuilder, Snapshot
@@ -148,6 +150,7 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
         self._store_trouble = ""
+        self._home_watch = HomeWatch(home)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -229,6 +232,7 @@ class Service:
 
     async def _read_anew(self, *, forced: bool) -> None:
         """Read everything, check all of it, and only then put it in force."""
+        check_home(self.home)
         config = load_config(self.home, self._environ, self.plugins, secrets_later=self._secrets_later)
         refuse_another_store(self._snapshot.config.gateway, config.gateway)
         self._accept(config)
@@ -341,7 +345,8 @@ class Service:
 
     async def _is_to_reload(self) -> bool:
         """Whether the configuration changed, or somebody asks for it."""
-        mark = await self.run(self._current_mark)
+        mark, trouble = await self.run(lambda: (self._current_mark(), self._home_watch.look()))
+        self._home_watch.tell(trouble)
         return mark != self._mark or await self.store.reload_request() != self._request
 
     def _current_mark(self) -> object:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from authpool import __version__
+from authpool.files.strict_modes import check_way, trusted_users
 
 GROUP = "authpool"
 ENVIRONMENT = "AUTHPOOL_PLUGINS"
@@ -30,11 +31,13 @@ class Candidate:
 
 def find_plugins(folder: Path | None, named: Sequence[str] = ()) -> Iterator[Candidate]:
     """Every plugin there is. `folder` is the home's plugins/; `named` are files (``*.py``) and module names."""
+    trusted = trusted_users(Path("/") if folder is None else folder.parent)
     yield from _entry_points()
     for name in named:
-        yield _of_file(Path(name).expanduser()) if _is_file_name(name) else _of_module(name)
+        yield _of_file(Path(name).expanduser(), trusted) if _is_file_name(name) else _of_module(name)
     if folder is not None and folder.is_dir():
-        yield from map(_of_file, sorted(folder.glob("*.py")))
+        for path in sorted(folder.glob("*.py")):
+            yield _of_file(path, trusted)
 
 
 def named_plugins(option: Sequence[str], environment: str) -> tuple[str, ...]:
@@ -78,8 +81,12 @@ def _of_module(name: str) -> Candidate:
     return Candidate(name=name, origin=f"module {name}", version=None, load=lambda: importlib.import_module(name))
 
 
-def _of_file(path: Path) -> Candidate:
-    return Candidate(name=path.stem, origin=str(path), version=None, load=lambda: _import_file(path))
+def _of_file(path: Path, trusted: frozenset[int]) -> Candidate:
+    def load() -> ModuleType:
+        check_way(path, trusted)  # it is about to run as who runs this
+        return _import_file(path)
+
+    return Candidate(name=path.stem, origin=str(path), version=None, load=load)
 
 
 def _import_file(path: Path) -> ModuleType:

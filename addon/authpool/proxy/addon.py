@@ -14,7 +14,7 @@ from mitmproxy.addonmanager import Loader
 import authpool
 from authpool.config import Config
 from authpool.errors import AuthpoolError, mistakes_placed
-from authpool.files.home import home_folder, home_of_loader, secure_folder
+from authpool.files.home import check_home, home_folder, home_of_loader
 from authpool.gateway.presence import Presence
 from authpool.gateway.service import Service
 from authpool.proxy import listener_rules, option_warnings, wire
@@ -178,7 +178,7 @@ class Gateway(ClientHooks, ConnectionHooks):
         self._plugins = tuple(ctx.options.authpool_plugins)
         home = home_folder(self._home or None, os.environ)
         if home.is_dir():  # a mistyped home is an error, not a new folder
-            secure_folder(home)
+            check_home(home)
         presence = Presence(home)
         with mistakes_placed(home):
             service = Service(

@@ -79,6 +79,8 @@ def _moving(account: Account, accounts: Holders) -> CopyOf | None:
         return None
     if source is None or source.key == account.key or source.created_at != account.created_at:
         return None  # it has left, or who has that address now is another one
+    if source.extra.get(MOVED_FROM) == account.address:
+        return None  # an earlier move came from there, and left its mark: else each would wait for the other
     if went_on(account, source):
         return None  # what is at the old address is left over, or was put back by hand
     return CopyOf(

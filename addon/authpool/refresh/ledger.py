@@ -105,7 +105,7 @@ class Ledger:
             return True
 
         def restore(current: Account) -> Account:
-            return current if current.presents else replace(current, pending_refresh=mark)
+            return current if current.pending_refresh == mark else replace(current, pending_refresh=mark)
 
         try:
             await hold.update(if_still(intended, restore))

@@ -72,9 +72,10 @@ class TrailIndex:
         return list(self._latest)
 
     def note(self, entry: Entry) -> None:
-        """This process appends it: tell of it at once."""
+        """This process appends it: tell of it at once, and know it even where it could not be written."""
         self._latest.append(entry)
         self._noted[entry] += 1
+        self._take_in(entry, doubtful=False)
 
     async def catch_up(self) -> None:
         async with self._alone:

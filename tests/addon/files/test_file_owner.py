@@ -121,10 +121,13 @@ def test_what_root_made_earlier_is_given_back(home: Path) -> None:
 
 
 def test_a_home_that_root_makes_is_roots(tmp_path: Path) -> None:
-    """Wherever it lies: only what is made in a home goes to the home's owner."""
-    os.chown(tmp_path, OWNER, OWNER)
+    """Only what is made in a home goes to the home's owner; and none is made where another user could exchange it."""
     assert run(tmp_path / "home", "init").returncode == 0
     assert set(owners(tmp_path / "home").values()) == {0}
+    os.chown(tmp_path, OWNER, OWNER)
+    refused = run(tmp_path / "another", "init")
+    assert (refused.returncode, f"{tmp_path} belongs to" in refused.stderr) == (1, True)
+    assert not (tmp_path / "another").exists()
 
 
 async def test_several_make_one_file_at_once(tmp_path: Path) -> None:

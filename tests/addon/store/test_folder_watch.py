@@ -17,7 +17,8 @@ from authpool.errors import StoreUnavailableError
 from authpool.store import Record
 from authpool.store.folder import file_index
 from authpool.store.folder.folder_watch import FolderWatch, Notifier, silent_type
-from authpool.store.folder.store import PIECE, FolderStore
+from authpool.store.folder.following import PIECE
+from authpool.store.folder.store import FolderStore
 from support.file_operations import CountingFiles
 
 POLLED = "are noticed by looking"
@@ -77,7 +78,7 @@ async def following(
     try:
         await one.step()
         await one.step()
-        assert store._watched is watched
+        assert store.following.watched is watched
         one.told.clear()
         yield one
     finally:
@@ -111,7 +112,7 @@ async def test_a_pools_folder_that_comes_later_is_followed(folder: Path) -> None
         for number in range(2, 5):
             put(folder / "late", "carol", f"generation = {number}")
             await one.until(lambda number=number: one.generation("carol", "late") == number)  # type: ignore[misc]
-        assert one.store._watched
+        assert one.store.following.watched
 
 
 async def test_accounts_that_come_later_at_all_are_followed(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ async def test_accounts_that_come_later_at_all_are_followed(tmp_path: Path) -> N
     async with following(tmp_path / "accounts", watched=False) as one:
         put(tmp_path / "accounts" / "google", "carol", "generation = 2")
         await one.until(lambda: one.generation("carol") == 2)
-        await one.until(lambda: one.store._watched)
+        await one.until(lambda: one.store.following.watched)
 
 
 @pytest.mark.parametrize("part", ("google", "."))
@@ -134,7 +135,7 @@ async def test_a_folder_moved_away_and_back_is_followed_again(folder: Path, part
         put(away if part == "google" else away / "google", "alice", "generation = 2")
         away.rename(moved)
         await one.until(lambda: one.generation("alice") == 2)
-        await one.until(lambda: one.store._watched)
+        await one.until(lambda: one.store.following.watched)
         put(folder / "google", "alice", "generation = 3")
         await one.until(lambda: one.generation("alice") == 3)
         assert None not in one.told.values()
@@ -226,7 +227,7 @@ async def test_a_change_that_was_not_told_is_found_and_ends_the_trust(
     async with following(folder, watch=watch) as one:
         put(folder / "google", "alice", "generation = 2")
         await one.until(lambda: one.generation("alice") == 2)
-        await one.until(lambda: not one.store._watched)
+        await one.until(lambda: not one.store.following.watched)
     assert [POLLED in message for message in caplog.messages].count(True) == 1
     assert "did not tell of a change" in caplog.text
 

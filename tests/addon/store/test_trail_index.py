@@ -11,6 +11,7 @@ import pytest
 from authpool.accounts.account import Account, AccountKey, Token, fingerprint
 from authpool.accounts.events import AccountEvent, EventKind
 from authpool.store import trail_index
+from authpool.store.audit import Process, entry_of
 from authpool.store.folder import trail_files
 from authpool.store.folder.store import FolderStore
 from authpool.store.folder.trail_files import NAME, rotated_path
@@ -66,6 +67,18 @@ def test_what_was_exchanged_is_known_with_whom_and_when(trail: AuditTrail, tmp_p
     assert known(index, "r1") == Known(account=ALICE, exchanged_at=int(clock.time()))
     assert known(index, "r2") == Known(account=ALICE)
     assert known(index, "other") is None
+
+
+def test_what_this_process_exchanged_is_known_also_where_the_trail_can_not_be_written(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """A full disk, most often; and an old copy of the account may be put back meanwhile."""
+    index = index_of(tmp_path)
+    entry = entry_of(event("rotated", "r2", replaced="r1"), now=clock.time(), process=Process(pid=1, kind="gateway"))
+    assert entry is not None
+    index.note(entry)
+    assert is_spent(index, "r1")
+    assert not is_spent(index, "r2")
 
 
 def test_only_what_was_appended_is_read(trail: AuditTrail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

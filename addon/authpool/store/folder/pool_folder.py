@@ -48,7 +48,7 @@ class PoolFolder:
         self._index = FileIndex(pool)
         self._noted: set[str] = set()
         self._missing: dict[str, float] = {}
-        """Since when a file is not there any more: an editor that saves by renaming leaves such a moment."""
+        """Since when a file is not there any more, or holds no credential: an editor leaves such a moment."""
         self._young: dict[str, float] = {}
         """When a file was read that is to be read once more, to be sure."""
         self._linked: set[str] = set()
@@ -86,8 +86,8 @@ class PoolFolder:
     def look_at(self, names: Iterable[str], now: float, *, everything: bool = False) -> list[Seen]:
         """Look at these files, and read those that changed, or all; answers what differs from what was known.
 
-        One that is gone is believed gone at the second look, `REMOVAL_SECONDS` later. Raises OSError,
-        StoreUnavailableError.
+        One that is gone, or holds no credential any more, is believed so at the second look, `REMOVAL_SECONDS` later.
+        Raises OSError, StoreUnavailableError.
         """
         if not self._looking.acquire(timeout=LOOK_SECONDS):
             raise StoreUnavailableError(f"{self.path} does not answer")
@@ -128,14 +128,12 @@ class PoolFolder:
         fresh: dict[str, Seen | None] = {}
         different: list[Seen] = []
         for name, seen in found.items():
-            if seen is None:
-                if name in self._index.files and now - self._missing.setdefault(name, now) >= REMOVAL_SECONDS:
-                    fresh[name] = None
-                continue
-            if self._missing:
-                self._missing.pop(name, None)
             before = self._index.files.get(name)
-            if seen is not before:
+            if not self._is_believed(name, before, seen, now):
+                continue
+            if seen is None:
+                fresh[name] = None
+            elif seen is not before:
                 fresh[name] = seen
                 if before is None or before.record != seen.record:
                     different.append(seen)
@@ -148,6 +146,13 @@ class PoolFolder:
         self._index.take_over(fresh)
         return different
 
+    def _is_believed(self, name: str, before: Seen | None, seen: Seen | None, now: float) -> bool:
+        if _is_worse(before, seen) and now - self._missing.setdefault(name, now) < REMOVAL_SECONDS:
+            return False
+        if self._missing:
+            self._missing.pop(name, None)
+        return seen is not None or before is not None
+
     def _forget(self, name: str) -> None:
         """A file is gone."""
         self._missing.pop(name, None)
@@ -156,7 +161,7 @@ class PoolFolder:
 
     @property
     def missing(self) -> Collection[str]:
-        """The files that are gone at the first look."""
+        """The files that are gone, or hold no credential any more, at the first look."""
         return self._missing.keys()
 
     @property
@@ -238,6 +243,20 @@ class PoolFolder:
 
     def _broken(self, name: str, reason: str) -> BrokenAccount:
         return BrokenAccount(pool=self.pool, name=shown_name(name), reason=printable(reason))
+
+
+def _is_worse(before: Seen | None, seen: Seen | None) -> bool:
+    """Whether a file is gone, or holds no account or credential any more: an editor is half-way through, most often."""
+    if before is None or (seen is not None and not _has_credential(before.record)):
+        return False
+    return seen is None or not _has_credential(seen.record)
+
+
+def _has_credential(record: Record) -> bool:
+    if isinstance(record, BrokenAccount):
+        return False
+    token = record.token
+    return bool(token.refresh_token or token.access_token or record.client)
 
 
 def record_account(record: Record) -> Account:

@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 import time
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,26 +26,36 @@ NAME = "audit.jsonl"
 ROTATE_BYTES = 1 << 20
 KEPT = 3
 """So many full files are kept beside the current one."""
+LATE = 10_000
+"""So many lines that can't be written are kept."""
 
 _SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # non-blocking: a FIFO must not hang us
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | _SAFELY
 
 
 class TrailFiles:
-    """The trail of one home, for one process. A write that fails is logged, once, and harms nothing."""
+    """The trail of one home, for one process. A write that fails is logged, once, and tried again."""
 
     def __init__(self, home: Path, *, rotate_bytes: int = ROTATE_BYTES) -> None:
         self._home = home
         self._path = home / NAME
         self._rotate_bytes = rotate_bytes
         self._failing = False
+        self._late: deque[bytes] = deque(maxlen=LATE)
         self._doubtful = True
         """Whether the file may end with a part of a line: left by an earlier process, or by a write that failed."""
 
     def append(self, entry: Entry) -> None:
         """Write an entry down. Blocks for as long as one small write takes; nothing is synced to the disk."""
+        self._late.append(entry.line())
+        self.flush()
+
+    def flush(self) -> None:
+        """Write down what could not be written earlier, the oldest first."""
         try:
-            self.write(entry.line())
+            while self._late:
+                self.write(self._late[0])
+                self._late.popleft()
             self._failing = False
         except OSError as error:
             if not self._failing:  # once, until it works again
@@ -61,6 +72,7 @@ class TrailFiles:
 
     def since(self, position: object) -> tuple[list[Entry], object]:
         """As `Store.entries_since`: a position is how much of each file was read."""
+        self.flush()
         before: Mapping[FileIdentity, int] = position if isinstance(position, dict) else {}
         offsets: dict[FileIdentity, int] = {}
         entries: list[Entry] = []
