@@ -41,6 +41,14 @@ check: $(VENV)/.ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	@$(VENV)/bin/pip-audit --version >/dev/null 2>&1 \
+		|| $(VENV)/bin/python -m pip install --quiet --retries 0 --timeout 5 pip-audit >/dev/null 2>&1 \
+		|| { echo "make: dependencies not audited: pip-audit can't be installed from here"; exit 0; }; \
+	said=$$($(VENV)/bin/pip-audit --skip-editable --progress-spinner off 2>&1) && exit 0; \
+	case "$$said" in \
+		*"known vulnerabilit"*) echo "$$said"; exit 1;; \
+		*) echo "make: dependencies not audited: pip-audit got no answer";; \
+	esac
 
 format: $(VENV)/.ready
 	$(VENV)/bin/ruff format .
