@@ -177,8 +177,16 @@ def _make(pool: PoolConfig) -> TokenSource:
         seconds=table.take_whole("seconds", 10, 1, 55),
         lifetime_seconds=lifetime,
         env=_environment(table),
-        environment=table.take_strings("environment"),
+        environment=_named(table),
     )
+
+
+def _named(table: ConfigTable) -> tuple[str, ...]:
+    names = table.take_strings("environment")
+    for name in names:
+        if name.startswith("AUTHPOOL_"):
+            raise mistake(table.at("environment"), f"names {name}, which is authpool's own.", "Leave it out.")
+    return names
 
 
 def _environment(table: ConfigTable) -> dict[str, str]:

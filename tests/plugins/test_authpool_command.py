@@ -172,6 +172,7 @@ async def test_a_program_that_is_not_there_is_the_pools_fault(tmp_path: Path) ->
         ({"argv": ["x"], "format": "yaml"}, r"pools\.p\.type\.format"),
         ({"argv": ["x"], "seconds": 0}, r"pools\.p\.type\.seconds: is out of range"),
         ({"argv": ["x"], "env": {"A": 1}}, r"pools\.p\.type\.env\.A: must be a string"),
+        ({"argv": ["x"], "environment": ["AUTHPOOL_KEY"]}, r"pools\.p\.type\.environment: names AUTHPOOL_KEY"),
         ({"argv": ["x"], "shell": True}, r"pools\.p\.type\.shell: there is no such key"),
     ),
 )

@@ -19,7 +19,7 @@ from authpool.cli.session import Session, failures_told, table, tell
 from authpool.cli.streams import answer, as_text, asks_a_person, prepare, read_secret
 from authpool.cli.tools import TOOLS, tool_command
 from authpool.errors import RefusedError
-from authpool.files.process_memory import forbid_core_dumps
+from authpool.files.process_memory import forbid_core_dumps, refuse_key_log
 from authpool.pool.pool import State
 from authpool.pool.report import reload_line
 from authpool.verbs.account_table import HEADER, account_cells
@@ -45,6 +45,8 @@ def cli(context: click.Context, home: str | None) -> None:
     Exit status: 0 done, 1 refused or failed, 2 wrong usage.
     """
     forbid_core_dumps()
+    with failures_told(as_json=False):
+        refuse_key_log(os.environ)  # Python's own TLS writes one, too
     context.obj = Session(home)
 
 

@@ -12,7 +12,6 @@ import click
 from authpool.cli.scaffold import LOADER
 from authpool.cli.session import Session, failures_told
 from authpool.errors import RefusedError
-from authpool.files.process_memory import refuse_key_log
 
 TOOLS = ("mitmdump", "mitmweb", "mitmproxy")
 
@@ -34,7 +33,6 @@ def tool_command(name: str) -> click.Command:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with failures_told(as_json=False):
             command = tool_arguments(name, session, arguments)
-            refuse_key_log(os.environ)
             check_first(session, arguments)
             os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 

@@ -173,7 +173,8 @@ class Operations:
             if isinstance(self._service.store, SetsAside):
                 await self._service.store.clear_set_aside(key)
             self._service.notify(AccountEvent(kind="removed", account=account, reason=reason))
-        await self._unclaimed.forget(account)
+        if revoked:  # else what was exchanged for its token may be all that is left of a living grant
+            await self._unclaimed.forget(account)
         await self._holdings.follow()
         await self._holdings.unconfigured()
         if trouble:

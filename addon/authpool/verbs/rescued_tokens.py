@@ -88,9 +88,10 @@ class RescuedTokens:
         """Drop what an `add` left here that was cut off, and what its successor is, of an account that is removed."""
         token = account.token.refresh_token
         if token is not None:
-            with suppress(StoreUnavailableError):
-                found: Credential | None = await self._run(self._successor, fingerprint(token))
-                await self.discard(None if found is None else found.path)
+            with suppress(StoreUnavailableError, RefusedError):
+                async with self.alone():
+                    found: Credential | None = await self._run(self._successor, fingerprint(token))
+                    await self.discard(None if found is None else found.path)
 
     async def successor(self, refresh_token: str) -> Credential | None:
         """What a refresh token was exchanged for by an `add` that was cut off, or refused afterwards, if it is here."""

@@ -1,12 +1,13 @@
 """Ending an account's grant at the provider, when the account is removed for good (RFC 7009)."""
 
-from authpool.accounts.account import Account
+from authpool.accounts.account import Account, fingerprint
 from authpool.errors import AuthpoolError
 from authpool.gateway.service import Service
 from authpool.oauth.discovery import DiscoveryError
 from authpool.oauth.grant_request import revocation_request
 from authpool.oauth.verdict import Reply
 from authpool.verbs.holdings import Holdings
+from authpool.verbs.replacement import ADDED_FROM
 
 _OK = 200
 
@@ -44,6 +45,9 @@ class Revocation:
 
     async def _refuse_shared(self, account: Account) -> None:
         """To revoke a login that another account has as well would end that one, too."""
+        token = account.token.refresh_token
+        mark = fingerprint(token or "")
         for other in await self._holdings.everyone():
-            if other.key != account.key and other.token.refresh_token == account.token.refresh_token:
+            shared = other.token.refresh_token == token or mark in str(other.extra.get(ADDED_FROM, "")).split()
+            if other.key != account.key and shared:
                 raise RevocationError(f"{other.address} holds the same credential, and goes on with it")

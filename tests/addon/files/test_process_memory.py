@@ -36,11 +36,14 @@ def test_a_key_log_is_refused(name: str) -> None:
         refuse_key_log({name: "keys.txt"})
 
 
-async def test_the_wrapper_refuses_it_before_mitmproxy_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line, and no file."""
+@pytest.mark.parametrize("verb", ("mitmdump", "accounts"))
+async def test_the_command_line_refuses_it_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """One line, and no file: Python's own TLS would write one as well."""
     write_configuration(tmp_path, pools={})
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.txt"))
-    ended = await authpool_on(tmp_path, "mitmdump")
+    ended = await authpool_on(tmp_path, verb)
     assert ended.status == 1
     assert ended.err.startswith("authpool: SSLKEYLOGFILE is set")
     assert ended.err.count("\n") == 1
