@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3.13 python3 python3.12; do \
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo run test test-oldest soak check format bench simulate clean
+.PHONY: demo run test test-oldest soak check audit format bench simulate clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -41,6 +41,19 @@ check: $(VENV)/.ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	-@$(MAKE) --no-print-directory audit
+
+# Known holes in what is installed, where the package index lets us ask. `make check` tells of them, and goes on.
+audit: $(VENV)/.ready
+	@$(VENV)/bin/pip-audit --version >/dev/null 2>&1 \
+		|| $(VENV)/bin/python -m pip install --quiet --retries 0 --timeout 5 pip-audit >/dev/null 2>&1 \
+		|| { echo "make: dependencies not audited: pip-audit can't be installed from here"; exit 0; }; \
+	said=$$($(VENV)/bin/pip-audit --skip-editable --progress-spinner off --timeout 15 2>&1); status=$$?; \
+	case "$$said" in \
+		*"could not be audited"*) echo "make: dependencies not audited: the index knows nothing of them";; \
+		*"known vulnerabilit"*) echo "$$said"; exit $$status;; \
+		*) test $$status = 0 || echo "make: dependencies not audited: pip-audit got no answer";; \
+	esac
 
 format: $(VENV)/.ready
 	$(VENV)/bin/ruff format .

@@ -35,20 +35,32 @@ from authpool.plugins.api import (
 )
 
 OUTPUT_BYTES = 64 * 1024
-_KEYS = ("argv", "format", "seconds", "lifetime_seconds", "env")
+_KEYS = ("argv", "format", "seconds", "lifetime_seconds", "env", "environment")
+_PASSED_ON = frozenset(
+    {
+        *("HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TEMP", "TMP", "TMPDIR", "TZ", "USER"),
+        *("NO_PROXY", "SSL_CERT_DIR", "SSL_CERT_FILE", "no_proxy"),
+    }
+)
+"""What every program needs, and nothing of it a secret: the gateway's environment has those of all pools."""
+_PASSED_ON_PREFIXES = ("LC_", "XDG_")
 _TOKEN_KEYS = ("access_token", "token", "accessToken", "id_token")
 _EXPIRY_KEYS = ("expires_at", "expiration", "expiry", "expiresOn", "Expiration")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command(TokenSource):
-    """One program, for the accounts of a pool. `lifetime_seconds`: how long a token lives whose end is not printed."""
+    """One program, for the accounts of a pool. `lifetime_seconds`: how long a token lives whose end is not printed.
+
+    It gets the variables `env`, and of the gateway's the common ones and those that `environment` names.
+    """
 
     argv: tuple[str, ...]
     is_json: bool = False
     seconds: int = 10
     lifetime_seconds: int | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    environment: tuple[str, ...] = ()
 
     async def fetch(self, account: Account) -> Fetched:
         asked_at = int(time.time())
@@ -65,14 +77,13 @@ class Command(TokenSource):
         return Fetched(access_token=token, expires_at=expires_at)
 
     async def _run(self, argv: list[str]) -> bytes:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTHPOOL_")}
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 stdin=DEVNULL,
                 stdout=PIPE,
                 stderr=PIPE,
-                env=environment | dict(self.env),
+                env=self._passed_on() | dict(self.env),
                 start_new_session=True,  # a group of its own, so that its children end with it
             )
         except (OSError, ValueError) as error:
@@ -93,6 +104,12 @@ class Command(TokenSource):
         if status != 0:
             raise CredentialUnavailableError(f"{self.argv[0]} failed with status {status}{_first_line(errors)}")
         return output
+
+    def _passed_on(self) -> dict[str, str]:
+        names = _PASSED_ON.union(self.environment)
+        return {
+            name: value for name, value in os.environ.items() if name in names or name.startswith(_PASSED_ON_PREFIXES)
+        }
 
 
 async def _read(stream: asyncio.StreamReader | None, too_much: Callable[[], None] = lambda: None) -> bytes:
@@ -160,7 +177,16 @@ def _make(pool: PoolConfig) -> TokenSource:
         seconds=table.take_whole("seconds", 10, 1, 55),
         lifetime_seconds=lifetime,
         env=_environment(table),
+        environment=_named(table),
     )
+
+
+def _named(table: ConfigTable) -> tuple[str, ...]:
+    names = table.take_strings("environment")
+    for name in names:
+        if name.startswith("AUTHPOOL_"):
+            raise mistake(table.at("environment"), f"names {name}, which is authpool's own.", "Leave it out.")
+    return names
 
 
 def _environment(table: ConfigTable) -> dict[str, str]:

@@ -86,6 +86,13 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert match["anchor"] in anchors(target), match[0]
 
 
+def test_the_tests_that_security_md_names_are_there() -> None:
+    """Each promise says which test shows it."""
+    named = set(re.findall(r"`(tests/[^`]+)`", (ROOT / "SECURITY.md").read_text("utf-8")))
+    assert len(named) > 10
+    assert {name for name in named if not (ROOT / name).is_file()} == set()
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_command_block_is_marked_as_one(document: Path) -> None:
     """A block without a kind is output or a picture: no line of it begins with a command."""

@@ -57,11 +57,15 @@ async def test_the_account_is_one_argument_and_no_shell_sees_it(tmp_path: Path) 
 
 
 async def test_it_does_not_see_what_is_authpools_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest of the environment is passed on."""
-    monkeypatch.setenv("AUTHPOOL_SECRET", "x")
-    monkeypatch.setenv("OTHER", "y")
-    program = script(tmp_path, 'echo "token$AUTHPOOL_SECRET$OTHER"')
-    assert (await source([program]).fetch(ALICE)).access_token == "tokeny"
+    """Nor the secrets of other pools: the common variables are passed on, and those that are named."""
+    for name in ("AUTHPOOL_HOME", "GOOGLE_CLIENT_SECRET", "SEAL_KEY", "AWS_PROFILE", "LC_ALL", "TZ"):
+        monkeypatch.setenv(name, f"/{name}")
+    program = script(
+        tmp_path, 'echo "$AUTHPOOL_HOME$GOOGLE_CLIENT_SECRET$SEAL_KEY$AWS_PROFILE$LC_ALL$TZ"; test "$PATH"'
+    )
+    assert (await source([program]).fetch(ALICE)).access_token == "/LC_ALL/TZ"
+    named = source([program], environment=["AWS_PROFILE"])
+    assert (await named.fetch(ALICE)).access_token == "/AWS_PROFILE/LC_ALL/TZ"
 
 
 @pytest.mark.parametrize(
@@ -168,6 +172,7 @@ async def test_a_program_that_is_not_there_is_the_pools_fault(tmp_path: Path) ->
         ({"argv": ["x"], "format": "yaml"}, r"pools\.p\.type\.format"),
         ({"argv": ["x"], "seconds": 0}, r"pools\.p\.type\.seconds: is out of range"),
         ({"argv": ["x"], "env": {"A": 1}}, r"pools\.p\.type\.env\.A: must be a string"),
+        ({"argv": ["x"], "environment": ["AUTHPOOL_KEY"]}, r"pools\.p\.type\.environment: names AUTHPOOL_KEY"),
         ({"argv": ["x"], "shell": True}, r"pools\.p\.type\.shell: there is no such key"),
     ),
 )

@@ -105,6 +105,7 @@ async def open_desk(
     files: FileOperations | None = None,
     plugin: str = "",
     more_pools: Sequence[str] = (),
+    revoke_url: str | None = None,
 ) -> AsyncIterator[Desk]:
     """A home whose pool `google` is at a real token endpoint, and one of each other type beside it.
 
@@ -115,6 +116,7 @@ async def open_desk(
     async with ScriptedTokenEndpoint(provider) as endpoint, _served(Userinfo(provider)) as told:
         client = {"client_id": "the-client", "client_secret": "the-client-secret", "token_url": endpoint.url}
         google = {**client, "hosts": ["google.example"], **({"userinfo_url": told.url} if userinfo else {})}
+        google |= {"revoke_url": revoke_url} if revoke_url is not None else {}
         home = make_home(
             folder,
             pools={

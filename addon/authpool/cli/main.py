@@ -19,6 +19,7 @@ from authpool.cli.session import Session, failures_told, table, tell
 from authpool.cli.streams import answer, as_text, asks_a_person, prepare, read_secret
 from authpool.cli.tools import TOOLS, tool_command
 from authpool.errors import RefusedError
+from authpool.files.process_memory import forbid_core_dumps, refuse_key_log
 from authpool.pool.pool import State
 from authpool.pool.report import reload_line
 from authpool.verbs.account_table import HEADER, account_cells
@@ -43,6 +44,9 @@ def cli(context: click.Context, home: str | None) -> None:
 
     Exit status: 0 done, 1 refused or failed, 2 wrong usage.
     """
+    forbid_core_dumps()
+    with failures_told(as_json=False):
+        refuse_key_log(os.environ)  # Python's own TLS writes one, too
     context.obj = Session(home)
 
 
@@ -143,16 +147,17 @@ def reload(session: Session, force: bool, as_json: bool) -> None:  # noqa: FBT00
 @cli.command()
 @_account_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--keep-grant", is_flag=True, help="Do not revoke it at the provider.")
 @_json_option
 @click.pass_obj
-def remove(session: Session, account: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Remove an account and its credential."""
+def remove(session: Session, account: str, yes: bool, keep_grant: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Remove an account, and revoke its grant."""
     with failures_told(as_json=as_json):
         if not yes:
             if as_json or not asks_a_person():
                 raise RefusedError("nobody can be asked whether to remove it: say --yes")
             click.confirm(f"Remove {account} and its credential?", abort=True)
-        tell(session.run(lambda operations: operations.remove(account)), as_json=as_json)
+        tell(session.run(lambda operations: operations.remove(account, keep_grant=keep_grant)), as_json=as_json)
 
 
 @cli.command()

@@ -150,6 +150,8 @@ def _parse(data: bytes) -> dict[str, Any]:
         where = f"{CONFIG_NAME}: {match['place']}" if match else CONFIG_NAME
         problem = f"is not valid TOML: {_SYNTAX_PLACE.sub('', str(error))}."
         raise ConfigurationError(where, problem, remedy) from None
+    except (ValueError, OverflowError):  # what tomllib passes on as it comes
+        raise ConfigurationError(CONFIG_NAME, "has a number that is too long to read.", remedy) from None
     except RecursionError:
         raise ConfigurationError(CONFIG_NAME, "is nested too deeply.", remedy) from None
 

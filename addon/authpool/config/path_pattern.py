@@ -17,7 +17,7 @@ type PathRank = tuple[int, bool]
 NO_PATH: PathRank = (-1, False)
 """The rank of a pool that is not narrowed by paths."""
 
-_ODD = re.compile(r"[^!-~]|[%\\#]|/\.")
+_ODD = re.compile(r"[^!-~]|[%\\#]|/\+*\.")  # a `+` is a blank to some, and blanks before dots are dropped
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 _ANY_SEGMENT = "*"

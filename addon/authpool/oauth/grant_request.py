@@ -45,6 +45,14 @@ def client_credentials_request(pool: PoolConfig, url: str, account: Account) -> 
     return _request(pool, url, account, form)
 
 
+def revocation_request(pool: PoolConfig, url: str, account: Account) -> GrantRequest:
+    """RFC 7009 §2.1. The account must have a refresh token; with that a provider ends the whole grant."""
+    refresh_token = account.token.refresh_token
+    if refresh_token is None:
+        raise ValueError("an account without a refresh token has no grant to revoke")
+    return _request(pool, url, account, {"token": refresh_token, "token_type_hint": "refresh_token"})
+
+
 def client_of(pool: PoolConfig, account: Account) -> OAuthClient | None:
     """The client an account's grant belongs to: its own where it has one, else the pool's.
 

@@ -15,6 +15,7 @@ import authpool
 from authpool.config import Config
 from authpool.errors import AuthpoolError, mistakes_placed
 from authpool.files.home import check_home, home_folder, home_of_loader
+from authpool.files.process_memory import forbid_core_dumps
 from authpool.gateway.presence import Presence
 from authpool.gateway.service import Service
 from authpool.proxy import listener_rules, option_warnings, wire
@@ -68,6 +69,7 @@ class Gateway(ClientHooks, ConnectionHooks):
 
     def load(self, loader: Loader) -> None:
         wire.close(gateway_error)  # whatever fails from here on, nothing goes out without a gate
+        forbid_core_dumps()
         self._hangup.watch()
         self._start_put_off = listeners.take_back_start()
         add_options(loader, self._own_home)

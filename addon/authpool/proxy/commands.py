@@ -124,7 +124,7 @@ class Commands:
 
     @command.command("authpool.remove")
     def remove(self, account: str) -> str:
-        """Remove POOL/NAME and its credential from the home."""
+        """Remove POOL/NAME and its credential from the home, and revoke its grant at the provider."""
         return self._start("Removing", account, lambda operations: operations.remove(account))
 
     def _service(self) -> Service:

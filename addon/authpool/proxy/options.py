@@ -1,11 +1,13 @@
 """mitmproxy's options of the gateway. None is an int or a bool: a mistyped one would drop the whole addon."""
 
+import os
 from collections.abc import Sequence
 
 from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
 
 from authpool.errors import RefusedError
+from authpool.files.process_memory import refuse_key_log
 from authpool.requests.access_log import FORMATS
 
 
@@ -37,6 +39,7 @@ def add_options(loader: Loader, home: str) -> None:
 
 def check_options() -> None:
     """Raises RefusedError for a value that can't be."""
+    refuse_key_log(os.environ)
     if ctx.options.proxy_debug:
         raise RefusedError("proxy_debug logs what is on the wire, credentials too: unset it")
     if ctx.options.authpool_access_log not in FORMATS:  # mitmproxy does not look at `choices` itself

@@ -254,6 +254,14 @@ class SealsSecrets(Protocol):
 
 
 @runtime_checkable
+class SetsAside(Protocol):
+    """A store that keeps an unreadable record beside the one that replaces it."""
+
+    async def clear_set_aside(self, key: AccountKey) -> None:
+        """Remove what was set aside of this account. Raises StoreUnavailableError."""
+
+
+@runtime_checkable
 class ForcesReloads(Protocol):
     """A store through which gateways can be asked for a reload that drops pools which are in use."""
 

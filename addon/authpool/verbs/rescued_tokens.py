@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from authpool.accounts.account import fingerprint
+from authpool.accounts.account import Account, fingerprint
 from authpool.errors import BrokenAccountError, RefusedError, SealedError, StoreUnavailableError
 from authpool.files.atomic_file import FileOperations, replace_file
 from authpool.files.home import secure_folder
@@ -83,6 +83,15 @@ class RescuedTokens:
         """As `drop`, in a thread; what a disk that does not answer keeps is spent, and harms nobody."""
         with suppress(StoreUnavailableError):
             await self._run(self.drop, path)
+
+    async def forget(self, account: Account) -> None:
+        """Drop what an `add` left here that was cut off, and what its successor is, of an account that is removed."""
+        token = account.token.refresh_token
+        if token is not None:
+            with suppress(StoreUnavailableError, RefusedError):
+                async with self.alone():
+                    found: Credential | None = await self._run(self._successor, fingerprint(token))
+                    await self.discard(None if found is None else found.path)
 
     async def successor(self, refresh_token: str) -> Credential | None:
         """What a refresh token was exchanged for by an `add` that was cut off, or refused afterwards, if it is here."""

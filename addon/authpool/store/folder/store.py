@@ -7,6 +7,7 @@ the microseconds between the two.
 """
 
 import asyncio
+import glob
 import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
@@ -26,6 +27,7 @@ from authpool.files.kernel_lock import Run, hold_now
 from authpool.files.kernel_lock import hold as hold_lock
 from authpool.store import Change, Record, StandingChange, StoreFactory
 from authpool.store.folder.compare_and_set import change_account
+from authpool.store.folder.file_index import SUFFIX, account_file_name
 from authpool.store.folder.folder_hold import FolderHold
 from authpool.store.folder.folder_watch import FolderWatch
 from authpool.store.folder.following import Following
@@ -96,6 +98,16 @@ class FolderStore(PoolFolders):
     async def update_standing(self, key: AccountKey, change: StandingChange) -> Account | None:
         """In the account's own file, by the folder's lock alone."""
         return await self.update(key, lambda account: account and account.with_standing(change(account.standing)))
+
+    async def clear_set_aside(self, key: AccountKey) -> None:
+        await self._run(self._clear_set_aside, key)
+
+    def _clear_set_aside(self, key: AccountKey) -> None:
+        folder = self._pool(key.pool).path
+        names = glob.escape(account_file_name(key.name).removesuffix(SUFFIX))
+        with unavailable(folder):
+            for aside in folder.glob(f"{names}.broken*", case_sensitive=False):
+                self._files.unlink(aside)
 
     def path_of(self, key: AccountKey) -> Path | None:
         """Tell which file holds the account, for messages. Raises StoreUnavailableError."""
