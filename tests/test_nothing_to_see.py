@@ -87,9 +87,22 @@ class Scene:
     @property
     def secrets(self) -> list[str]:
         """Every secret that was ever in play."""
-        provider = self.rig.provider
-        assert isinstance(provider, SecretProvider)
-        return [*provider.issued, *self.others.values(), self.operator_key, *(key.split("_")[2] for key in self.keys)]
+        return [*self.provider.issued, *self.others.values(), self.operator_key, *self.key_secrets]
+
+    @property
+    def hidden_from_upstreams(self) -> list[str]:
+        """Those that no upstream may receive: all but access tokens."""
+        issued = [secret for secret in self.provider.issued if secret.startswith("r+")]
+        return [*issued, self.others["client"], self.others["hook"], self.operator_key, *self.key_secrets]
+
+    @property
+    def key_secrets(self) -> list[str]:
+        return [key.split("_")[2] for key in self.keys]
+
+    @property
+    def provider(self) -> SecretProvider:
+        assert isinstance(self.rig.provider, SecretProvider)
+        return self.rig.provider
 
     def token_answer(self, number: int, form: Form) -> Answer:
         if self.echoes_form:
@@ -328,12 +341,17 @@ async def watch_processes(scene: Scene, gateway: Mitmdump) -> None:
     """Look at the command lines of all, and the environments of those that are not the gateway itself."""
     own = gateway.process.pid if gateway.process else 0
     while True:
-        for pid in descendants(os.getpid()):
-            with contextlib.suppress(OSError):
-                scene.search.collect("command lines", Path(f"/proc/{pid}/cmdline").read_bytes())
-                if pid in set(descendants(own)):
-                    scene.search.collect("environments of children", Path(f"/proc/{pid}/environ").read_bytes())
+        _take_processes(scene, own)
         await asyncio.sleep(0.02)
+
+
+def _take_processes(scene: Scene, gateway: int) -> None:
+    children = set(descendants(gateway))
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            scene.search.collect("command lines", Path(f"/proc/{pid}/cmdline").read_bytes())
+            if pid in children:
+                scene.search.collect("environments of children", Path(f"/proc/{pid}/environ").read_bytes())
 
 
 async def use_mitmweb(scene: Scene, web: Mitmweb) -> None:
@@ -408,15 +426,26 @@ async def test_no_secret_is_anywhere_but_on_the_wire(scene: Scene) -> None:
     await scene.authpool("client", "list")
     await scene.authpool("pause", "p/bob")
     await scene.authpool("resume", "p/bob")
+    await scene.authpool("remove", "p/alice")
     take_files(scene)
     scene.search.collect("webhooks", *scene.hooks)
 
     print(
         f"searched {scene.search.searched_bytes:,} of {scene.search.collected_bytes:,} bytes "
-        f"for {len(set(scene.secrets))} secrets"
+        f"for {len(set(scene.secrets))} secrets, {'with' if chromium() else 'without'} a browser"
     )
     assert len(set(scene.secrets)) > 20
     assert scene.search.hits(scene.secrets) == []
+    assert on_the_wire(scene).hits(scene.hidden_from_upstreams) == []
+    assert on_the_wire(scene).hits([bearer for bearer in scene.rig.bearers if bearer]) != []
+
+
+def on_the_wire(scene: Scene) -> SecretSearch:
+    """What the upstreams received."""
+    search = SecretSearch()
+    for upstream in (scene.rig.upstream, scene.tls, scene.http2, scene.keyed, scene.commanded):
+        search.collect("upstream", *(f"{one.target} {one.headers}".encode() + one.body for one in upstream.received))
+    return search
 
 
 @asynccontextmanager
@@ -457,6 +486,7 @@ async def scene_of_mitmweb(scene: Scene) -> AsyncIterator[Mitmweb]:
 async def _browser(scene: Scene, web: Mitmweb) -> AsyncIterator[Browser | None]:
     """A browser that looks all the while, where there is one."""
     if chromium() is None:
+        assert os.environ.get("AUTHPOOL_REQUIRE_CHROMIUM") != "1", "there is no `chromium` on the PATH"
         yield None
         return
     async with browser(scene.folder / "browser", web.page_url) as page:
