@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from urllib.parse import unquote_to_bytes
 
-from authpool.proxy.content import decoded, encoded
+from authpool.proxy.content import changed
 
 LEAST_CHARACTERS = 6
 """Anything shorter is no secret, and would be found everywhere."""
@@ -72,13 +72,7 @@ class Echo:
 
         It is as long as before, unless it is compressed: then it is compressed anew, and cut where looking ended.
         """
-        if not coding or coding == "identity":
-            looked_at = len(content) if self.for_client else LOOKED_AT_BYTES
-            covered = self._covered(content[:looked_at] if len(content) > looked_at else content)
-            return content if covered is None else covered + content[looked_at:]
-        readable = decoded(content, coding, LOOKED_AT_BYTES)
-        covered = None if readable is None else self._covered(readable)
-        return content if covered is None else encoded(covered, coding)
+        return changed(content, coding, self._beginning_covered, LOOKED_AT_BYTES)
 
     def stream(self) -> "StreamedEcho":
         """For a body that is sent on as it comes."""
@@ -96,6 +90,11 @@ class Echo:
         """The same number of bytes, with the credential covered."""
         covered = self._covered(data)
         return data if covered is None else covered
+
+    def _beginning_covered(self, content: bytes) -> bytes:
+        looked_at = len(content) if self.for_client else LOOKED_AT_BYTES
+        covered = self._covered(content[:looked_at] if len(content) > looked_at else content)
+        return content if covered is None else covered + content[looked_at:]
 
     # --- finding it ---------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import http
+from mitmproxy.net import encoding
 from wsproto.utilities import generate_accept_token
 
 from authpool.proxy.echo import LOOKED_AT_BYTES, Echo
@@ -104,14 +105,60 @@ def test_a_compressed_body_is_compressed_anew(coding: str, compress: object) -> 
 
 
 def test_what_cannot_be_read_is_left() -> None:
-    """A coding nobody knows, or two of them; damage; more than a limit."""
-    content = gzip.compress(SECRET.encode())
-    for coding in ("compress", "gzip, br", "br", "aws-chunked"):
+    """A coding nobody knows, or too many of them; damage; more than a limit."""
+    content = zlib.compress(SECRET.encode() * 2)
+    for coding in ("compress", "gzip", "br", "zstd", "aws-chunked", "deflate, br", "br, br, br, deflate"):
         assert echo().body(content, coding) is content
     long = b"x" * LOOKED_AT_BYTES + SECRET.encode()
     assert echo().body(long) is long
     assert echo(for_client=True).body(long).endswith(b"x" + SHOWN.encode().ljust(len(SECRET), b"*"))
     assert echo().text(f"\udcff {SECRET} \ud800") == f"\udcff {SHOWN} \ud800"
+
+
+def decompressed(content: bytes, coding: str) -> bytes:
+    """As mitmproxy shows it, one coding after the other."""
+    for name in reversed(coding.split(", ")):
+        found = encoding.decode(content, name)
+        assert isinstance(found, bytes)
+        content = found
+    return content
+
+
+@pytest.mark.parametrize("coding", ("gzip, br", "br, gzip, deflate", "identity, zstd, br"))
+def test_codings_upon_each_other_are_done_anew_in_order(coding: str) -> None:
+    """What the field names first is innermost (RFC 9110 §8.4)."""
+    content = b"a " + SECRET.encode() + b" b"
+    for name in coding.split(", "):
+        content = encoding.encode(content, name)
+    covered = echo().body(content, coding)
+    assert decompressed(covered, coding) == b"a " + SHOWN.encode().ljust(len(SECRET), b"*") + b" b"
+
+
+@pytest.mark.parametrize("coding", ("compress", "gzip, br", "br", "aws-chunked", "x-gzip"))
+def test_what_is_gzip_whatever_it_is_called_is_covered(coding: str) -> None:
+    """And is then what it is called, where that can be written."""
+    content = gzip.compress(SECRET.encode())
+    covered = echo().body(content, coding)
+    called = coding if coding in ("gzip, br", "br") else "gzip"
+    assert decompressed(covered, called) == SHOWN.encode().ljust(len(SECRET), b"*")
+
+
+@pytest.mark.parametrize("coding", ("none", "compress", "br", "gzip", "zstd", "a, b, c, d"))
+def test_what_is_not_compressed_whatever_it_says_is_covered(coding: str) -> None:
+    """Also where it is longer than what is decoded at most: nothing of it is cut off."""
+    content = b"a " + SECRET.encode() + b" b" * LOOKED_AT_BYTES
+    covered = echo().body(content, coding)
+    text = covered if coding != "gzip" else gzip.decompress(covered)
+    assert text.startswith(b"a " + SHOWN.encode() + b"*")
+    assert SECRET.encode() not in text
+    assert len(covered) == len(content) or coding == "gzip"
+
+
+def test_every_member_of_a_gzip_is_read() -> None:
+    """RFC 1952 §2.2: they are one content, which mitmproxy shows."""
+    content = gzip.compress(b"a") + gzip.compress(SECRET.encode()) + gzip.compress(b"b")
+    covered = echo().body(content, "gzip")
+    assert gzip.decompress(covered) == b"a" + SHOWN.encode().ljust(len(SECRET), b"*") + b"b"
 
 
 def test_a_bomb_is_not_inflated() -> None:
