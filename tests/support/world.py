@@ -627,6 +627,15 @@ class World:
         assert caller is None or caller.done()
         return None if caller is None else caller.result()
 
+    def end(self) -> None:
+        """See that everything is well once all faults are over, and close."""
+        try:
+            self.calm_down()
+            self.check()
+            self.refresh_everything()
+        finally:
+            self.close()
+
     def close(self) -> None:
         for process in self.processes:
             self.run(process.aclose(), seconds=0)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
-from authpool.files.file_owner import give_to_owner, make_for_owner
+from authpool.files.file_owner import make_folder_for_owner, make_for_owner
 from authpool.store.audit import Entry
 from authpool.store.folder.trail_files import TrailFiles, trail_lines
 
@@ -115,6 +115,4 @@ def _make_folders(path: Path) -> None:
     if path.is_dir():
         return
     _make_folders(path.parent)
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-        give_to_owner(path, path.parent)
+    make_folder_for_owner(path)
