@@ -567,6 +567,8 @@ class World:
         if newer is not None and not again:
             if fingerprint(token) in self._reader.exchanged() | process.aware:
                 self._surprises.append(f"{flying.key}: a spent token is presented, and the audit trail says so")
+            elif fingerprint(token) in self._recorded(flying.key):
+                self._surprises.append(f"{flying.key}: a spent token is presented, and a record says so")
             elif mixed and process.left_behind(flying.key, token):
                 self._surprises.append(f"{flying.key}: a spent token is presented by who saw it replaced")
             elif mixed:
@@ -579,6 +581,11 @@ class World:
             self._excused.add(grant)
         elif rivals:
             self._surprises.append(f"{flying.key}: presented by two at once")
+
+    def _recorded(self, presented_by: AccountKey) -> set[str | None]:
+        """What the records of others say was exchanged, where there is a trail that should say so as well."""
+        others = [self.stored(key) for key in self.known_keys() if key != presented_by]
+        return {one.replaced for one in others if one is not None} if trail_content(self.home) else set()
 
     def _still_holds(self, flying: Flying) -> bool:
         """Whether the account has the token yet that is presented for it: a re-add lets a copy's be its own."""

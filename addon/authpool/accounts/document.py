@@ -21,6 +21,8 @@ _ACCOUNT: dict[str, type] = {
     "generation": int,
     "subject": str,
     "created_at": int,
+    "replaced": str,
+    "replaced_at": int,
     "disabled": bool,
     "disabled_at": int,
     "disabled_reason": str,
@@ -57,6 +59,7 @@ _REASONS = frozenset({"disabled_reason", "proxy_disabled_reason"})
 _TIMES = frozenset(
     {
         "created_at",
+        "replaced_at",
         "disabled_at",
         "proxy_disabled_at",
         "proxy_disabled_until",
@@ -174,6 +177,8 @@ def document_from_account(account: Account) -> Document:
             "generation": account.generation,
             "subject": account.subject,
             "created_at": account.created_at,
+            "replaced": account.replaced,
+            "replaced_at": account.replaced_at,
             "disabled": account.disabled,
             "disabled_at": account.disabled_at,
             "disabled_reason": account.disabled_reason,
