@@ -28,10 +28,14 @@ _NEW_CREDENTIAL = frozenset({"added", "re-added", "refreshed", "enabled"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What is known of one credential. `exchanged_at` (Unix seconds): a newer one was given for it, to `account`."""
+    """What is known of one credential. `exchanged_at` (Unix seconds): a newer one was given for it, to `account`.
+
+    The account had that `generation` then.
+    """
 
     account: AccountKey
     exchanged_at: int | None = None
+    generation: int = 0
 
 
 class CredentialTrail(Protocol):
@@ -105,14 +109,17 @@ class TrailIndex:
         elif entry.event in _NEW_CREDENTIAL and entry.fingerprint is not None:
             spent = entry.replaced or self._implied(key, entry)
             if spent is not None and spent != entry.fingerprint:
-                self._learn(spent, Known(account=key, exchanged_at=entry.time))
-            if self._makes_good(entry, doubtful=doubtful):
+                self._learn(spent, Known(account=key, exchanged_at=entry.time, generation=entry.generation))
+            if self._makes_good(key, entry, doubtful=doubtful):
                 self._learn(entry.fingerprint, Known(account=key))
-            self._newest[key] = entry
+            if not entry.late:
+                self._newest[key] = entry
 
-    def _makes_good(self, entry: Entry, *, doubtful: bool) -> bool:
+    def _makes_good(self, key: AccountKey, entry: Entry, *, doubtful: bool) -> bool:
         """Whether the credential of an entry is the account's newest one from then on, whatever was known of it."""
         before = self._known.get(entry.fingerprint or "")
+        if entry.late and before is not None and before.exchanged_at is not None:
+            return before.account == key and entry.generation > before.generation  # it tells of an earlier time
         if before is not None and entry.reason.startswith(CAME_FROM):
             return False  # nothing came of that but another address
         # An older trail that was put back must not make a spent token look good again. What is appended comes later,
