@@ -67,6 +67,8 @@ class TrailIndex:
         self._latest: deque[Entry] = deque(maxlen=LATEST)
         self._noted: Counter[Entry] = Counter()
         """What this process appended, and was not met in the store yet."""
+        self._met: dict[int, None] = {}
+        """Hashes of the entries that were met in the store."""
 
     def known(self, mark: str) -> Known | None:
         return self._known.get(mark)
@@ -86,15 +88,27 @@ class TrailIndex:
             learned = bool(self._known)
             entries, position = await self._store.entries_since(self._position)
             for number, entry in enumerate(entries, 1):
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                if self._meet(entry) and entry.found:
+                    continue  # an older trail was put back: this is what is known already
                 self._take_in(entry, doubtful=learned and entry.found)
                 if self._noted[entry]:
                     self._noted[entry] -= 1
                 else:
                     self._latest.append(entry)
-                if number % AT_ONCE == 0:
-                    await asyncio.sleep(0)
             self._position = position
             self._noted = +self._noted
+
+    def _meet(self, entry: Entry) -> bool:
+        """Whether that entry was met in the store before."""
+        mark = hash(entry)
+        met = mark in self._met
+        self._met.pop(mark, None)
+        self._met[mark] = None
+        if len(self._met) > REMEMBERED:
+            del self._met[next(iter(self._met))]
+        return met
 
     def _take_in(self, entry: Entry, *, doubtful: bool) -> None:
         """Learn from an entry; a `doubtful` one may be of an older trail that was put back."""

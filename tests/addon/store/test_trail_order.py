@@ -45,6 +45,21 @@ async def test_what_is_enabled_by_force_counts_though_the_clock_was_put_back(
     assert not await is_spent(index, "r1")
 
 
+async def test_an_older_trail_tells_nothing_new_though_the_clock_was_put_back(tmp_path: Path, clock: FakeClock) -> None:
+    """By the clock, what stands in the trail that was put back is newer than what was exchanged since."""
+    trail, index = AuditTrail(tmp_path, clock, "gateway"), TrailIndex(FolderStore(tmp_path / "accounts"))
+    trail.record(AccountEvent(kind="added", account=account("r1", 1)))
+    older = (tmp_path / NAME).read_bytes()
+    assert not await is_spent(index, "r1")
+    clock.jump(-HOUR)
+    exchange(trail, "r1", "r2", generation=2)
+    assert await is_spent(index, "r1")
+    (tmp_path / NAME).unlink()
+    (tmp_path / NAME).write_bytes(older)
+    assert await is_spent(index, "r1")
+    assert [entry.event for entry in index.latest()] == ["added", "refreshed"]
+
+
 @pytest.mark.parametrize("reader", ("was there", "starts now"))
 @pytest.mark.parametrize("put_back", (0, HOUR))
 async def test_a_line_written_late_tells_of_an_earlier_time(
