@@ -1,7 +1,7 @@
 """The audit trail: an entry for each change of an account's life. Pure; where they are kept is the store's affair."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -105,9 +105,9 @@ def _fingerprint(account: Account) -> str | None:
     return None if secret is None else fingerprint(secret)
 
 
-def parse_entries(content: bytes) -> Iterator[Entry]:
+def parse_entries(lines: Iterable[bytes]) -> Iterator[Entry]:
     """The entries of lines as `Entry.line` writes them; a line that is no entry is left out."""
-    return (entry for entry in map(_parse, content.split(b"\n")) if entry is not None)
+    return (entry for entry in map(_parse, lines) if entry is not None)
 
 
 def _parse(line: bytes) -> Entry | None:

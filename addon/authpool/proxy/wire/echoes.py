@@ -159,7 +159,7 @@ class EchoStream(AttemptStream):
         if not self.request_body_buf or Installed.gate is None or not Installed.gate.hides_request(self.flow):
             return
         content = bytes(self.request_body_buf)
-        shown = covered(content)
+        shown = covered(content, self.flow.request.headers.get("content-encoding", ""))
         if shown != content:
             self.request_body_buf.clear()
             self.request_body_buf += shown
@@ -171,7 +171,7 @@ class EchoStream(AttemptStream):
         content = None if response is None else response.data.content
         if response is None or echo is None or not content or content is self._shown:
             return
-        covered = echo.body(content, response.headers.get("content-encoding", "").strip().lower())
+        covered = echo.body(content, response.headers.get("content-encoding", ""))
         if covered is content:
             return
         response.data.content, self._shown, self._received = covered, covered, content

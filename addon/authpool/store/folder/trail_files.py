@@ -11,7 +11,7 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,9 @@ LATE = 10_000
 
 _SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # non-blocking: a FIFO must not hang us
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | _SAFELY
+
+type FileIdentity = tuple[int, int]
+"""Device and inode: a file that is renamed keeps them."""
 
 
 class TrailFiles:
@@ -78,10 +81,25 @@ class TrailFiles:
 
     def since(self, position: object) -> tuple[list[Entry], object]:
         """As `Store.entries_since`: a position is how much of each file was read."""
+        read, offsets = self._read_since(position)
+        entries: list[Entry] = []
+        for content, found in read:
+            new = parse_entries(content.split(b"\n"))
+            entries += (replace(entry, found=True) for entry in new) if found else new
+        return entries, offsets
+
+    def completed(self, complete: Callable[[list[bytes]], list[bytes]]) -> tuple[list[Entry], object]:
+        """As `since` of no position, when `complete` has put among all lines what is missing there."""
+        read, offsets = self._read_since(None)
+        lines = [line for content, _ in read for line in content.split(b"\n") if line]
+        return list(parse_entries(complete(lines))), offsets
+
+    def _read_since(self, position: object) -> tuple[list[tuple[bytes, bool]], Mapping[FileIdentity, int]]:
+        """What each file has got since then, the oldest first, and whether the file was not there then."""
         self.flush()
         before: Mapping[FileIdentity, int] = position if isinstance(position, dict) else {}
         offsets: dict[FileIdentity, int] = {}
-        entries: list[Entry] = []
+        read: list[tuple[bytes, bool]] = []
         for file in trail_files(self._path):  # older ones too: who has one open still appends to it
             offset = offsets[file.identity] = before.get(file.identity, 0)
             if file.size == offset:
@@ -91,9 +109,8 @@ class TrailFiles:
             content = read_from(file, offset)
             if content is not None:
                 offsets[file.identity] = offset + len(content)
-                found = offset == 0 and position is not None
-                entries += (replace(entry, found=True) if found else entry for entry in parse_entries(content))
-        return entries, offsets
+                read.append((content, offset == 0 and position is not None))
+        return read, offsets
 
     def write(self, line: bytes) -> None:
         """As `append`. Raises OSError."""
@@ -168,7 +185,7 @@ def read_trail(home: Path, newest: int | None = None) -> list[Entry]:
     Raises OSError.
     """
     lines = trail_lines(home)
-    return list(parse_entries(b"\n".join(lines if newest is None else lines[-newest:])))
+    return list(parse_entries(lines if newest is None else lines[-newest:]))
 
 
 def trail_lines(home: Path) -> list[bytes]:
@@ -183,10 +200,6 @@ def trail_lines(home: Path) -> list[bytes]:
                 seen.add(_identity(status))
                 contents.append(content)
     return [line for content in reversed(contents) for line in content.split(b"\n") if line]
-
-
-type FileIdentity = tuple[int, int]
-"""Device and inode: a file that is renamed keeps them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

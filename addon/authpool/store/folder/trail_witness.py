@@ -10,10 +10,11 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 
 from authpool.files.file_owner import give_to_owner, make_for_owner
-from authpool.store.audit import Entry, parse_entries
+from authpool.store.audit import Entry
 from authpool.store.folder.trail_files import TrailFiles, trail_lines
 
 ID_NAME = ".home-id"
@@ -42,15 +43,12 @@ class TrailWitness:
             if self._trail is not None:
                 self._trail.write(entry.line())
 
-    def complete(self, entries: list[Entry]) -> list[Entry]:
-        """All entries of the home's trail, with those that it lost, oldest first."""
+    def complete(self, lines: list[bytes]) -> list[bytes]:
+        """All lines of the home's trail, with those that it lost in their places."""
         with suppress(OSError):
             folder = self._folder()
-            lines = [] if folder is None else trail_lines(folder)
-            if not set(lines) <= {entry.line().rstrip() for entry in entries}:  # nearly never
-                witnessed = list(parse_entries(b"\n".join(lines)))
-                return witnessed + sorted(set(entries) - set(witnessed), key=entries.index)
-        return entries
+            return lines if folder is None else _merged(lines, trail_lines(folder))
+        return lines
 
     def _folder(self) -> Path | None:
         state = state_folder(self._home, self._environ)
@@ -86,6 +84,30 @@ def state_folder(home: Path, environ: Mapping[str, str]) -> Path | None:
     if named.is_absolute():
         return named
     return user_home / ".local" / "state" if user_home.is_absolute() else None
+
+
+def _merged(lines: list[bytes], witnessed: list[bytes]) -> list[bytes]:
+    """Both of them, each in its own order where they agree, else as it was witnessed.
+
+    Each is cut off at its beginning as its own files are rotated, so either may lack the oldest lines of the other.
+    Between two lines that both have, what the home lost comes first: what it alone has it got since.
+    """
+    known = set(witnessed)
+    if known.issubset(lines):
+        return lines
+    coming = iter(witnessed)
+    merged: list[bytes] = []
+    passed: set[bytes] = set()
+    own: list[bytes] = []
+    for line in lines:
+        if line not in known:
+            own.append(line)
+        elif line not in passed:
+            lost = list(takewhile(line.__ne__, coming))
+            passed.update(lost, (line,))
+            merged += [*lost, *own, line]
+            own.clear()
+    return [*merged, *coming, *own]
 
 
 def _make_folders(path: Path) -> None:
