@@ -1,10 +1,11 @@
 """What the world model found, told as plain stories."""
 
+import errno
 from collections.abc import Iterator
 
 import pytest
 
-from authpool.accounts.account import AccountKey
+from authpool.accounts.account import Account, AccountKey
 from authpool.refresh.outcome import Unavailable
 from support.crashing_process import CrashingProcess
 from support.world import World, key_of
@@ -190,3 +191,28 @@ def test_two_moves_to_and_fro_that_were_killed_leave_one_that_goes_on(world: Wor
     refresh(world, world.processes[0], ALICE)
     refresh(world, world.processes[1], TWIN)
     assert [handled.error for handled in world.provider.handled] == [None]
+
+
+def test_a_line_that_is_written_late_makes_no_spent_token_good_again(world: World) -> None:
+    """The trail could not be written when the token came; meanwhile another process exchanged that token."""
+    first, second = world.processes[:2]
+    world.take_off(first, ALICE, force=True)
+    world.disk.trouble = errno.ENOSPC
+    world.land(world.air[0], "answer")
+    world.disk.trouble = None
+    world.run(seconds=65)  # the pair is written, and the trail waits for the next look at it
+    given = world.stored(ALICE)
+    world.copy(ALICE, TWIN, noticed=False)
+    refresh(world, second, ALICE)
+    first.flush_trail()
+    asked = len(world.provider.handled)
+    for process in (first, second):
+        refresh(world, process, TWIN)
+    assert given is not None
+    assert _holds(world, TWIN, given)
+    assert len(world.provider.handled) == asked
+
+
+def _holds(world: World, key: AccountKey, given: Account) -> bool:
+    stored = world.stored(key)
+    return stored is not None and stored.token.refresh_token == given.token.refresh_token

@@ -179,9 +179,13 @@ class CrashingProcess:
     async def _follow_on(self) -> None:
         while True:
             await self._clock.sleep(0.5)
-            self._audit.flush()
+            self.flush_trail()
             with suppress(StoreError):
                 await self.follow()
+
+    def flush_trail(self) -> None:
+        """Write down what could not be written when it happened."""
+        self._audit.flush()
 
     async def _everyone(self) -> list[Account]:
         await self.follow()

@@ -212,10 +212,11 @@ class World:
             return
         done = self._run_verb(commander.enable_by_force(key))
         now = self.stored(key)
-        if done and now is not None and not now.disabled:
+        if now is not None and not now.disabled:  # also where it failed at last: the folder could not be synced
             self._forced.add(now.token.refresh_token or "")
-            self._insisted.add(now.token.refresh_token or "")
             self._brought_back.add(self._grant_of[now.token.refresh_token or ""])
+            if done:
+                self._insisted.add(now.token.refresh_token or "")
 
     def move(self, key: AccountKey, pool: str, step: str | None, writes: int) -> None:
         """Move an account on the command line, which may die of it."""

@@ -35,7 +35,8 @@ class Entry:
 
     `event`: added, re-added, refreshed (the refresh token rotated), disabled, lost, enabled, paused, resumed, moved,
     removed; used (by a client of the gateway, once a day), client added, client rotated, client removed. `replaced` is
-    the fingerprint of the refresh token that was exchanged for this one, where one was.
+    the fingerprint of the refresh token that was exchanged for this one, where one was. `late` says that the entry
+    could not be written when it happened: what stands before it in the trail may have happened afterwards.
     """
 
     time: int
@@ -46,6 +47,7 @@ class Entry:
     fingerprint: str | None
     generation: int
     replaced: str | None = None
+    late: bool = field(default=False, compare=False)
     found: bool = field(default=False, compare=False)
     """It was met in a file that was not there at the last look: an older trail may have been put back."""
 
@@ -54,6 +56,8 @@ class Entry:
         del document["found"]
         if self.replaced is None:
             del document["replaced"]
+        if not self.late:
+            del document["late"]
         return json.dumps(document).encode() + b"\n"
 
 
@@ -118,6 +122,7 @@ def _parse(line: bytes) -> Entry | None:
             fingerprint=None if document["fingerprint"] is None else str(document["fingerprint"]),
             generation=int(document["generation"]),
             replaced=None if document.get("replaced") is None else str(document["replaced"]),
+            late=document.get("late") is True,
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

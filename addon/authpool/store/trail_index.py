@@ -29,10 +29,14 @@ _NEW_CREDENTIAL = frozenset({"added", "re-added", "refreshed", "enabled"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What is known of one credential. `exchanged_at` (Unix seconds): a newer one was given for it, to `account`."""
+    """What is known of one credential. `exchanged_at` (Unix seconds): a newer one was given for it, to `account`.
+
+    The account had that `generation` then.
+    """
 
     account: AccountKey
     exchanged_at: int | None = None
+    generation: int = 0
 
 
 class CredentialTrail(Protocol):
@@ -71,6 +75,8 @@ class TrailIndex:
         """What only a record says: whoever exchanged it was killed before it could write it down here."""
         self._reaches_back_to: float = math.inf
         """Of what was exchanged earlier (Unix seconds) the trail need not know any more."""
+        self._met: dict[int, None] = {}
+        """Hashes of the entries that were met in the store."""
 
     def known(self, mark: str) -> Known | None:
         known, untold = self._known.get(mark), self._untold.get(mark)
@@ -85,7 +91,7 @@ class TrailIndex:
             return False
         if mark == fingerprint(account.token.refresh_token or ""):  # somebody put it back by hand
             return False
-        self._untold[mark] = Known(account=account.key, exchanged_at=at)
+        self._untold[mark] = Known(account=account.key, exchanged_at=at, generation=account.generation)
         return True
 
     def latest(self) -> list[Entry]:
@@ -105,15 +111,27 @@ class TrailIndex:
             if self._position is None:
                 self._reaches_back_to = min((entry.time for entry in entries), default=math.inf)
             for number, entry in enumerate(entries, 1):
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                if self._meet(entry) and entry.found:
+                    continue  # an older trail was put back: this is what is known already
                 self._take_in(entry, doubtful=learned and entry.found)
                 if self._noted[entry]:
                     self._noted[entry] -= 1
                 else:
                     self._latest.append(entry)
-                if number % AT_ONCE == 0:
-                    await asyncio.sleep(0)
             self._position = position
             self._noted = +self._noted
+
+    def _meet(self, entry: Entry) -> bool:
+        """Whether that entry was met in the store before."""
+        mark = hash(entry)
+        met = mark in self._met
+        self._met.pop(mark, None)
+        self._met[mark] = None
+        if len(self._met) > REMEMBERED:
+            del self._met[next(iter(self._met))]
+        return met
 
     def _take_in(self, entry: Entry, *, doubtful: bool) -> None:
         """Learn from an entry; a `doubtful` one may be of an older trail that was put back."""
@@ -128,14 +146,17 @@ class TrailIndex:
         elif entry.event in _NEW_CREDENTIAL and entry.fingerprint is not None:
             spent = entry.replaced or self._implied(key, entry)
             if spent is not None and spent != entry.fingerprint:
-                self._learn(spent, Known(account=key, exchanged_at=entry.time))
-            if self._makes_good(entry, doubtful=doubtful):
+                self._learn(spent, Known(account=key, exchanged_at=entry.time, generation=entry.generation))
+            if self._makes_good(key, entry, doubtful=doubtful):
                 self._learn(entry.fingerprint, Known(account=key))
-            self._newest[key] = entry
+            if not entry.late:
+                self._newest[key] = entry
 
-    def _makes_good(self, entry: Entry, *, doubtful: bool) -> bool:
+    def _makes_good(self, key: AccountKey, entry: Entry, *, doubtful: bool) -> bool:
         """Whether the credential of an entry is the account's newest one from then on, whatever was known of it."""
         before = self._known.get(entry.fingerprint or "")
+        if entry.late and before is not None and before.exchanged_at is not None:
+            return before.account == key and entry.generation > before.generation  # it tells of an earlier time
         if before is not None and entry.reason.startswith(CAME_FROM):
             return False  # nothing came of that but another address
         # An older trail that was put back must not make a spent token look good again. What is appended comes later,

@@ -44,26 +44,32 @@ class TrailFiles:
         self._path = home / NAME
         self._rotate_bytes = rotate_bytes
         self._failing = False
-        self._late: deque[bytes] = deque(maxlen=LATE)
+        self._late: deque[Entry] = deque(maxlen=LATE)
         self._doubtful = True
         """Whether the file may end with a part of a line: left by an earlier process, or by a write that failed."""
 
     def append(self, entry: Entry) -> None:
         """Write an entry down. Blocks for as long as one small write takes; nothing is synced to the disk."""
-        self._late.append(entry.line())
         self.flush()
+        if not self._late and self._try(entry):
+            return
+        self._late.append(replace(entry, late=True))
 
     def flush(self) -> None:
         """Write down what could not be written earlier, the oldest first."""
+        while self._late and self._try(self._late[0]):
+            self._late.popleft()
+
+    def _try(self, entry: Entry) -> bool:
         try:
-            while self._late:
-                self.write(self._late[0])
-                self._late.popleft()
-            self._failing = False
+            self.write(entry.line())
         except OSError as error:
             if not self._failing:  # once, until it works again
                 self._failing = True
                 logger.error("The audit trail %s can't be written: %s. Nothing else stops", self._path, error.strerror)
+            return False
+        self._failing = False
+        return True
 
     def newest(self, most: int | None) -> list[Entry]:
         """As `Store.entries`. Raises StoreUnavailableError."""

@@ -19,6 +19,7 @@ from authpool.store.folder.trail_files import TrailFiles, trail_lines
 
 ID_NAME = ".home-id"
 """In a home: which home it is, wherever it is moved or copied. A backup of it has the same one."""
+_LATE = b', "late": true}'
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -93,21 +94,27 @@ def _merged(lines: list[bytes], witnessed: list[bytes]) -> list[bytes]:
     Between two lines that both have, what the home lost comes first: what it alone has it got since.
     """
     known = set(witnessed)
-    if known.issubset(lines):
+    if known.issubset(map(_in_time, lines)):
         return lines
     coming = iter(witnessed)
     merged: list[bytes] = []
     passed: set[bytes] = set()
     own: list[bytes] = []
     for line in lines:
-        if line not in known:
+        same = _in_time(line)
+        if same not in known:
             own.append(line)
-        elif line not in passed:
-            lost = list(takewhile(line.__ne__, coming))
-            passed.update(lost, (line,))
-            merged += [*lost, *own, line]
+        elif same not in passed:
+            lost = list(takewhile(same.__ne__, coming))
+            passed.update(lost, (same,))
+            merged += [*lost, *own, same]
             own.clear()
     return [*merged, *coming, *own]
+
+
+def _in_time(line: bytes) -> bytes:
+    """A line as it would have been written when it happened: the copy may have got it then."""
+    return line.removesuffix(_LATE) + b"}" if line.endswith(_LATE) else line
 
 
 def _make_folders(path: Path) -> None:
