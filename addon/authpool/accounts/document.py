@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from authpool.accounts.account import Account, Cooldown, OAuthClient, PendingRefresh, Token
+from authpool.accounts.account import Account, OAuthClient, PendingRefresh, Token
 from authpool.accounts.printable import printable
+from authpool.accounts.standing import Cooldown
 from authpool.errors import BrokenAccountError
 from authpool.toml_table import put_together, without_none
 

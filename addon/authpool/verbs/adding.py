@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
-from authpool.accounts.account import Account, AccountKey, OAuthClient, Token, clip_reason, fingerprint
+from authpool.accounts.account import Account, AccountKey, OAuthClient, Token, fingerprint
 from authpool.accounts.events import AccountEvent
 from authpool.accounts.name import check_name
+from authpool.accounts.printable import clip_reason
 from authpool.config import PoolConfig
 from authpool.errors import (
     AuthpoolError,
