@@ -22,12 +22,7 @@ def world() -> Iterator[World]:
     for number in range(2):
         world.start(number, gateway=False)
     yield world
-    try:
-        world.calm_down()
-        world.check()
-        world.refresh_everything()
-    finally:
-        world.close()
+    world.end()
 
 
 def refresh(world: World, process: CrashingProcess, key: AccountKey) -> None:

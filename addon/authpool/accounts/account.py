@@ -171,7 +171,9 @@ class OAuthClient:
 class Account:
     """One account as its record says. `extra` holds the keys authpool does not know; they survive.
 
-    `subject` is the provider's `sub`: it tells who this is where several people share an e-mail address.
+    `subject` is the provider's `sub`: it tells who this is where several people share an e-mail address. `replaced` is
+    the fingerprint of the refresh token that was exchanged last, at `replaced_at`: whoever wrote the newer one may have
+    been killed before it wrote that into the audit trail.
     """
 
     pool: str
@@ -179,6 +181,8 @@ class Account:
     generation: int = 0
     subject: str | None = None
     created_at: int = 0
+    replaced: str | None = None
+    replaced_at: int | None = None
     disabled: bool = False
     disabled_at: int | None = None
     disabled_reason: str | None = None
@@ -204,6 +208,12 @@ class Account:
     def with_token(self, token: Token) -> "Account":
         """The credential changed: one generation on, and no refresh is pending any more."""
         return replace(self, token=token, generation=self.generation + 1, pending_refresh=None)
+
+    def with_replaced(self, refresh_token: str | None, now: float) -> "Account":
+        """What it holds was given for that refresh token, if for any."""
+        if refresh_token is None:
+            return self
+        return replace(self, replaced=fingerprint(refresh_token), replaced_at=int(now))
 
     def with_disabled(self, reason: str, now: float) -> "Account":
         return replace(
