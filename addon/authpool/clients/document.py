@@ -10,6 +10,10 @@ from authpool.clients.client import NAME, NAME_RULE, Ending, GatewayClient, Issu
 from authpool.config.host_pattern import HostPattern
 
 VERSION = 1
+_LARGEST = 2**63
+"""Whole numbers of TOML 1.0 are below it; a larger one is more than a float holds."""
+_SLOWEST = 1e-9
+"""Requests a second: of a smaller number not even the wait can be told."""
 _ENDINGS = get_args(Ending.__value__)
 
 
@@ -77,13 +81,15 @@ def _taken(rest: dict[str, Any], key: str, kind: type, default: Any = _MISSING) 
         raise ValueError(f"`{key}` is missing")
     if value is not default and type(value) is not kind:
         raise ValueError(f"`{key}` is no {kind.__name__}")
+    if type(value) is int and abs(value) >= _LARGEST:
+        raise ValueError(f"`{key}` is out of range")
     return value
 
 
 def _limit(rest: dict[str, Any], key: str, *kinds: type) -> Any:
     value = rest.pop(key, None)
-    if value is not None and (type(value) not in kinds or not 0 < value < float("inf")):
-        raise ValueError(f"`{key}` is no number above 0")
+    if value is not None and (type(value) not in kinds or not _SLOWEST <= value < _LARGEST):
+        raise ValueError(f"`{key}` is no number above 0, or out of range")
     return value
 
 
