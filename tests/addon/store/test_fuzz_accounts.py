@@ -68,7 +68,7 @@ def read(data: bytes, name: str = "alice", pool: str = "p", keys: FolderSealing 
         return None
     for at in (account.disabled_at, account.proxy_disabled_at, account.token.expires_at, account.created_at):
         assert at is None or timestamp(at)
-    assert SECRET not in disabled_line(replace(account, disabled_reason=None)) + repr(account)
+    assert SECRET not in disabled_line(replace(account, disabled_reason=None))
     assert account.token.live(1.7e9) in {True, False}
     assert account.rejected_at() is None or float(account.rejected_at() or 0)
     try:
