@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from authpool.accounts.account import Account, Cooldown, OAuthClient, PendingRefresh, Token
+from authpool.accounts.account import Account, OAuthClient, PendingRefresh, Token
 from authpool.accounts.printable import printable
+from authpool.accounts.standing import Cooldown
 from authpool.errors import BrokenAccountError
+from authpool.toml_table import put_together, without_none
 
 VERSION = 1
 
@@ -23,6 +25,8 @@ _ACCOUNT: dict[str, type] = {
     "generation": int,
     "subject": str,
     "created_at": int,
+    "replaced": str,
+    "replaced_at": int,
     "disabled": bool,
     "disabled_at": int,
     "disabled_reason": str,
@@ -59,6 +63,7 @@ _REASONS = frozenset({"disabled_reason", "proxy_disabled_reason"})
 _TIMES = frozenset(
     {
         "created_at",
+        "replaced_at",
         "disabled_at",
         "proxy_disabled_at",
         "proxy_disabled_until",
@@ -147,10 +152,8 @@ def _cooldowns(documents: list[Any]) -> tuple[Cooldown, ...]:
     return tuple(Cooldown(**{"until": 0, **table}) for table in tables)
 
 
-def _pending_refresh_table(pending: PendingRefresh | None) -> Document | None:
-    if pending is None:
-        return None
-    return _without_none(
+def _pending_refresh_table(pending: PendingRefresh) -> Document:
+    return without_none(
         {
             "fingerprint": pending.fingerprint,
             "started_at": pending.started_at,
@@ -169,21 +172,21 @@ def _cooldown_table(cooldown: Cooldown) -> Document:
 
 
 def _client_table(client: OAuthClient) -> Document:
-    return _without_none({"client_id": client.client_id, "client_secret": client.client_secret, **client.extra})
+    return without_none({"client_id": client.client_id, "client_secret": client.client_secret, **client.extra})
 
 
 def document_from_account(account: Account) -> Document:
     """Write an account as the TOML document of its file: known keys first, tables last, `None` left out."""
-    scalars = {k: v for k, v in account.extra.items() if not isinstance(v, dict)}
-    tables = {k: v for k, v in account.extra.items() if isinstance(v, dict)}
     token = account.token
-    return _without_none(
+    return put_together(
         {
             "version": VERSION,
             "name": account.name,
             "generation": account.generation,
             "subject": account.subject,
             "created_at": account.created_at,
+            "replaced": account.replaced,
+            "replaced_at": account.replaced_at,
             "disabled": account.disabled,
             "disabled_at": account.disabled_at,
             "disabled_reason": account.disabled_reason,
@@ -191,26 +194,19 @@ def document_from_account(account: Account) -> Document:
             "proxy_disabled_at": account.proxy_disabled_at,
             "proxy_disabled_reason": account.proxy_disabled_reason,
             "proxy_disabled_until": account.proxy_disabled_until,
-            **scalars,
-            "token": _without_none(
-                {
-                    "access_token": token.access_token,
-                    "refresh_token": token.refresh_token,
-                    "token_type": token.token_type,
-                    "expires_at": token.expires_at,
-                    "scope": token.scope,
-                    **token.extra,
-                }
-            ),
-            "client": None if account.client is None else _client_table(account.client),
-            "pending_refresh": None
-            if account.pending_refresh is None
-            else _pending_refresh_table(account.pending_refresh),
-            "cooldowns": [_cooldown_table(cooldown) for cooldown in account.cooldowns] or None,
-            **tables,
-        }
+        },
+        account.extra,
+        token=without_none(
+            {
+                "access_token": token.access_token,
+                "refresh_token": token.refresh_token,
+                "token_type": token.token_type,
+                "expires_at": token.expires_at,
+                "scope": token.scope,
+                **token.extra,
+            }
+        ),
+        client=None if account.client is None else _client_table(account.client),
+        pending_refresh=None if account.pending_refresh is None else _pending_refresh_table(account.pending_refresh),
+        cooldowns=[_cooldown_table(cooldown) for cooldown in account.cooldowns] or None,
     )
-
-
-def _without_none(table: Document) -> Document:
-    return {key: value for key, value in table.items() if value is not None}

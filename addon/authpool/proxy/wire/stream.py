@@ -199,8 +199,13 @@ class GatewayStream(EchoStream):
     # --- the answer ---------------------------------------------------------------------------------------------
 
     def state_consume_response_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, ResponseData):
+            return self._consume_answer(event)
+        return super().state_consume_response_body(event)
+
+    def _consume_answer(self, event: ResponseData) -> layer.CommandGenerator[None]:
         yield from super().state_consume_response_body(event)
-        if isinstance(event, ResponseData) and len(self.response_body_buf) > MAX_HELD_ANSWER_BYTES and self._is_held():
+        if len(self.response_body_buf) > MAX_HELD_ANSWER_BYTES and self._is_held():
             yield from self._let_flow()
 
     def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:  # noqa: FBT001, FBT002
