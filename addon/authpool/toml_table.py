@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+LARGEST = 2**63
+"""Whole numbers of TOML 1.0 are below it; a larger one is more than a float holds."""
+
 _MISSING: Any = object()
 
 
@@ -13,6 +16,8 @@ def taken(rest: dict[str, Any], key: str, kind: type, default: Any = _MISSING) -
         raise ValueError(f"`{key}` is missing")
     if value is not default and type(value) is not kind:
         raise ValueError(f"`{key}` is no {kind.__name__}")
+    if type(value) is int and abs(value) >= LARGEST:
+        raise ValueError(f"`{key}` is out of range")
     return value
 
 

@@ -11,6 +11,9 @@ from authpool.toml_table import put_together, without_none
 
 VERSION = 1
 
+_NUMBERS = range(-(2**63), 2**63)
+"""The whole numbers of TOML 1.0; a time beyond them is more than a float holds."""
+
 type Document = dict[str, Any]
 """A parsed TOML document."""
 
@@ -83,6 +86,8 @@ def _taken_apart(table: Any, kinds: Mapping[str, type], where: str) -> dict[str,
         if kind is None:
             extra[key] = value
         elif type(value) is kind:
+            if kind is int and value not in _NUMBERS:
+                raise BrokenAccountError(f"`{where and f'{where}.'}{key}` is out of range")
             known[key] = value
         elif type(value) is float and key in _TIMES and abs(value) < 1e15:  # an editor or a script wrote 1.7e9
             known[key] = int(value)
@@ -99,7 +104,9 @@ def _require(known: Mapping[str, Any], key: str, where: str) -> None:
 def account_from_document(pool: str, name: str, document: Document) -> Account:
     """Read the account that a file named `name` (decoded) in folder `pool` holds. Raises BrokenAccountError."""
     version = document.get("version", VERSION)
-    if type(version) is int and version != VERSION:  # before all else: there everything may be different
+    if (
+        type(version) is int and version != VERSION and version in _NUMBERS
+    ):  # before all else: there everything may be different
         raise BrokenAccountError(f"`version` is {version}; this authpool reads version {VERSION}")
     known = _taken_apart(document, _ACCOUNT, "")
     known.pop("version", None)

@@ -8,9 +8,11 @@ from typing import Any, cast, get_args
 
 from authpool.clients.client import NAME, NAME_RULE, Ending, GatewayClient, IssuedKey
 from authpool.config.host_pattern import HostPattern
-from authpool.toml_table import put_together, taken, without_none
+from authpool.toml_table import LARGEST, put_together, taken, without_none
 
 VERSION = 1
+_SLOWEST = 1e-9
+"""Requests a second: of a smaller number not even the wait can be told."""
 _ENDINGS = get_args(Ending.__value__)
 
 
@@ -72,8 +74,8 @@ def _key_table(key: IssuedKey) -> dict[str, Any]:
 
 def _limit(rest: dict[str, Any], key: str, *kinds: type) -> Any:
     value = rest.pop(key, None)
-    if value is not None and (type(value) not in kinds or not 0 < value < float("inf")):
-        raise ValueError(f"`{key}` is no number above 0")
+    if value is not None and (type(value) not in kinds or not _SLOWEST <= value < LARGEST):
+        raise ValueError(f"`{key}` is no number above 0, or out of range")
     return value
 
 

@@ -193,7 +193,7 @@ class GatewayClientFolder:
             }
         except FileNotFoundError:
             return {}
-        except (RefusedError, ValueError, TypeError, KeyError):
+        except (RefusedError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             logger.warning("%s can't be read: the usage of the gateway's clients is counted anew", path)
             return {}
 
