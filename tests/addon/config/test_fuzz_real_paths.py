@@ -42,7 +42,7 @@ http {{
 
 def matched_paths() -> list[str]:
     """Paths of odd parts that the pool matches; others each run."""
-    rng, found = random.Random(), set[str]()
+    rng, found = random.Random(random.random()), set[str]()  # by the run's seed
     while len(found) < MATCHED:
         path = "/v1/" + "".join(rng.choices(PARTS, k=rng.randrange(1, 9)))
         comparable = comparable_path(path)

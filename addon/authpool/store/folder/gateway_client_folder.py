@@ -18,9 +18,10 @@ import tomli_w
 from authpool.clients.client import NAME, BrokenClient, ClientEntry, GatewayClient
 from authpool.clients.document import client_from_document, document_from_client
 from authpool.clients.usage import Usage
-from authpool.errors import BrokenClientError, RefusedError, StoreUnavailableError
+from authpool.errors import BrokenAccountError, BrokenClientError, RefusedError, StoreUnavailableError
 from authpool.files.atomic_file import FileOperations, Identity, make_folder, replace_file, unavailable
 from authpool.files.kernel_lock import hold_now
+from authpool.store.folder.account_file import parse_toml
 
 logger = logging.getLogger(__name__)
 
@@ -253,9 +254,10 @@ class GatewayClientFolder:
 def _parsed(name: str, data: bytes) -> GatewayClient:
     """Read a file's content. Raises ValueError, fit to be shown."""
     try:
-        document = tomllib.loads(data.decode())
-    except (ValueError, RecursionError):
-        raise ValueError("it is not valid TOML") from None  # the parser's own words may quote what stands there
+        document = parse_toml(data)
+    except BrokenAccountError as error:
+        reason = str(error)
+        raise ValueError(reason if reason.startswith("it ") else f"it is {reason}") from None
     client = client_from_document(document)
     if client.name.casefold() != _folded(name):
         raise ValueError("its `name` is another one than the file's")
