@@ -1,6 +1,5 @@
 """The same world with its accounts sealed: no healthy account is lost, whatever is done to the keys in between."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,11 +16,11 @@ OPERATOR = OperatorKey(bytes(range(32)))
 
 
 def _sealed(ring: KeyRing) -> KeyRing:
-    return ring if ring.sealing else replace(ring, sealing=True)
+    return ring.turned(sealing=True)
 
 
 def _unsealed(ring: KeyRing) -> KeyRing:
-    return replace(ring, sealing=False) if ring.sealing else ring
+    return ring.turned(sealing=False)
 
 
 def _rekeyed(ring: KeyRing) -> KeyRing:

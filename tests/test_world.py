@@ -291,14 +291,8 @@ class WorldMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         world = getattr(self, "world", None)
-        if world is None:
-            return
-        try:
-            world.calm_down()
-            world.check()
-            world.refresh_everything()
-        finally:
-            world.close()
+        if world is not None:
+            world.end()
 
 
 @pytest.fixture(scope="module", autouse=True)

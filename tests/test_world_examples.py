@@ -22,12 +22,7 @@ def world() -> Iterator[World]:
     for number in range(2):
         world.start(number, gateway=False)
     yield world
-    try:
-        world.calm_down()
-        world.check()
-        world.refresh_everything()
-    finally:
-        world.close()
+    world.end()
 
 
 def refresh(world: World, process: CrashingProcess, key: AccountKey) -> None:
@@ -216,6 +211,24 @@ def test_a_line_that_is_written_late_makes_no_spent_token_good_again(world: Worl
     assert given is not None
     assert _holds(world, TWIN, given)
     assert len(world.provider.handled) == asked
+
+
+@pytest.mark.parametrize("by_hand", (True, False))
+def test_what_was_exchanged_for_an_account_that_is_gone_is_not_presented_again(world: World, *, by_hand: bool) -> None:
+    """It was removed while the provider was asked, and a backup of before brings it back."""
+    world.back_up()
+    world.take_off(world.processes[0], ALICE, force=True)
+    world.remove(ALICE, by_hand=by_hand)
+    world.land(world.air[0], "answer")
+    world.run(seconds=1.0)  # so long it might be an editor's saving
+    world.restore(ALICE, trail=False, clean=False, noticed=False)
+    asked = len(world.provider.handled)
+    for process in world.processes[:2]:
+        refresh(world, process, ALICE)
+    assert len(world.provider.handled) == asked
+    restored = world.stored(ALICE)
+    assert restored is not None
+    assert (restored.disabled_reason or "").startswith("restored_copy:")
 
 
 def _holds(world: World, key: AccountKey, given: Account) -> bool:

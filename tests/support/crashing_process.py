@@ -253,7 +253,7 @@ class CrashingProcess:
         self.files.dead = True
         ours = [*self._callers, *self.refresher._flights.values(), *self.refresher._pending_writes._tasks]
         ours += [self.ownership._writing] if self.ownership._writing is not None else []
-        for task in [*ours, *self._tasks, *self._schedule._flights, *self._restorer._tasks]:
+        for task in [*ours, *self._tasks, *self._schedule._flights.tasks, *self._restorer._tasks]:
             if task is not asyncio.current_task():
                 task.cancel()
         raise Crash

@@ -11,7 +11,7 @@ from authpool.accounts.events import AccountEvent, Notify
 from authpool.clock import Clock
 from authpool.errors import AuthpoolError, BrokenAccountError, HoldLostError, StoreError
 from authpool.oauth.verdict import Granted, PartlyGranted
-from authpool.refresh.conditional_change import SupersededError, if_still, succeed
+from authpool.refresh.conditional_change import SupersededError, if_still, succeed, token_from_grant
 from authpool.refresh.held_account import HeldAccount
 from authpool.refresh.outcome import Dead, Outcome, Ready, Rejected, Unavailable
 from authpool.refresh.pending_writes import PendingWrites
@@ -20,6 +20,7 @@ from authpool.store import Hold
 
 logger = logging.getLogger(__name__)
 
+NOT_KEPT = "not kept: the account was removed, or signed in anew, while the token endpoint was asked"
 ROTATION_LOST = "rotation_lost:"
 """So begins the reason of an account whose new refresh token never reached us."""
 
@@ -184,9 +185,13 @@ class Ledger:
         )
         rotated = granted.refresh_token not in {None, account.token.refresh_token}
         kind: Literal["rotated", "refreshed"] = "rotated" if rotated else "refreshed"
+        spent = fingerprint(account.token.refresh_token) if rotated and account.token.refresh_token else None
         try:
             stored = await held.hold.keep_granted(change)
         except SupersededError:
+            if spent is not None:  # a backup may bring it back
+                given = account.with_token(token_from_grant(account.token, granted, asked_at))
+                self._notify(AccountEvent(kind=kind, account=given, reason=NOT_KEPT, replaced=spent))
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the new pair is nowhere else
             logger.error(
@@ -201,7 +206,6 @@ class Ledger:
         assert stored is not None  # noqa: S101 - likewise
         if rotated and account.token.refresh_token is not None:
             self._replaced_tokens.rotated(account, stored)
-        spent = fingerprint(account.token.refresh_token) if rotated and account.token.refresh_token else None
         self._notify(AccountEvent(kind=kind, account=stored, replaced=spent))
         if isinstance(granted, PartlyGranted):
             return Unavailable(detail=granted.detail, account=stored)

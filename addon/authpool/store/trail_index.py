@@ -4,11 +4,12 @@ It is read once, and from then on only what was appended since: so a look at eac
 """
 
 import asyncio
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from authpool.accounts.account import AccountKey
+from authpool.accounts.account import Account, AccountKey, fingerprint
 from authpool.store import Store
 from authpool.store.audit import Entry
 
@@ -50,6 +51,9 @@ class CredentialTrail(Protocol):
         What an account spent stays spent when it is removed.
         """
 
+    def take_in(self, account: Account) -> bool:
+        """Learn from a record what its account exchanged last; whether the trail should say so, and does not."""
+
 
 class TrailIndex:
     """`CredentialTrail` of a store.
@@ -67,11 +71,28 @@ class TrailIndex:
         self._latest: deque[Entry] = deque(maxlen=LATEST)
         self._noted: Counter[Entry] = Counter()
         """What this process appended, and was not met in the store yet."""
+        self._untold: dict[str, Known] = {}
+        """What only a record says: whoever exchanged it was killed before it could write it down here."""
+        self._reaches_back_to: float = math.inf
+        """Of what was exchanged earlier (Unix seconds) the trail need not know any more."""
         self._met: dict[int, None] = {}
         """Hashes of the entries that were met in the store."""
 
     def known(self, mark: str) -> Known | None:
-        return self._known.get(mark)
+        known, untold = self._known.get(mark), self._untold.get(mark)
+        return known if untold is None or not _may_have_exchanged(known, untold.account) else untold
+
+    def take_in(self, account: Account) -> bool:
+        mark, at = account.replaced, account.replaced_at
+        if mark is None or at is None or at < self._reaches_back_to:
+            return False
+        if not _may_have_exchanged(self._known.get(mark), account.key):
+            self._untold.pop(mark, None)
+            return False
+        if mark == fingerprint(account.token.refresh_token or ""):  # somebody put it back by hand
+            return False
+        self._untold[mark] = Known(account=account.key, exchanged_at=at, generation=account.generation)
+        return True
 
     def latest(self) -> list[Entry]:
         """The newest entries that this process knows of, oldest first."""
@@ -87,6 +108,8 @@ class TrailIndex:
         async with self._alone:
             learned = bool(self._known)
             entries, position = await self._store.entries_since(self._position)
+            if self._position is None:
+                self._reaches_back_to = min((entry.time for entry in entries), default=math.inf)
             for number, entry in enumerate(entries, 1):
                 if number % AT_ONCE == 0:
                     await asyncio.sleep(0)
@@ -149,6 +172,7 @@ class TrailIndex:
         return before.fingerprint
 
     def _learn(self, mark: str, known: Known) -> None:
+        self._untold.pop(mark, None)
         before = self._known.pop(mark, None)
         if before is not None:
             self._marks.get(before.account, set()).discard(mark)
@@ -156,10 +180,17 @@ class TrailIndex:
         self._marks.setdefault(known.account, set()).add(mark)
         if len(self._known) > REMEMBERED:
             oldest = next(iter(self._known))
-            self._marks[self._known.pop(oldest).account].discard(oldest)
+            forgotten = self._known.pop(oldest)
+            self._marks[forgotten.account].discard(oldest)
+            self._reaches_back_to = max(self._reaches_back_to, (forgotten.exchanged_at or 0) + 1)
 
     def _move(self, key: AccountKey, to: AccountKey) -> None:
         for mark in self._marks.get(key, set()).copy():
             self._learn(mark, replace(self._known[mark], account=to))
         self._marks.pop(key, None)
         self._newest.pop(key, None)
+
+
+def _may_have_exchanged(known: Known | None, account: AccountKey) -> bool:
+    """Whether an account may have exchanged a credential, as far as that is what is known of it."""
+    return known is None or (known.account == account and known.exchanged_at is None)

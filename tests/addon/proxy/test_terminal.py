@@ -234,6 +234,7 @@ async def test_a_replay_is_marked_for_what_happened_to_it_alone(rig: Rig) -> Non
         for mark, kept in ((":repeat:", ""), (":star:", ":star:")):
             flow.marked = mark
             ended = len(gateway.finished)
+            await gateway.wait_until(lambda: not flow.live)  # else it is not replayed
             gateway.master.commands.call("replay.client", [flow])
             await gateway.wait_until(lambda ended=ended: len(gateway.finished) > ended)  # type: ignore[misc]
             assert flow.comment.startswith("p/bob attempts=1 outcome=200 ")

@@ -1,6 +1,7 @@
 """The copy of the audit trail outside of a home."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,17 @@ async def test_what_the_home_has_kept_longer_stays_before_what_came_later(home: 
     copy.write_bytes(b"".join(entry(number).line() for number in (2, 3, 4, 5)))
     (home / "audit.jsonl").write_bytes(b"".join(entry(number).line() for number in (1, 2, 4)))
     assert await times(store_of(home)) == [1, 2, 3, 4, 5]
+
+
+async def test_what_the_home_got_late_is_told_once_and_in_its_time(home: Path) -> None:
+    """The copy could be written when the home's own trail could not."""
+    store = store_of(home)
+    for number in range(1, 5):
+        store.append(entry(number))
+    late = [replace(entry(2), late=True), replace(entry(5), late=True)]
+    (home / "audit.jsonl").write_bytes(b"".join(one.line() for one in (entry(1), entry(3), *late)))
+    told, _ = await store_of(home).entries_since(None)
+    assert [(one.time, one.late) for one in told] == [(1, False), (2, False), (3, False), (4, False), (5, True)]
 
 
 class Line(bytes):

@@ -13,12 +13,13 @@ from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
-from authpool.files.file_owner import give_to_owner, make_for_owner
+from authpool.files.file_owner import make_folder_for_owner, make_for_owner
 from authpool.store.audit import Entry
 from authpool.store.folder.trail_files import TrailFiles, trail_lines
 
 ID_NAME = ".home-id"
 """In a home: which home it is, wherever it is moved or copied. A backup of it has the same one."""
+_LATE = b', "late": true}'
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -93,21 +94,27 @@ def _merged(lines: list[bytes], witnessed: list[bytes]) -> list[bytes]:
     Between two lines that both have, what the home lost comes first: what it alone has it got since.
     """
     known = set(witnessed)
-    if known.issubset(lines):
+    if known.issubset(map(_in_time, lines)):
         return lines
     coming = iter(witnessed)
     merged: list[bytes] = []
     passed: set[bytes] = set()
     own: list[bytes] = []
     for line in lines:
-        if line not in known:
+        same = _in_time(line)
+        if same not in known:
             own.append(line)
-        elif line not in passed:
-            lost = list(takewhile(line.__ne__, coming))
-            passed.update(lost, (line,))
-            merged += [*lost, *own, line]
+        elif same not in passed:
+            lost = list(takewhile(same.__ne__, coming))
+            passed.update(lost, (same,))
+            merged += [*lost, *own, same]
             own.clear()
     return [*merged, *coming, *own]
+
+
+def _in_time(line: bytes) -> bytes:
+    """A line as it would have been written when it happened: the copy may have got it then."""
+    return line.removesuffix(_LATE) + b"}" if line.endswith(_LATE) else line
 
 
 def _make_folders(path: Path) -> None:
@@ -115,6 +122,4 @@ def _make_folders(path: Path) -> None:
     if path.is_dir():
         return
     _make_folders(path.parent)
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-        give_to_owner(path, path.parent)
+    make_folder_for_owner(path)
