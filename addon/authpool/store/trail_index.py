@@ -5,6 +5,7 @@ It is read once, and from then on only what was appended since: so a look at eac
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -46,6 +47,9 @@ class CredentialTrail(Protocol):
         What an account spent stays spent when it is removed.
         """
 
+    def marks_of(self, key: AccountKey) -> Collection[str]:
+        """Every credential that this account had last, spent ones as well."""
+
 
 class TrailIndex:
     """`CredentialTrail` of a store.
@@ -66,6 +70,9 @@ class TrailIndex:
 
     def known(self, mark: str) -> Known | None:
         return self._known.get(mark)
+
+    def marks_of(self, key: AccountKey) -> Collection[str]:
+        return self._marks.get(key, set()).copy()
 
     def latest(self) -> list[Entry]:
         """The newest entries that this process knows of, oldest first."""
