@@ -148,16 +148,20 @@ def reload(session: Session, force: bool, as_json: bool) -> None:  # noqa: FBT00
 @_account_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--keep-grant", is_flag=True, help="Do not revoke it at the provider.")
+@click.option("--force", is_flag=True, help="Revoke it also where another account may live on it.")
 @_json_option
 @click.pass_obj
-def remove(session: Session, account: str, yes: bool, keep_grant: bool, as_json: bool) -> None:  # noqa: FBT001
+def remove(session: Session, account: str, yes: bool, keep_grant: bool, force: bool, as_json: bool) -> None:  # noqa: FBT001
     """Remove an account, and revoke its grant."""
+    if keep_grant and force:
+        raise click.UsageError("--keep-grant and --force can't both be meant")
     with failures_told(as_json=as_json):
         if not yes:
             if as_json or not asks_a_person():
                 raise RefusedError("nobody can be asked whether to remove it: say --yes")
             click.confirm(f"Remove {account} and its credential?", abort=True)
-        tell(session.run(lambda operations: operations.remove(account, keep_grant=keep_grant)), as_json=as_json)
+        removal = lambda operations: operations.remove(account, keep_grant=keep_grant, force=force)  # noqa: E731
+        tell(session.run(removal), as_json=as_json)
 
 
 @cli.command()

@@ -123,9 +123,12 @@ class Commands:
         return self._start(f"Moving to {pool}:", account, lambda operations: operations.move(account, pool))
 
     @command.command("authpool.remove")
-    def remove(self, account: str) -> str:
-        """Remove POOL/NAME and its credential from the home, and revoke its grant at the provider."""
-        return self._start("Removing", account, lambda operations: operations.remove(account))
+    def remove(self, account: str, grant: str = "") -> str:
+        """Remove POOL/NAME and revoke its grant; with the word `keep-grant` not, with `force` whoever shares it."""
+        if grant not in {"", "keep-grant", "force"}:
+            raise exceptions.CommandError('the second word can only be "keep-grant" or "force"')
+        keep_grant, force = grant == "keep-grant", grant == "force"
+        return self._start("Removing", account, lambda verbs: verbs.remove(account, keep_grant=keep_grant, force=force))
 
     def _service(self) -> Service:
         service = self._gateway.service

@@ -6,7 +6,7 @@ pool, or that a restored backup put back, is held back before it is presented by
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from authpool.accounts.account import Account, AccountKey, fingerprint
 from authpool.accounts.events import AccountEvent, Notify
@@ -161,6 +161,11 @@ class Ownership:
         """What the trail knows of a credential, by its fingerprint."""
         await self._trail.catch_up()
         return self._trail.known(mark)
+
+    async def marks_of(self, key: AccountKey) -> Collection[str]:
+        """The fingerprints of all credentials that an account had last, by the trail."""
+        await self._trail.catch_up()
+        return self._trail.marks_of(key)
 
     def accounts(self) -> list[Account]:
         """Every account of a gateway's pools that can be read, as it is stored, copies as well."""

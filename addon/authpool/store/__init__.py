@@ -19,6 +19,7 @@ from authpool.store.audit import Entry
 from authpool.store.client_record import ClientRecord
 from authpool.store.sealing.key_ring import KeyRing, OperatorKey
 from authpool.store.sealing.sealed_value import Place
+from authpool.store.unread import UnreadRecord
 
 type Record = Account | BrokenAccount
 type Change = Callable[[Account | None], Account | None]
@@ -260,6 +261,17 @@ class SetsAside(Protocol):
 
     async def clear_set_aside(self, key: AccountKey) -> None:
         """Remove what was set aside of this account. Raises StoreUnavailableError."""
+
+
+@runtime_checkable
+class SearchesUnread(Protocol):
+    """A store that tells what it finds of an account's credentials in records that can't be read as one."""
+
+    async def unread(self, key: AccountKey) -> Sequence[UnreadRecord]:
+        """What is found in the account's record, where that can't be read, and in all that was set aside of it.
+
+        Raises StoreUnavailableError.
+        """
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ It is read once, and from then on only what was appended since: so a look at eac
 import asyncio
 import math
 from collections import Counter, deque
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -54,6 +55,9 @@ class CredentialTrail(Protocol):
     def take_in(self, account: Account) -> bool:
         """Learn from a record what its account exchanged last; whether the trail should say so, and does not."""
 
+    def marks_of(self, key: AccountKey) -> Collection[str]:
+        """Every credential that this account had last, spent ones as well."""
+
 
 class TrailIndex:
     """`CredentialTrail` of a store.
@@ -93,6 +97,10 @@ class TrailIndex:
             return False
         self._untold[mark] = Known(account=account.key, exchanged_at=at, generation=account.generation)
         return True
+
+    def marks_of(self, key: AccountKey) -> Collection[str]:
+        untold = {mark for mark, known in self._untold.items() if known.account == key}
+        return self._marks.get(key, set()) | untold
 
     def latest(self) -> list[Entry]:
         """The newest entries that this process knows of, oldest first."""

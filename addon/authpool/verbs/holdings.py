@@ -5,9 +5,16 @@ import difflib
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 
-from authpool.accounts.account import Account, AccountKey
+from authpool.accounts.account import Account, AccountKey, BrokenAccount
 from authpool.config import PoolConfig
-from authpool.errors import RefusedError, SealedError, StoreUnavailableError, UnknownAccountError, mistakes_placed
+from authpool.errors import (
+    BrokenAccountError,
+    RefusedError,
+    SealedError,
+    StoreUnavailableError,
+    UnknownAccountError,
+    mistakes_placed,
+)
 from authpool.gateway.service import Service
 from authpool.pool.pool import Member
 from authpool.store import Change, Hold, SealsSecrets
@@ -80,6 +87,27 @@ class Holdings:
             configured = [record for record in records.values() if isinstance(record, Account)]
         left = await service.unconfigured.look(service.snapshot.config.pools)
         return [*configured, *(record for record in left.values() if isinstance(record, Account))]
+
+    async def unreadable(self) -> list[BrokenAccount]:
+        """Every account whose record can't be read, or not be opened, of every pool that there ever was."""
+        service = self._service
+        if self.live:
+            shown = [member.record for pool in service.snapshot.pools.values() for member in pool]
+        else:
+            shown = list((await service.store.load(service.snapshot.config.pools.keys())).values())
+        left = await service.unconfigured.look(service.snapshot.config.pools)
+        broken = [record for record in [*shown, *left.values()] if isinstance(record, BrokenAccount)]
+        return [record for record in broken if record.pool not in service.snapshot.pools or await self._unread(record)]
+
+    async def _unread(self, record: BrokenAccount) -> bool:
+        """A copy of another account counts as broken in a gateway, and can be read all the same."""
+        try:
+            await self._service.store.read(record.key)
+        except (BrokenAccountError, SealedError):
+            return True
+        except UnknownAccountError:
+            return False
+        return False
 
     def require_secret(self, pool: PoolConfig, account: Account | None = None) -> None:
         """Before a token endpoint is asked: look the client's secret up. Raises ConfigurationError."""

@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 from authpool.accounts.account import Account, fingerprint
 from authpool.accounts.events import AccountEvent
 from authpool.accounts.standing import TOKEN_REFUSED
-from authpool.errors import BrokenAccountError, RefusedError, SealedError, UnknownAccountError
+from authpool.errors import RefusedError
 from authpool.gateway.service import Service
 from authpool.pool.pool import Member, State
 from authpool.pool.report import timestamp
 from authpool.refresh.client_watch import WAY_OUT
 from authpool.refresh.refresher import Refresher
-from authpool.store import ForcesReloads, SealsSecrets, SetsAside
+from authpool.store import ForcesReloads, SealsSecrets
 from authpool.verbs.adding import Adding, paused_note
 from authpool.verbs.gateway_clients import GatewayClientVerbs
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
 from authpool.verbs.moving import Moving
+from authpool.verbs.removing import Removing
 from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.reviving import Reviving
-from authpool.verbs.revocation import Revocation, RevocationError
 from authpool.verbs.sealing import Sealing
 from authpool.verbs.sources import Credential
 
@@ -59,8 +59,7 @@ class Operations:
         self._reviving = Reviving(service, self._holdings, unclaimed)
         self._adding = Adding(service, self._holdings, self._reviving, unclaimed)
         self._moving = Moving(service, self._holdings)
-        self._revocation = Revocation(service, self._holdings)
-        self._unclaimed = unclaimed
+        self._removing = Removing(service, self._holdings, unclaimed)
         self.sealing = Sealing(service, unclaimed)
         self.clients = GatewayClientVerbs(service)
 
@@ -150,37 +149,14 @@ class Operations:
             raise RefusedError("this store can't ask for a reload by force: start the gateway anew")
         return await store.force_reload()
 
-    async def remove(self, address: str, *, keep_grant: bool = False) -> str:
+    async def remove(self, address: str, *, keep_grant: bool = False, force: bool = False) -> str:
         """Remove the account and all that is kept of it, and revoke its grant where the provider lets clients do so.
 
-        `keep_grant`: at the provider nothing is changed. Raises RefusedError when the grant lives on unwanted; the
-        account is removed all the same.
+        `keep_grant`: at the provider nothing is changed; `force`: the grant ends also where another account may live
+        on it. Raises RefusedError: nothing was done, for that could not be done; or the account is removed and the
+        grant lives on unwanted.
         """
-        key = await self._holdings.any_key(address)
-        trouble, revoked, reason = "", False, ""
-        async with self._holdings.held(key) as hold:  # a refresh that is under way comes to its end before
-            try:
-                account = await hold.read()
-            except UnknownAccountError:
-                raise await self._holdings.unknown(key) from None
-            except (BrokenAccountError, SealedError) as error:
-                reason = "it was broken" if isinstance(error, BrokenAccountError) else "it could not be opened"
-                account = Account(pool=key.pool, name=key.name)  # as good a reason as any to remove it
-            try:
-                revoked = not keep_grant and await self._revocation.revoke(account)
-            except RevocationError as error:
-                trouble = str(error)
-            await hold.update(lambda current: None, replace_broken=True)
-            if isinstance(self._service.store, SetsAside):
-                await self._service.store.clear_set_aside(key)
-            self._service.notify(AccountEvent(kind="removed", account=account, reason=reason))
-        if revoked:  # else what was exchanged for its token may be all that is left of a living grant
-            await self._unclaimed.forget(account)
-        await self._holdings.follow()
-        await self._holdings.unconfigured()
-        if trouble:
-            raise RefusedError(f"Removed {account.address}, but its grant at the provider lives on: {trouble}")
-        return f"Removed {account.address}{', and revoked its grant at the provider' if revoked else ''}"
+        return await self._removing.remove(address, keep_grant=keep_grant, force=force)
 
     async def _trust(self, name: str) -> str:
         pool = self._holdings.pool(name)

@@ -10,13 +10,14 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from authpool.accounts.account import Account, fingerprint
-from authpool.errors import BrokenAccountError, RefusedError, SealedError, StoreUnavailableError
+from authpool.accounts.account import fingerprint
+from authpool.errors import BrokenAccountError, RefusedError, SealedError, StoreError, StoreUnavailableError
 from authpool.files.atomic_file import FileOperations, replace_file
 from authpool.files.home import secure_folder
 from authpool.files.kernel_lock import Run, hold
@@ -36,6 +37,19 @@ logger = logging.getLogger(__name__)
 FOLDER = "unclaimed"
 
 _NAME = re.compile(r"[a-z0-9_-]+-[0-9a-f]{8}\.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescued:
+    """A file with a credential that is in no account; `trouble` says why that can't be read.
+
+    `marks` are the fingerprints of its refresh token, and of those that were exchanged for it.
+    """
+
+    path: Path
+    credential: Credential
+    marks: frozenset[str]
+    trouble: str = ""
 
 
 class RescuedTokens:
@@ -84,14 +98,38 @@ class RescuedTokens:
         with suppress(StoreUnavailableError):
             await self._run(self.drop, path)
 
-    async def forget(self, account: Account) -> None:
-        """Drop what an `add` left here that was cut off, and what its successor is, of an account that is removed."""
-        token = account.token.refresh_token
-        if token is not None:
-            with suppress(StoreUnavailableError, RefusedError):
-                async with self.alone():
-                    found: Credential | None = await self._run(self._successor, fingerprint(token))
-                    await self.discard(None if found is None else found.path)
+    async def any(self) -> bool:
+        """Whether anything is kept here."""
+        found: bool = await self._run(lambda: any(self._folder.glob("*.json")))
+        return found
+
+    async def of(self, marks: Collection[str]) -> "list[Rescued]":
+        """All that came of refresh tokens with these fingerprints, at whatever remove, or is one of them."""
+        files: list[Rescued] = await self._run(self._all)
+        known, found = set(marks), list[Rescued]()
+        while new := [one for one in files if one not in found and known & one.marks]:
+            found += new
+            known |= {mark for one in new for mark in one.marks}
+        return [await self._readable(one) for one in found]
+
+    async def _readable(self, one: "Rescued") -> "Rescued":
+        if one.credential.sealed is None:
+            return one
+        try:
+            return replace(one, credential=await self.opened(one.credential))
+        except (RefusedError, StoreError) as error:
+            return replace(one, trouble=str(error))
+
+    def _all(self) -> "list[Rescued]":
+        found = []
+        for path in sorted(self._folder.glob("*.json")):
+            with suppress(RefusedError, OSError):  # whose that is nobody can tell
+                credential = read_source(f"@{path}", environ={})
+                sealed = credential.sealed
+                own = fingerprint(credential.refresh_token or "") if sealed is None else sealed.fingerprint
+                marks = frozenset({own, *credential.exchanged_from})
+                found.append(Rescued(path=path, credential=credential, marks=marks))
+        return found
 
     async def successor(self, refresh_token: str) -> Credential | None:
         """What a refresh token was exchanged for by an `add` that was cut off, or refused afterwards, if it is here."""

@@ -17,6 +17,7 @@ from authpool.cli.main import cli
 from authpool.cli.scaffold import LOADER
 from authpool.cli.session import Session
 from authpool.cli.tools import tool_arguments
+from authpool.verbs.revocation import NO_ENDPOINT
 from support.answers import Slow
 from support.command_line import SOURCES, Ended, run, start
 from support.operator import Desk, open_desk
@@ -79,7 +80,9 @@ async def test_life_of_an_account_on_the_command_line(tmp_path: Path) -> None:
         back = await on(desk, "add", "google", "-", "--json", stdin=f"{fresh}\n")
         assert back.status == 0
         assert "is enabled again" in str(back.json)
-        assert (await on(desk, "remove", ALICE, "--yes")).out == f"Removed {ALICE}\n"
+        removed = await on(desk, "remove", ALICE, "--yes", "--json")
+        assert removed.status == 0
+        assert removed.json == {"ok": True, "message": f"Removed {ALICE}; {NO_ENDPOINT}"}
         assert (await on(desk, "accounts", "--json")).json == []
 
 

@@ -227,7 +227,7 @@ async def test_remove_takes_the_file_away(tmp_path: Path) -> None:
     """The account is gone from disk, and from the pool of a gateway in this process."""
     async with open_desk(tmp_path, running=True) as desk:
         write_alice(desk)
-        assert await desk.operations.remove(ALICE) == f"Removed {ALICE}"
+        assert (await desk.operations.remove(ALICE)).startswith(f"Removed {ALICE}; ")
         assert not desk.file_of(ALICE).exists()
         assert await desk.operations.accounts() == []
         with pytest.raises(RefusedError, match="no account"):

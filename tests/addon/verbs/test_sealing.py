@@ -279,9 +279,12 @@ class TestWithoutTheKey:
         assert len(sealed.posts) == posts
 
     async def test_one_can_be_removed(self, sealed: Desk) -> None:
-        """Whoever has lost the key for good may clear up; the others stay."""
+        """That its grant can't be revoked is said; whoever lost the key for good may clear up; the others stay."""
         async with command_line(sealed.home) as operations:
-            assert await operations.remove(ALICE) == f"Removed {ALICE}"
+            with pytest.raises(RefusedError, match=r"can't be read .*KEY is not set.*--keep-grant"):
+                await operations.remove(ALICE)
+            assert sealed.file_of(ALICE).exists()
+            assert await operations.remove(ALICE, keep_grant=True) == f"Removed {ALICE}"
         left = {path.name for path in (sealed.home / "accounts" / "google").iterdir() if not path.name.endswith("lock")}
         assert left == {"bob@example.com.toml"}
 

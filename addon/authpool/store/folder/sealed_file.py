@@ -10,6 +10,7 @@ from pathlib import Path
 
 import tomli_w
 
+from authpool.errors import SealedError
 from authpool.files.atomic_file import TEMPORARY_SUFFIX, FileOperations, replace_file
 from authpool.store.sealing.sealed_document import SEALED, Find
 from authpool.store.sealing.sealed_value import DataKey, Place, UnsealError, key_id_of
@@ -24,7 +25,30 @@ _COMMENT = "# A file that could not be read as an account, sealed as it was; `au
 
 def is_set_aside(name: str) -> bool:
     """Whether a file of that name is what could not be read, set aside."""
-    return _ASIDE.fullmatch(name) is not None and not name.startswith(".")
+    return aside_of(name) is not None
+
+
+def aside_of(name: str) -> str | None:
+    """The encoded name of the account that a file of that name was set aside of; None: it is another file."""
+    match = _ASIDE.fullmatch(name)
+    return None if match is None or name.startswith(".") else match["stem"]
+
+
+def opened_content(path: Path, pool: str, find: Find | None) -> bytes | None:
+    """What a file holds, opened where it was set aside and sealed; None: it can't be read, whatever its mode.
+
+    Raises SealedError, UnsealError, StoreUnavailableError.
+    """
+    content = _content(path)
+    stem = aside_of(path.name)
+    key_id = None if content is None or stem is None else key_id_of(_value(content))
+    if content is None or stem is None or key_id is None:
+        return content
+    if not key_id:
+        raise UnsealError
+    if find is None:
+        raise SealedError("it is sealed, and authpool.toml has no seal_key")
+    return find(key_id).open(_place(pool, stem), str(_value(content)))
 
 
 def sealed_copy(files: FileOperations, path: Path, pool: str, key: DataKey) -> Path | None:

@@ -7,10 +7,9 @@ the microseconds between the two.
 """
 
 import asyncio
-import glob
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -26,13 +25,15 @@ from authpool.files.kernel_lock import Run, hold_now
 from authpool.files.kernel_lock import hold as hold_lock
 from authpool.store import Change, Record, StandingChange, StoreFactory
 from authpool.store.folder.compare_and_set import change_account
-from authpool.store.folder.file_index import SUFFIX, account_file_name
 from authpool.store.folder.folder_hold import FolderHold
 from authpool.store.folder.folder_watch import FolderWatch
 from authpool.store.folder.following import Following
 from authpool.store.folder.pool_folder import record_account
 from authpool.store.folder.pool_folders import PoolFolders
+from authpool.store.folder.sealing_work import finish
 from authpool.store.folder.trail_witness import TrailWitness
+from authpool.store.folder.unread_files import files_set_aside, unread_files
+from authpool.store.unread import UnreadRecord
 
 
 class FolderStore(PoolFolders):
@@ -99,14 +100,24 @@ class FolderStore(PoolFolders):
         return await self.update(key, lambda account: account and account.with_standing(change(account.standing)))
 
     async def clear_set_aside(self, key: AccountKey) -> None:
+        """With it go the temporary files of writers that died, which nobody reads: they may hold its tokens."""
+        folder = self._pool(key.pool)
         await self._run(self._clear_set_aside, key)
+        if folder.present():
+            await self._turns.take(key.pool, folder.path, partial(finish, folder, self._files))
 
     def _clear_set_aside(self, key: AccountKey) -> None:
-        folder = self._pool(key.pool).path
-        names = glob.escape(account_file_name(key.name).removesuffix(SUFFIX))
-        with unavailable(folder):
-            for aside in folder.glob(f"{names}.broken*", case_sensitive=False):
+        folder = self._pool(key.pool)
+        asides = files_set_aside(folder, key)
+        with unavailable(folder.path):
+            for aside in asides:
                 self._files.unlink(aside)
+            if asides:
+                self._files.fsync_folder(folder.path)
+
+    async def unread(self, key: AccountKey) -> Sequence[UnreadRecord]:
+        found: list[UnreadRecord] = await self._run(unread_files, self._pool(key.pool), key)
+        return found
 
     def path_of(self, key: AccountKey) -> Path | None:
         """Tell which file holds the account, for messages. Raises StoreUnavailableError."""
