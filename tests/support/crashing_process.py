@@ -113,6 +113,7 @@ class CrashingProcess:
             everyone=self._everyone,
             rng=Random(0),
             may_present=self.ownership.check,
+            is_spent=self.ownership.is_spent,
         )
         self._home = home
         self._clock = clock

@@ -157,6 +157,14 @@ class Ownership:
         self._held.add(account.key)
         return Unavailable(detail=found.reason, cause="account", retry_after_seconds=AGAIN_SECONDS)
 
+    async def is_spent(self, account: Account) -> bool:
+        """Whether the account itself exchanged the refresh token that its record holds, and nobody took it up again.
+
+        Raises StoreUnavailableError.
+        """
+        known = await self.known(fingerprint(account.token.refresh_token or ""))
+        return known is not None and known.exchanged_at is not None and known.account == account.key
+
     async def known(self, mark: str) -> Known | None:
         """What the trail knows of a credential, by its fingerprint."""
         await self._trail.catch_up()

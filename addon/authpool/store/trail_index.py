@@ -76,9 +76,9 @@ class TrailIndex:
         self._noted: Counter[Entry] = Counter()
         """What this process appended, and was not met in the store yet."""
         self._untold: dict[str, Known] = {}
-        """What only a record says: whoever exchanged it was killed before it could write it down here."""
+        """What only a record says: whoever exchanged it was killed before it wrote that down, or the line is gone."""
         self._reaches_back_to: float = math.inf
-        """Of what was exchanged earlier (Unix seconds) the trail need not know any more."""
+        """Of what was exchanged earlier (Unix seconds) the trail need not tell any more."""
         self._met: dict[int, None] = {}
         """Hashes of the entries that were met in the store."""
 
@@ -88,7 +88,7 @@ class TrailIndex:
 
     def take_in(self, account: Account) -> bool:
         mark, at = account.replaced, account.replaced_at
-        if mark is None or at is None or at < self._reaches_back_to:
+        if mark is None or at is None:
             return False
         if not _may_have_exchanged(self._known.get(mark), account.key):
             self._untold.pop(mark, None)
@@ -96,7 +96,7 @@ class TrailIndex:
         if mark == fingerprint(account.token.refresh_token or ""):  # somebody put it back by hand
             return False
         self._untold[mark] = Known(account=account.key, exchanged_at=at, generation=account.generation)
-        return True
+        return at >= self._reaches_back_to
 
     def marks_of(self, key: AccountKey) -> Collection[str]:
         untold = {mark for mark, known in self._untold.items() if known.account == key}
