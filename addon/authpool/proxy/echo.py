@@ -7,7 +7,7 @@ Base64 is looked for by itself.
 """
 
 import re
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Iterator
 from functools import cached_property
 from urllib.parse import unquote_to_bytes
@@ -165,7 +165,7 @@ class Echo:
         part = self._credential[third : third + _BASE64_BYTES + 2]
         if len(part) < _BASE64_BYTES + 2:
             return ()
-        found = [b64encode(part[at : at + _BASE64_BYTES]) for at in range(3)]
+        found = [b2a_base64(part[at : at + _BASE64_BYTES], newline=False) for at in range(3)]
         return tuple(found + [coded.translate(_TO_URL_SAFE) for coded in found if b"+" in coded or b"/" in coded])
 
 
