@@ -22,8 +22,8 @@ run: $(VENV)/.ready
 	@$(VENV)/bin/authpool init
 	@$(VENV)/bin/authpool mitmweb $(ARGS)
 
-# As many tests at a time as there are cores, up to four. ARGS="-n 0" runs them one by one.
-WORKERS := -n auto --maxprocesses 4
+# Two tests at a time for each core, up to four: much of a test is waiting. ARGS="-n 0" runs them one by one.
+WORKERS = -n $(shell $(VENV)/bin/python -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
 
 test: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest $(WORKERS) $(ARGS)

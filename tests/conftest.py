@@ -26,7 +26,9 @@ _WORKER_EXIT_SECONDS = 600.0
 
 # How fast examples are made says how busy the machine is, and nothing about the code.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
+# A soak plays ten times as many: HYPOTHESIS_PROFILE=soak pytest -k fuzz.
+settings.register_profile("soak", settings.get_profile("busy"), max_examples=1000)
+settings.load_profile("soak" if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else "busy")
 
 
 @pytest.hookimpl(trylast=True)

@@ -12,6 +12,7 @@ PACKAGE = ROOT / "addon" / "authpool"
 FLOORS = (
     "authpool",
     "errors",
+    "toml_table",
     "clock",
     "supervision",
     "accounts",

@@ -1,10 +1,11 @@
 """What the world model found, told as plain stories."""
 
+import errno
 from collections.abc import Iterator
 
 import pytest
 
-from authpool.accounts.account import AccountKey
+from authpool.accounts.account import Account, AccountKey
 from authpool.refresh.outcome import Unavailable
 from support.crashing_process import CrashingProcess
 from support.world import World, key_of
@@ -21,12 +22,7 @@ def world() -> Iterator[World]:
     for number in range(2):
         world.start(number, gateway=False)
     yield world
-    try:
-        world.calm_down()
-        world.check()
-        world.refresh_everything()
-    finally:
-        world.close()
+    world.end()
 
 
 def refresh(world: World, process: CrashingProcess, key: AccountKey) -> None:
@@ -195,3 +191,70 @@ def test_two_moves_to_and_fro_that_were_killed_leave_one_that_goes_on(world: Wor
     refresh(world, world.processes[0], ALICE)
     refresh(world, world.processes[1], TWIN)
     assert [handled.error for handled in world.provider.handled] == [None]
+
+
+def test_a_line_that_is_written_late_makes_no_spent_token_good_again(world: World) -> None:
+    """The trail could not be written when the token came; meanwhile another process exchanged that token."""
+    first, second = world.processes[:2]
+    world.take_off(first, ALICE, force=True)
+    world.disk.trouble = errno.ENOSPC
+    world.land(world.air[0], "answer")
+    world.disk.trouble = None
+    world.run(seconds=65)  # the pair is written, and the trail waits for the next look at it
+    given = world.stored(ALICE)
+    world.copy(ALICE, TWIN, noticed=False)
+    refresh(world, second, ALICE)
+    first.flush_trail()
+    asked = len(world.provider.handled)
+    for process in (first, second):
+        refresh(world, process, TWIN)
+    assert given is not None
+    assert _holds(world, TWIN, given)
+    assert len(world.provider.handled) == asked
+
+
+@pytest.mark.parametrize("by_hand", (True, False))
+def test_what_was_exchanged_for_an_account_that_is_gone_is_not_presented_again(world: World, *, by_hand: bool) -> None:
+    """It was removed while the provider was asked, and a backup of before brings it back."""
+    world.back_up()
+    world.take_off(world.processes[0], ALICE, force=True)
+    world.remove(ALICE, by_hand=by_hand)
+    world.land(world.air[0], "answer")
+    world.run(seconds=1.0)  # so long it might be an editor's saving
+    world.restore(ALICE, trail=False, clean=False, noticed=False)
+    asked = len(world.provider.handled)
+    for process in world.processes[:2]:
+        refresh(world, process, ALICE)
+    assert len(world.provider.handled) == asked
+    restored = world.stored(ALICE)
+    assert restored is not None
+    assert (restored.disabled_reason or "").startswith("restored_copy:")
+
+
+def test_a_pair_takes_the_place_of_an_old_copy_that_this_process_never_saw(world: World) -> None:
+    """Only the other process knows of the token that an editor saves in mid-flight, over the one that is presented."""
+    first, second = world.processes[:2]
+    world.open_editor(ALICE)
+    refresh(world, second, ALICE)
+    world.run(first.load())
+    world.save_editor(ALICE, noticed=False)
+    world.run(second.follow())
+    refresh(world, second, ALICE)
+    world.open_editor(ALICE)
+    refresh(world, second, ALICE)
+    world.run(first.load())
+    world.take_off(first, ALICE, force=True)
+    world.save_editor(ALICE, noticed=False)
+    for flying in list(world.air):
+        world.land(flying, "answer")
+    world.run(seconds=2.0)
+    world.check()
+    kept = world.stored(ALICE)
+    assert kept is not None
+    assert world.provider.is_current(kept.token.refresh_token or "")
+    assert not kept.disabled
+
+
+def _holds(world: World, key: AccountKey, given: Account) -> bool:
+    stored = world.stored(key)
+    return stored is not None and stored.token.refresh_token == given.token.refresh_token

@@ -92,14 +92,14 @@ async def test_a_keeper_and_a_follower_that_die_go_on_where_they_were(
                 failing.remove(name)
                 raise RuntimeError("s3cret")
 
-        start, mark = gateway._schedule._start, gateway._current_mark
+        start, mark = gateway._schedule._flights._start, gateway._requests._current_mark
 
         def failing_start(key: AccountKey) -> None:
             fail("refresh schedule")
             start(key)
 
-        monkeypatch.setattr(gateway._schedule, "_start", failing_start)
-        monkeypatch.setattr(gateway, "_current_mark", lambda: (fail("follower"), mark())[1])
+        monkeypatch.setattr(gateway._schedule._flights, "_start", failing_start)
+        monkeypatch.setattr(gateway._requests, "_current_mark", lambda: (fail("follower"), mark())[1])
         await turn(clock, 120, until=lambda: transport.posts)
         assert len(transport.posts) == 1
         async with asyncio.timeout(30):

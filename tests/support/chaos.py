@@ -30,6 +30,8 @@ POOL = "team"
 PAUSABLE = 2
 """The operator pauses so many of the accounts at most: the others must carry the traffic."""
 REQUESTS_PER_SECOND = 8.0
+TRACEBACK_LINES = 60
+"""So much of what a gateway printed is told from a line on that must not be there."""
 _BUSY_SECONDS = 60.0
 
 
@@ -244,8 +246,13 @@ class Chaos:
         for name in self._names:
             if name not in self.record.still_refresh and not self._read(name).get("disabled"):
                 found.append(f"{name} is not disabled and does not refresh")
-        printed = [line for gateway in self.gateways for line in gateway.output]
-        return found + [line for line in printed if "Traceback" in line or "nexpected" in line]
+        printed = [list(gateway.output) for gateway in self.gateways]
+        return found + [
+            "\n".join(lines[number : number + TRACEBACK_LINES])
+            for lines in printed
+            for number, line in enumerate(lines)
+            if "nexpected" in line or "Traceback" in line
+        ]
 
     def figures(self) -> dict[str, object]:
         """Tell what a run amounted to."""

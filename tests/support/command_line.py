@@ -10,10 +10,10 @@ from pathlib import Path
 
 import authpool
 
-_SOURCES = os.pathsep.join(str(Path(module).parents[1]) for module in (authpool.__file__,))
+SOURCES = os.pathsep.join(str(Path(module).parents[1]) for module in (authpool.__file__,))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Ended:
     """How a process ended."""
 
@@ -26,15 +26,25 @@ class Ended:
         return json.loads(self.out)
 
 
-async def authpool_on(home: Path, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Ended:
-    """Run ``authpool --home HOME ARGUMENTS`` to its end."""
-    process = await asyncio.create_subprocess_exec(
+async def start(*arguments: str, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+    """Start `python -m authpool` as a shell would, where a proxy is set that must not be used."""
+    return await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "authpool", "--home", str(home), *arguments),
+        *("-m", "authpool", *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": _SOURCES, **(env or {})},
+        env={**os.environ, "PYTHONPATH": SOURCES, "HTTPS_PROXY": "http://127.0.0.1:1", **(env or {})},
     )
+
+
+async def run(*arguments: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Ended:
+    """Run it to its end."""
+    process = await start(*arguments, env=env)
     out, err = await process.communicate(stdin.encode())
-    return Ended(status=process.returncode, out=out.decode(), err=err.decode())
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def authpool_on(home: Path, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Ended:
+    """Run ``authpool --home HOME ARGUMENTS`` to its end."""
+    return await run("--home", str(home), *arguments, stdin=stdin, env=env)

@@ -113,6 +113,7 @@ class CrashingProcess:
             everyone=self._everyone,
             rng=Random(0),
             may_present=self.ownership.check,
+            is_spent=self.ownership.is_spent,
         )
         self._home = home
         self._clock = clock
@@ -179,9 +180,13 @@ class CrashingProcess:
     async def _follow_on(self) -> None:
         while True:
             await self._clock.sleep(0.5)
-            self._audit.flush()
+            self.flush_trail()
             with suppress(StoreError):
                 await self.follow()
+
+    def flush_trail(self) -> None:
+        """Write down what could not be written when it happened."""
+        self._audit.flush()
 
     async def _everyone(self) -> list[Account]:
         await self.follow()
@@ -249,7 +254,7 @@ class CrashingProcess:
         self.files.dead = True
         ours = [*self._callers, *self.refresher._flights.values(), *self.refresher._pending_writes._tasks]
         ours += [self.ownership._writing] if self.ownership._writing is not None else []
-        for task in [*ours, *self._tasks, *self._schedule._flights, *self._restorer._tasks]:
+        for task in [*ours, *self._tasks, *self._schedule._flights.tasks, *self._restorer._tasks]:
             if task is not asyncio.current_task():
                 task.cancel()
         raise Crash

@@ -28,7 +28,10 @@ class Request:
     @property
     def form(self) -> dict[str, str]:
         """The body as application/x-www-form-urlencoded; a repeated field keeps its last value."""
-        return {name: values[-1] for name, values in parse_qs(self.body.decode(), keep_blank_values=True).items()}
+        return {
+            name: values[-1]
+            for name, values in parse_qs(self.body.decode(errors="replace"), keep_blank_values=True).items()
+        }
 
     @property
     def bearer(self) -> str | None:

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from authpool.accounts.account import Account, AccountKey, BrokenAccount, Standing
+from authpool.accounts.account import Account, AccountKey, BrokenAccount
+from authpool.accounts.standing import Standing
 from authpool.clients.client import BrokenClient, ClientEntry, GatewayClient
 from authpool.clients.usage import Usage
 from authpool.clock import Clock, SystemClock

@@ -46,7 +46,7 @@ def node() -> str:
 
 
 def install_provider(folder: Path = PROVIDER_FOLDER) -> None:
-    """Run `npm install` unless the pinned oidc-provider is there; only one process at a time does.
+    """Run `npm install` unless the pinned packages are there; only one process at a time does.
 
     Raises NodeMissingError, and RuntimeError with npm's own words when the installation fails.
     """
@@ -58,12 +58,12 @@ def install_provider(folder: Path = PROVIDER_FOLDER) -> None:
 
 
 def _is_installed(folder: Path) -> bool:
-    wanted = json.loads((folder / "package.json").read_text())["dependencies"]["oidc-provider"]
+    wanted: dict[str, str] = json.loads((folder / "package.json").read_text())["dependencies"]
     try:
-        found = json.loads((folder / "node_modules/oidc-provider/package.json").read_text())["version"]
+        found = {name: json.loads((folder / "node_modules" / name / "package.json").read_text()) for name in wanted}
     except FileNotFoundError:
         return False
-    return bool(found == wanted)
+    return {name: package["version"] for name, package in found.items()} == wanted
 
 
 def _npm_install(folder: Path) -> None:

@@ -57,9 +57,11 @@ def grpc_stream(messages: Sequence[bytes] = (b"hello",), gate: asyncio.Event | N
     return PacedStream(pieces, "application/grpc", gate)
 
 
-def slow_body(first: bytes, rest: bytes, gate: asyncio.Event) -> PacedStream:
+def slow_body(
+    first: bytes, rest: bytes, gate: asyncio.Event, content_type: str = "application/octet-stream"
+) -> PacedStream:
     """Make a body whose second half waits for the test."""
-    return PacedStream([first, rest], "application/octet-stream", gate)
+    return PacedStream([first, rest], content_type, gate)
 
 
 @dataclass(frozen=True, slots=True)

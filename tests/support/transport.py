@@ -14,6 +14,7 @@ from authpool.accounts.account import Account, AccountKey, Token
 from authpool.accounts.events import AccountEvent
 from authpool.config.pool_config import PoolConfig
 from authpool.oauth.discovery import EndpointResolver
+from authpool.oauth.token_client import TokenEndpoint
 from authpool.oauth.verdict import Answer, Reply, ReplyLost
 from authpool.refresh.outcome import Outcome
 from authpool.refresh.refresher import Refresher
@@ -123,12 +124,18 @@ class Rig:
         self.store = FolderStore(folder, run=inline, files=self.failing.files(), sleep=clock.sleep)
         self.refresher = self.process(self.store)
 
-    def process(self, store: FolderStore | None = None) -> Refresher:
+    def process(
+        self,
+        store: FolderStore | None = None,
+        *,
+        endpoint: TokenEndpoint | None = None,
+        resolver: EndpointResolver | None = None,
+    ) -> Refresher:
         """A Refresher as another process would have it."""
         return Refresher(
             store=store or FolderStore(self.folder, run=inline, sleep=self.clock.sleep),
-            endpoint=self.transport,
-            resolver=EndpointResolver(no_discovery),
+            endpoint=endpoint or self.transport,
+            resolver=resolver or EndpointResolver(no_discovery),
             pools=lambda: self.pools,
             clock=self.clock,
             notify=self.events.append,

@@ -212,10 +212,11 @@ class World:
             return
         done = self._run_verb(commander.enable_by_force(key))
         now = self.stored(key)
-        if done and now is not None and not now.disabled:
+        if now is not None and not now.disabled:  # also where it failed at last: the folder could not be synced
             self._forced.add(now.token.refresh_token or "")
-            self._insisted.add(now.token.refresh_token or "")
             self._brought_back.add(self._grant_of[now.token.refresh_token or ""])
+            if done:
+                self._insisted.add(now.token.refresh_token or "")
 
     def move(self, key: AccountKey, pool: str, step: str | None, writes: int) -> None:
         """Move an account on the command line, which may die of it."""
@@ -567,6 +568,8 @@ class World:
         if newer is not None and not again:
             if fingerprint(token) in self._reader.exchanged() | process.aware:
                 self._surprises.append(f"{flying.key}: a spent token is presented, and the audit trail says so")
+            elif fingerprint(token) in self._recorded(flying.key):
+                self._surprises.append(f"{flying.key}: a spent token is presented, and a record says so")
             elif mixed and process.left_behind(flying.key, token):
                 self._surprises.append(f"{flying.key}: a spent token is presented by who saw it replaced")
             elif mixed:
@@ -579,6 +582,11 @@ class World:
             self._excused.add(grant)
         elif rivals:
             self._surprises.append(f"{flying.key}: presented by two at once")
+
+    def _recorded(self, presented_by: AccountKey) -> set[str | None]:
+        """What the records of others say was exchanged, where there is a trail that should say so as well."""
+        others = [self.stored(key) for key in self.known_keys() if key != presented_by]
+        return {one.replaced for one in others if one is not None} if trail_content(self.home) else set()
 
     def _still_holds(self, flying: Flying) -> bool:
         """Whether the account has the token yet that is presented for it: a re-add lets a copy's be its own."""
@@ -626,6 +634,15 @@ class World:
         self.check()
         assert caller is None or caller.done()
         return None if caller is None else caller.result()
+
+    def end(self) -> None:
+        """See that everything is well once all faults are over, and close."""
+        try:
+            self.calm_down()
+            self.check()
+            self.refresh_everything()
+        finally:
+            self.close()
 
     def close(self) -> None:
         for process in self.processes:

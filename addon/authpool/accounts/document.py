@@ -3,11 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from authpool.accounts.account import Account, Cooldown, OAuthClient, PendingRefresh, Token
+from authpool.accounts.account import Account, OAuthClient, PendingRefresh, Token
 from authpool.accounts.printable import printable
+from authpool.accounts.standing import Cooldown
 from authpool.errors import BrokenAccountError
+from authpool.toml_table import put_together, without_none
 
 VERSION = 1
+
+_NUMBERS = range(-(2**63), 2**63)
+"""The whole numbers of TOML 1.0; a time beyond them is more than a float holds."""
 
 type Document = dict[str, Any]
 """A parsed TOML document."""
@@ -20,6 +25,8 @@ _ACCOUNT: dict[str, type] = {
     "generation": int,
     "subject": str,
     "created_at": int,
+    "replaced": str,
+    "replaced_at": int,
     "disabled": bool,
     "disabled_at": int,
     "disabled_reason": str,
@@ -56,6 +63,7 @@ _REASONS = frozenset({"disabled_reason", "proxy_disabled_reason"})
 _TIMES = frozenset(
     {
         "created_at",
+        "replaced_at",
         "disabled_at",
         "proxy_disabled_at",
         "proxy_disabled_until",
@@ -78,6 +86,8 @@ def _taken_apart(table: Any, kinds: Mapping[str, type], where: str) -> dict[str,
         if kind is None:
             extra[key] = value
         elif type(value) is kind:
+            if kind is int and value not in _NUMBERS:
+                raise BrokenAccountError(f"`{where and f'{where}.'}{key}` is out of range")
             known[key] = value
         elif type(value) is float and key in _TIMES and abs(value) < 1e15:  # an editor or a script wrote 1.7e9
             known[key] = int(value)
@@ -94,7 +104,9 @@ def _require(known: Mapping[str, Any], key: str, where: str) -> None:
 def account_from_document(pool: str, name: str, document: Document) -> Account:
     """Read the account that a file named `name` (decoded) in folder `pool` holds. Raises BrokenAccountError."""
     version = document.get("version", VERSION)
-    if type(version) is int and version != VERSION:  # before all else: there everything may be different
+    if (
+        type(version) is int and version != VERSION and version in _NUMBERS
+    ):  # before all else: there everything may be different
         raise BrokenAccountError(f"`version` is {version}; this authpool reads version {VERSION}")
     known = _taken_apart(document, _ACCOUNT, "")
     known.pop("version", None)
@@ -140,10 +152,8 @@ def _cooldowns(documents: list[Any]) -> tuple[Cooldown, ...]:
     return tuple(Cooldown(**{"until": 0, **table}) for table in tables)
 
 
-def _pending_refresh_table(pending: PendingRefresh | None) -> Document | None:
-    if pending is None:
-        return None
-    return _without_none(
+def _pending_refresh_table(pending: PendingRefresh) -> Document:
+    return without_none(
         {
             "fingerprint": pending.fingerprint,
             "started_at": pending.started_at,
@@ -162,21 +172,21 @@ def _cooldown_table(cooldown: Cooldown) -> Document:
 
 
 def _client_table(client: OAuthClient) -> Document:
-    return _without_none({"client_id": client.client_id, "client_secret": client.client_secret, **client.extra})
+    return without_none({"client_id": client.client_id, "client_secret": client.client_secret, **client.extra})
 
 
 def document_from_account(account: Account) -> Document:
     """Write an account as the TOML document of its file: known keys first, tables last, `None` left out."""
-    scalars = {k: v for k, v in account.extra.items() if not isinstance(v, dict)}
-    tables = {k: v for k, v in account.extra.items() if isinstance(v, dict)}
     token = account.token
-    return _without_none(
+    return put_together(
         {
             "version": VERSION,
             "name": account.name,
             "generation": account.generation,
             "subject": account.subject,
             "created_at": account.created_at,
+            "replaced": account.replaced,
+            "replaced_at": account.replaced_at,
             "disabled": account.disabled,
             "disabled_at": account.disabled_at,
             "disabled_reason": account.disabled_reason,
@@ -184,26 +194,19 @@ def document_from_account(account: Account) -> Document:
             "proxy_disabled_at": account.proxy_disabled_at,
             "proxy_disabled_reason": account.proxy_disabled_reason,
             "proxy_disabled_until": account.proxy_disabled_until,
-            **scalars,
-            "token": _without_none(
-                {
-                    "access_token": token.access_token,
-                    "refresh_token": token.refresh_token,
-                    "token_type": token.token_type,
-                    "expires_at": token.expires_at,
-                    "scope": token.scope,
-                    **token.extra,
-                }
-            ),
-            "client": None if account.client is None else _client_table(account.client),
-            "pending_refresh": None
-            if account.pending_refresh is None
-            else _pending_refresh_table(account.pending_refresh),
-            "cooldowns": [_cooldown_table(cooldown) for cooldown in account.cooldowns] or None,
-            **tables,
-        }
+        },
+        account.extra,
+        token=without_none(
+            {
+                "access_token": token.access_token,
+                "refresh_token": token.refresh_token,
+                "token_type": token.token_type,
+                "expires_at": token.expires_at,
+                "scope": token.scope,
+                **token.extra,
+            }
+        ),
+        client=None if account.client is None else _client_table(account.client),
+        pending_refresh=None if account.pending_refresh is None else _pending_refresh_table(account.pending_refresh),
+        cooldowns=[_cooldown_table(cooldown) for cooldown in account.cooldowns] or None,
     )
-
-
-def _without_none(table: Document) -> Document:
-    return {key: value for key, value in table.items() if value is not None}

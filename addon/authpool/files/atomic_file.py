@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from authpool.errors import RefusedError, StoreUnavailableError
-from authpool.files.file_owner import give_to_owner
+from authpool.files.file_owner import give_to_owner, make_folder_for_owner
 
 MAX_BYTES = 1 << 20
 TEMPORARY_SUFFIX = ".tmp"
@@ -134,6 +134,13 @@ def replace_file(
         raise
     if for_good:
         files.fsync_folder(path.parent)
+
+
+def make_folder(files: FileOperations, path: Path) -> None:
+    """Make a private folder, as durably as a file, unless it is there. Raises StoreUnavailableError."""
+    with unavailable(path):
+        if make_folder_for_owner(path):
+            files.fsync_folder(path.parent)
 
 
 def _write_durably(files: FileOperations, path: Path, data: bytes) -> None:

@@ -17,6 +17,19 @@ def give_to_owner(made: int | Path, folder: Path) -> None:
         os.chown(made, around.st_uid, around.st_gid, follow_symlinks=isinstance(made, int))
 
 
+def make_folder_for_owner(path: Path) -> bool:
+    """Make a folder that only its owner can enter (0700), the property of whom the one around it belongs to.
+
+    False: it was there. Raises OSError.
+    """
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        return False
+    give_to_owner(path, path.parent)
+    return True
+
+
 def make_for_owner(path: Path) -> None:
     """Before root opens a file that others share (a lock, a trail): make it the owner's, if it is not there yet.
 

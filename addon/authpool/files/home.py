@@ -8,8 +8,8 @@ from pathlib import Path
 
 from authpool.errors import RefusedError
 from authpool.files.atomic_file import read_private
-from authpool.files.file_owner import give_to_owner
-from authpool.files.strict_modes import check_way, trusted_users, user_name
+from authpool.files.file_owner import make_folder_for_owner
+from authpool.files.strict_modes import check_entry, check_way, trusted_users, user_name
 
 DEFAULT = "~/.authpool"
 INSIDE = ("accounts", "addon", "addon.py", "audit.jsonl", "clients", "plugins", "run", "unclaimed")
@@ -81,7 +81,7 @@ def check_home(home: Path) -> None:
     trusted = trusted_users(home)
     check_way(home, trusted)
     for name in INSIDE:
-        check_way(home / name, trusted)
+        check_entry(home / name, trusted)
 
 
 def _check_folder(path: Path) -> None:
@@ -97,9 +97,8 @@ def _check_folder(path: Path) -> None:
 
 
 def _make_inside(path: Path) -> None:
-    with suppress(FileExistsError, FileNotFoundError):  # somebody was faster; or there is no home yet
-        path.mkdir(mode=0o700)
-        give_to_owner(path, path.parent)
+    with suppress(FileNotFoundError):  # there is no home yet
+        make_folder_for_owner(path)
 
 
 def read_secret_file(path: Path) -> str:

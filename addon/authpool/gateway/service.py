@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,18 +12,20 @@ from authpool.accounts.events import AccountEvent
 from authpool.clock import Clock, SystemClock
 from authpool.config import CONFIG_NAME, Config, PoolConfig, load_config
 from authpool.config.routing import Router
-from authpool.errors import AuthpoolError, ConfigurationError, StoreUnavailableError, mistakes_placed
+from authpool.errors import ConfigurationError, StoreUnavailableError, mistakes_placed
 from authpool.files.blocking import BlockingCalls
 from authpool.files.home import check_home
 from authpool.gateway.client_keys import ClientKeys
 from authpool.gateway.follower import Follower
-from authpool.gateway.home_watch import HomeWatch
 from authpool.gateway.lost_configuration import refuse_lost
-from authpool.gateway.pieces import MANY_ACCOUNTS, in_pieces, loaded_for_good
+from authpool.gateway.own_trail import OwnTrail
+from authpool.gateway.pieces import MANY_ACCOUNTS, loaded_for_good
 from authpool.gateway.pools import PoolBuilder, Snapshot
 from authpool.gateway.presence import Reloaded
+from authpool.gateway.reload_requests import ReloadRequests
 from authpool.gateway.sealed_store import sealed
 from authpool.gateway.unconfigured_accounts import UnconfiguredAccounts
+from authpool.gateway.upkeep import Upkeep
 from authpool.oauth.discovery import EndpointResolver
 from authpool.oauth.token_client import TokenClient, TokenEndpoint, fetcher
 from authpool.plugins.manager import load_plugins, refuse_another_store
@@ -40,15 +40,10 @@ from authpool.requests.exhaustion import Exhaustion
 from authpool.requests.failover import Failover
 from authpool.requests.limits import Limits
 from authpool.requests.readiness import Readiness
-from authpool.store import ForcesReloads, SealsSecrets, Store
-from authpool.store.audit import ClientEvent, Entry, Process, ProcessKind, client_entry, entry_of
-from authpool.store.trail_index import TrailIndex
-from authpool.supervision import supervised
+from authpool.store import SealsSecrets, Store
+from authpool.store.audit import ProcessKind
 
 logger = logging.getLogger(__name__)
-
-TAKE_BACK_SECONDS = 0.5
-"""So often accounts are taken back whose quota is full again."""
 
 
 class Service:
@@ -82,9 +77,7 @@ class Service:
         self.clock = clock or SystemClock()
         self.plugins = load_plugins(home, environ, plugins)
         self._secrets_later = process != "gateway"
-        self._mark = self._current_mark()  # before the file is read: what changes from here on is noticed
-        self._begun_ns = time.time_ns()
-        self._request = 0
+        self._requests = ReloadRequests(home)
         with mistakes_placed(home):
             config = load_config(home, environ, self.plugins, secrets_later=self._secrets_later)
             accept(config)
@@ -92,9 +85,8 @@ class Service:
                 config=config, router=Router(config.pools.values()), sources=self.plugins.token_sources(config.pools)
             )
             self.store = self._sealed(store or self.plugins.store(config.gateway, home), config)
-        self._process = Process(pid=os.getpid(), kind=process)
-        self._trail = TrailIndex(self.store)
-        self.clients = ClientKeys(self.store, self.clock, self._note, self._process)
+        self.trail = OwnTrail(self.store, self.clock, process)
+        self.clients = ClientKeys(self.store, self.clock, self.trail.note, self.trail.process)
         self._own_client = TokenClient() if endpoint is None else None
         self.endpoint: TokenEndpoint = endpoint or self._own_client  # type: ignore[assignment]
         self.resolver = EndpointResolver(fetcher(self.endpoint), self.clock)
@@ -103,7 +95,7 @@ class Service:
         self.unconfigured = UnconfiguredAccounts(self.store, partial(self.run, self._another_view))
         self.ownership = Ownership(
             store=self.store,
-            trail=self._trail,
+            trail=self.trail.index,
             pools=self._configured_pools,
             clock=self.clock,
             notify=self.notify,
@@ -123,6 +115,7 @@ class Service:
             settled=self._settle,
             everyone=self._everyone,
             may_present=self.ownership.check,
+            is_spent=self.ownership.is_spent,
         )
         self._limits = Limits(self.store, self.clock, self.notify)
         exhaustion = Exhaustion(self.plugins.notify_exhausted, self.clock)
@@ -147,10 +140,16 @@ class Service:
             in_force=lambda: self._snapshot,
             swap=self._swap,
         )
-        self._tasks: list[asyncio.Task[None]] = []
+        self._upkeep = Upkeep(
+            pools=self._pools,
+            store=self.store,
+            take_in=self._take_in,
+            follow_keys=self.clients.follow,
+            schedule=self._schedule,
+            limits=self._limits,
+            clock=self.clock,
+        )
         self._reloading = asyncio.Lock()
-        self._store_trouble = ""
-        self._home_watch = HomeWatch(home)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -162,24 +161,13 @@ class Service:
         await self.clients.load()
         with loaded_for_good(self._many):
             await self._build(self._snapshot.config)
-        self._reloaded(Reloaded(request=self._request, seal_key=self._opener()))
-        endless = {
-            "follower": self._follow,
-            "refresh schedule": self._keep,
-            "quota clock": self._take_back,
-            "gateway keys": self.clients.follow,
-        }
-        self._tasks = [
-            asyncio.create_task(supervised(name, make, self.clock), name=f"authpool {name}")
-            for name, make in endless.items()
-        ]
+        self._reloaded(Reloaded(request=self._requests.answered, seal_key=self._opener()))
+        self._upkeep.start()
 
     async def open(self) -> None:
         """Begin with the store; `start` does it too. Raises StoreUnavailableError."""
         await self.store.open()
-        request = await self.store.reload_request()
-        if request < self._begun_ns:  # else what was asked for meanwhile is done by whoever follows
-            self._request = request
+        await self._requests.begin(self.store)
 
     async def stop(self, land: Callable[[], Awaitable[None]] | None = None) -> None:
         """Stop following, let refreshes land, close connections.
@@ -187,9 +175,7 @@ class Service:
         `land` waits for what others do with this service, when it begins nothing by itself any more, and before
         anything is closed.
         """
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._upkeep.stop()
         if land is not None:
             await land()
         await self.clients.aclose()
@@ -211,24 +197,17 @@ class Service:
         Raises ConfigurationError or StoreUnavailableError; then everything stays as it was.
         """
         async with self._reloading:
-            self._mark = self._current_mark()
-            known = self._request
             try:
-                self._request = await self.store.reload_request()
-                forced = forced or await self._forced_since(known)
+                forced = await self._requests.answer(self.store) or forced
                 with mistakes_placed(self.home):
                     await self._read_anew(forced=forced)
             except BaseException as error:
                 self.plugins.restore(self._snapshot.config.plugins, self.home)
-                self._reloaded(Reloaded.refused(self._request, error, self._opener()))
+                self._reloaded(Reloaded.refused(self._requests.answered, error, self._opener()))
                 raise
             self._applied(self._snapshot.config)
-            self._reloaded(Reloaded(request=self._request, seal_key=self._opener()))
-            await self._plan()
-
-    async def _forced_since(self, request: int) -> bool:
-        """Whether somebody asked to reload by force after that request."""
-        return isinstance(self.store, ForcesReloads) and await self.store.forced_reload() > request
+            self._reloaded(Reloaded(request=self._requests.answered, seal_key=self._opener()))
+            await self._upkeep.plan()
 
     async def _read_anew(self, *, forced: bool) -> None:
         """Read everything, check all of it, and only then put it in force."""
@@ -243,20 +222,10 @@ class Service:
 
     def notify(self, event: AccountEvent) -> None:
         """Tell of a change in an account's life, after it was written: the audit trail first, then the plugins."""
-        entry = entry_of(event, now=self.clock.time(), process=self._process)
-        if entry is not None:
-            self._note(entry)
+        self.trail.note_account(event)
         if event.kind == "disabled":
             self._follower.disabled_here(event.account)
         self.plugins.notify(event)
-
-    def note_client(self, event: ClientEvent, client: str, reason: str) -> None:
-        """Tell of a change of a client of the gateway, after it was written."""
-        self._note(client_entry(event, client, reason=reason, now=self.clock.time(), process=self._process))
-
-    def _note(self, entry: Entry) -> None:
-        self.store.append(entry)
-        self._trail.note(entry)
 
     async def _build(self, config: Config) -> None:
         await self._builder.build(config)
@@ -289,42 +258,15 @@ class Service:
 
     # --- following --------------------------------------------------------------------------------------------
 
-    async def _follow(self) -> None:
-        while True:
-            await self.store.wait_for_changes()
-            try:
-                if await self._is_to_reload():
-                    await self.reload()
-                else:
-                    await self.catch_up()
-                if self._store_trouble:
-                    self._store_trouble = ""
-                    logger.warning("The accounts can be read again")
-            except StoreUnavailableError as error:
-                if str(error) != self._store_trouble:  # once, not every time
-                    self._store_trouble = str(error)
-                    logger.error("The accounts can't be read; the pool goes on with what it has: %s", error)
-            except AuthpoolError as error:
-                logger.error("%s The old configuration stays in force.", error)
+    async def _take_in(self) -> None:
+        if await self._requests.came(self.store, self.run):
+            await self.reload()
+        else:
+            await self.catch_up()
 
     async def catch_up(self) -> None:
         """Take in what changed in the store, by anybody's hand. Raises StoreUnavailableError."""
         await self._follower.catch_up()
-
-    async def _keep(self) -> None:
-        await self._plan()  # also when the schedule died: whose turn it was is planned no more
-        await self._schedule.run()
-
-    async def _plan(self) -> None:
-        for pool in self._pools().values():
-            async for member in in_pieces(list(pool)):
-                if pool.get(member.key) is member:
-                    self._schedule.plan(member)
-
-    async def _take_back(self) -> None:
-        while True:
-            await self.clock.sleep(TAKE_BACK_SECONDS)
-            self._limits.take_back(self._pools().values())
 
     async def _everyone(self) -> list[Account]:
         """Every account of the configured pools, as the store has it now."""
@@ -338,22 +280,6 @@ class Service:
     def _settle(self, key: AccountKey, outcome: Outcome) -> None:
         self._schedule.settle(key, outcome)
         self._follower.landed(key)
-
-    def latest_entries(self) -> list[Entry]:
-        """The newest entries of the audit trail that this process knows of; waits for nothing."""
-        return self._trail.latest()
-
-    async def _is_to_reload(self) -> bool:
-        """Whether the configuration changed, or somebody asks for it."""
-        mark, trouble = await self.run(lambda: (self._current_mark(), self._home_watch.look()))
-        self._home_watch.tell(trouble)
-        return mark != self._mark or await self.store.reload_request() != self._request
-
-    def _current_mark(self) -> object:
-        with contextlib.suppress(OSError):
-            stat = (self.home / CONFIG_NAME).stat()
-            return stat.st_ino, stat.st_mtime_ns, stat.st_size
-        return None
 
     def _many(self) -> bool:
         return sum(map(len, self._pools().values())) >= MANY_ACCOUNTS

@@ -23,6 +23,9 @@ _PLAIN = frozenset({"", "identity", "none"})
 _GZIP_NAMES = frozenset({"gzip", "x-gzip"})
 _JSON = frozenset({b"{", b"["})
 _PIECE_BYTES = 1024
+_INFLATED_BYTES = (64 * 1024, 1024, 1)
+"""So much is inflated at once, and less where that is damaged: what stands before the damage is wanted."""
+_MOST_MEMBERS = 1000
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # zlib's names for the three formats
 _ZSTD_WINDOW_LOG = 23  # 8 MiB, which RFC 9659 allows a content coding; a frame may ask for gigabytes
 
@@ -32,14 +35,19 @@ def decoded(data: bytes, coding: str, limit: int) -> tuple[bytes, bool]:
 
     `coding` is the field Content-Encoding: several of them, the last applied first undone.
     """
-    codings = [name for name in (part.strip().lower() for part in coding.split(",")) if name not in _PLAIN] or [""]
-    if len(codings) > MOST_CODINGS:
+    names = codings(coding) or [""]
+    if len(names) > MOST_CODINGS:
         return b"", False
     whole = True
-    for name in reversed(codings):
+    for name in reversed(names):
         data, complete = _undone(data, name, limit)
         whole = whole and complete
     return data, whole
+
+
+def codings(field: str) -> list[str]:
+    """What the field Content-Encoding names, the first applied first, without those that change nothing."""
+    return [name for name in (part.strip().lower() for part in field.split(",")) if name not in _PLAIN]
 
 
 def _undone(data: bytes, coding: str, limit: int) -> tuple[bytes, bool]:
@@ -56,7 +64,7 @@ def _undone(data: bytes, coding: str, limit: int) -> tuple[bytes, bool]:
 def _of_coding(data: bytes, coding: str, limit: int) -> tuple[bytes, bool]:
     match coding:
         case "deflate":
-            return max(_inflated(data, _ZLIB, limit), _inflated(data, _RAW, limit), key=lambda found: len(found[0]))
+            return _deflated(data, limit)
         case "br":
             return _in_pieces(data, _Brotli, limit)
         case "zstd":
@@ -140,21 +148,40 @@ def _in_pieces(data: bytes, make: Callable[[], _Decoder], limit: int) -> tuple[b
     return bytes(content[:limit]), decoder.finished and len(content) <= limit
 
 
+def _deflated(data: bytes, limit: int) -> tuple[bytes, bool]:
+    found = _inflated(data, _ZLIB, limit)
+    if found[1] or len(found[0]) == limit:
+        return found
+    return max(found, _inflated(data, _RAW, limit), key=lambda found: len(found[0]))  # some servers take it for that
+
+
 def _inflated(data: bytes, wbits: int, limit: int) -> tuple[bytes, bool]:
+    content, whole = bytearray(), False
+    rest = memoryview(data)
+    for _ in range(_MOST_MEMBERS):  # a member of gzip is followed by another (RFC 1952 §2.2)
+        found, taken = _member(rest, wbits, limit - len(content))
+        content += found
+        whole = taken is not None and len(content) <= limit
+        rest = rest[taken:]
+        if not whole or wbits != _GZIP or rest[:2] != _GZIP_MAGIC:
+            return bytes(content[:limit]), whole
+    return bytes(content), False
+
+
+def _member(data: memoryview, wbits: int, limit: int) -> tuple[bytes, int | None]:
+    """At most one byte more than `limit`, and how many bytes it is made of; None where its end was not met."""
     inflater = zlib.decompressobj(wbits)
     content = bytearray()
-    size = _PIECE_BYTES
-    start = 0
-    while start < len(data) and not inflater.eof:
+    sizes = iter(_INFLATED_BYTES)
+    start, size = 0, next(sizes)
+    while size and start < len(data) and len(content) <= limit:
         attempt = inflater.copy()
         try:
             content += attempt.decompress(data[start : start + size], limit + 1 - len(content))
         except zlib.error:
-            if size == 1:
-                return bytes(content), False
-            size = 1  # what stands before the damage is in this piece
+            size = next(sizes, 0)
             continue
         inflater, start = attempt, start + size
-        if len(content) > limit:
-            return bytes(content[:limit]), False
-    return bytes(content), inflater.eof
+        if inflater.eof:
+            return bytes(content), min(start, len(data)) - len(inflater.unused_data)
+    return bytes(content), None

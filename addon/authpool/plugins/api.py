@@ -5,8 +5,10 @@ called. What a plugin provides derives from `Rotation`, `TokenSource` or `Store`
 """
 
 from authpool import hookimpl
-from authpool.accounts.account import Account, AccountKey, Standing, clip_reason, fingerprint
+from authpool.accounts.account import Account, AccountKey, fingerprint
 from authpool.accounts.events import AccountEvent, PoolEvent, PoolEventKind, PoolExhausted
+from authpool.accounts.printable import clip_reason
+from authpool.accounts.standing import Standing
 from authpool.clients.client import BrokenClient, ClientEntry, GatewayClient, IssuedKey
 from authpool.clients.document import client_from_document, document_from_client
 from authpool.clients.usage import Usage

@@ -9,7 +9,8 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from authpool.accounts.account import TOKEN_REFUSED, AccountKey
+from authpool.accounts.account import AccountKey
+from authpool.accounts.standing import TOKEN_REFUSED
 from authpool.rotation.rotation import Rotation, RotationRequest
 
 FIRST_SECONDS = 1.0

@@ -2,8 +2,9 @@
 
 from enum import StrEnum
 
-from authpool.accounts.account import TOKEN_REFUSED, Account, SealedAccount, fingerprint
+from authpool.accounts.account import Account, SealedAccount, fingerprint
 from authpool.accounts.confirmation import BEING_CONFIRMED, LATEST_SECONDS
+from authpool.accounts.standing import TOKEN_REFUSED
 from authpool.pool.lane import Throttle
 from authpool.pool.refused_token import Refusals
 from authpool.store import Record

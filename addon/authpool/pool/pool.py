@@ -3,7 +3,6 @@
 Everything here runs on one thread and never waits, so each method is one step that nothing comes between.
 """
 
-import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, Mapping
@@ -22,10 +21,11 @@ from authpool.pool.member import (
     credential_fingerprint,
     is_another,
     lifted_lanes,
-    stored_throttle,
 )
 from authpool.pool.path_pauses import PathPauses
+from authpool.pool.stored_cooldowns import follow_cooldowns
 from authpool.pool.suspects import Suspects
+from authpool.pool.turns import Turns
 from authpool.rotation.quota import Quota
 from authpool.rotation.rotation import Rotation, RotationRequest
 from authpool.store import Record
@@ -52,9 +52,7 @@ class Pool:
         self.suspects = Suspects(self._members, self._lanes, _place_in(self))
         self.path_pauses = PathPauses(self._members, self._lanes, _place_in(self))
         self._unrefreshed: set[AccountKey] = set()
-        self._turns: list[tuple[float, AccountKey]] = []
-        """When an account's own state changes by itself: the end of a failed refresh's cooldown, or of its sparing."""
-        self._turned: set[AccountKey] = set()
+        self._turns = Turns(self._members)
         for record in records:
             self.put(record)
 
@@ -112,12 +110,8 @@ class Pool:
             member.become(record, self._clock.time())
             if access_token_of(before) != access_token_of(record):
                 member.set_leads(self._clock.time())
-        turns_at = member.turns_at(self._clock.time())
-        if turns_at is not None:
-            heapq.heappush(self._turns, (turns_at, member.key))
-        elif isinstance(record, Account) and record.spared():  # over already: it ended while nobody looked
-            self._turned.add(member.key)
-        self._follow_cooldowns(member, before)
+        self._turns.follow(member, self._clock.time())
+        follow_cooldowns(member, before, self._lanes, self._clock.time())
         self._follow_token(member, before or record)
         self._place(member)
         return member
@@ -172,7 +166,7 @@ class Pool:
         member.cooling_until = until
         member.cooling_reason = reason
         self._unrefreshed.add(key)
-        heapq.heappush(self._turns, (until, key))
+        self._turns.note(until, key)
         self._place(member)
 
     def warm(self, key: AccountKey) -> None:
@@ -185,11 +179,7 @@ class Pool:
     def take_spared(self) -> list[Member]:
         """Those that were spared for their quota and are so no more; each is told once."""
         self._thaw()
-        now = self._clock.time()
-        members = [self._members[key] for key in self._turned if key in self._members]
-        self._turned.clear()
-        found = [member for member in members if isinstance(member.record, Account)]
-        return [member for member in found if member.account.spared() and not member.account.paused(now)]
+        return self._turns.take_spared(self._clock.time())
 
     def unrefreshed(self) -> Iterator[Member]:
         """Those that are cooling because a refresh failed."""
@@ -233,33 +223,13 @@ class Pool:
             self._place(self._members[key])
         return ended
 
-    def _follow_cooldowns(self, member: Member, before: Record | None) -> None:
-        """Take over the cooldowns in the record, and give up those that somebody took out of it."""
-        now = self._clock.time()
-        ours = member.record.cooldowns if isinstance(member.record, Account) else ()
-        theirs = before.cooldowns if isinstance(before, Account) else ()
-        for lane in lifted_lanes(before, member.record, now):
-            throttle = self._lanes.throttle(member.key, lane)
-            if throttle is not None and throttle.of_token:  # somebody saw it served, or added it again
-                member.pardon(before)
-            self._lanes.lift(member.key, lane, now)
-        tried = any(one.of_token for one in theirs) and not any(one.of_token for one in ours)
-        if tried and member.on_probation and member.throttle is not None and member.throttle.until <= now:
-            member.pardon(before)  # likewise, after its time was over
-            self._lanes.lift(member.key, ALL, now)
-        for cooldown in ours:
-            throttle = stored_throttle(member.record, cooldown.key)
-            news = cooldown not in theirs and (cooldown.key != ALL or cooldown.until != member.written_until)
-            if throttle is not None and throttle.until > now and news:
-                self._lanes.restore(member.key, throttle, cooldown.key, now)
-
     def shift(self, seconds: float) -> None:
         """The wall clock was put forward or back: a wait of seconds must not become an hour, nor end at once."""
         self._lanes.shift(seconds, self._clock.time())
         for member in self._members.values():
             member.shift(seconds)
             if member.cooling_until:
-                heapq.heappush(self._turns, (member.cooling_until, member.key))
+                self._turns.note(member.cooling_until, member.key)
             self._place(member)
 
     # --- how it stands ----------------------------------------------------------------------------------------
@@ -281,24 +251,16 @@ class Pool:
     def next_return(self, lane: str = ALL) -> float | None:
         """When the next account may come back by itself (Unix seconds); None when no time tells."""
         self._thaw()
-        ends = [end for end in (self._lanes.next_end(lane),) if end is not None]
-        while self._turns:
-            at, key = self._turns[0]
-            member = self._members.get(key)
-            if member is not None and at == member.turns_at(self._clock.time()):
-                ends.append(at)
-                break
-            heapq.heappop(self._turns)
-        return min(ends, default=None)
+        ends = (self._lanes.next_end(lane), self._turns.next(self._clock.time()))
+        return min((end for end in ends if end is not None), default=None)
 
     def _thaw(self) -> None:
         """Let what is over be over."""
         now = self._clock.time()
-        while self._turns and self._turns[0][0] <= now:
-            _, key = heapq.heappop(self._turns)
-            if key in self._members:
-                self._place(self._members[key])
-                self._turned.add(key)
+        heap = self._turns.heap
+        if heap and heap[0][0] <= now:  # asked before each choice
+            for member in self._turns.take(now):
+                self._place(member)
         for key in self._lanes.thaw(now):
             if key in self._members:
                 self._place(self._members[key])

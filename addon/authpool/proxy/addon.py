@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
-from mitmproxy import ctx, exceptions, http
+from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
 import authpool
@@ -21,6 +21,7 @@ from authpool.gateway.service import Service
 from authpool.proxy import listener_rules, option_warnings, wire
 from authpool.proxy.client_hooks import ClientHooks
 from authpool.proxy.connection_hooks import ConnectionHooks
+from authpool.proxy.flow_hooks import FlowHooks
 from authpool.proxy.gate import gateway_error
 from authpool.proxy.hangup import Hangup
 from authpool.proxy.options import add_options, check_options
@@ -36,7 +37,7 @@ START_SECONDS = 30.0
 """So long a request waits for the accounts to be loaded."""
 
 
-class Gateway(ClientHooks, ConnectionHooks):
+class Gateway(ClientHooks, FlowHooks, ConnectionHooks):
     """Puts credentials from a pool on requests. State is in the service; this class only translates."""
 
     name = "authpool"
@@ -119,57 +120,6 @@ class Gateway(ClientHooks, ConnectionHooks):
             wire.remove(self._traffic.gate)
         return asyncio.ensure_future(self._stop(ending=ctx.master.should_exit.is_set()))
 
-    async def requestheaders(self, flow: http.HTTPFlow) -> None:
-        if not flow.live or flow.response is not None or flow.error is not None or self._traffic is None:
-            return  # loaded from a file, or answered already; without a gateway the wire refuses
-        try:
-            if self._traffic.answer_health(flow, stopping=self._stopping):  # at once, whatever is still under way
-                return
-            if self._stopping:  # mitmproxy goes on listening; a refresh begun now would be cut off, its rotation lost
-                self._traffic.refuse(flow)
-                return
-            if not self._serving and not await self.until_started():
-                self._traffic.refuse(flow)
-                return
-            await self._traffic.take(flow)
-        except Exception:
-            logger.exception("authpool failed; the request is refused")
-            self._traffic.refuse(flow)
-
-    # Plain functions, for a coroutine costs something, and nearly always there is nothing to wait for.
-
-    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
-        if self._traffic is None or flow.response is not None or not self._traffic.awaits_body(flow):
-            return None
-        return self._take_whole(self._traffic, flow)
-
-    async def _take_whole(self, traffic: Traffic, flow: http.HTTPFlow) -> None:
-        try:
-            await traffic.take_whole(flow)
-        except Exception:
-            logger.exception("authpool failed; the request is refused")
-            traffic.refuse(flow)
-
-    def responseheaders(self, flow: http.HTTPFlow) -> None:
-        if flow.live and self._traffic is not None:
-            self._traffic.answer_headers(flow)
-
-    async def authpool_upstream_answer(self, flow: http.HTTPFlow) -> None:
-        if self._traffic is not None and not self._stopping:
-            await self._traffic.answered(flow)
-
-    def response(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
-        return self._ended(flow)
-
-    def error(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
-        return self._ended(flow)
-
-    def _ended(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
-        if self._traffic is None:
-            return None
-        self._traffic.ended(flow)
-        return self._traffic.finished(flow)
-
     # --- life -------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
@@ -190,7 +140,7 @@ class Gateway(ClientHooks, ConnectionHooks):
                 reloaded=presence.tell,
                 plugins=self._plugins,
             )
-            traffic = Traffic(service, self._access_log.observe)
+            traffic = Traffic(service, self._access_log.observe, self._access_log.is_on)
             config = service.snapshot.config
             wire.install(traffic.gate, traffic.reach, gateway_error, fast_dispatch=config.gateway.fast_dispatch)
         self.service, self._traffic, self._presence = service, traffic, presence

@@ -67,7 +67,7 @@ class Commands:
     def history(self, account: str = "") -> types.Data:
         """What happened lately to every account, or to POOL/NAME, newest last: time, event, process, reason."""
         try:
-            entries = history(self._service().latest_entries(), account or None)
+            entries = history(self._service().trail.latest(), account or None)
         except AuthpoolError as error:
             raise exceptions.CommandError(str(error)) from error
         return [list(HISTORY_HEADER), *(list(history_cells(entry)) for entry in entries)]  # type: ignore[return-value]

@@ -79,7 +79,7 @@ def with_credential(
             (name, pool.inject.render(access_token).encode()),
         )
     if sent is not request.headers.fields:
-        wire.data.headers = http.Headers()
+        wire.data.headers = _shallow_copy(request.headers)
         wire.data.headers.fields = sent
     return wire
 

@@ -7,40 +7,30 @@ Base64 is looked for by itself.
 """
 
 import re
-from base64 import b64encode
-from collections.abc import Iterable, Iterator
-from functools import cached_property, lru_cache
+from binascii import b2a_base64
+from collections.abc import Iterator
+from functools import cached_property
 from urllib.parse import unquote_to_bytes
 
-from authpool.proxy.content import decoded, encoded
+from authpool.proxy.content import changed
+from authpool.proxy.escapes import LONGEST_FORM, Comparison, Steps, beginnings
 
 LEAST_CHARACTERS = 6
 """Anything shorter is no secret, and would be found everywhere."""
 LOOKED_AT_BYTES = 1024 * 1024
 """So much of a body, decoded, is looked at."""
-MOST_PIECES = 1000
-"""So many places of a body are compared closely; in what follows only the credential as it is counts."""
+MOST_STEPS = 20_000
+"""So many comparisons are made for one body; in what follows only the credential as it is counts."""
+_BYTES_FOR_A_STEP = 16
+"""A stream gets more of them as it goes on."""
 _WHOLE_PIECE = 4
 _SURE_CHARACTERS = 32
 _DECODINGS = 3
-_LONGEST_ESCAPE = 8
 _SEARCHED_FOR_BASE64_BYTES = 64 * 1024
 _BASE64_BYTES = 9  # encoded without a remainder; longer than chance would repeat
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _BASE64_RUN = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
 _RUN = re.compile(rb"[A-Za-z0-9]+")
-_ESCAPES_BEGIN = frozenset(b"%\\&")
-_SHORT_ESCAPE = re.compile(rb"%(?:2(?:5[0-9A-Fa-f]?)?|[0-9A-Fa-f])?|\\(?:u[0-9A-Fa-f]{0,3}|x[0-9A-Fa-f]?)?|&[#\w]{0,6}")
-_NAMED = {
-    b"&": b"amp",
-    b"<": b"lt",
-    b">": b"gt",
-    b'"': b"quot",
-    b"'": b"apos",
-    b"/": b"sol",
-    b"+": b"plus",
-    b"=": b"equals",
-}
 
 type Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -72,30 +62,42 @@ class Echo:
 
         It is as long as before, unless it is compressed: then it is compressed anew, and cut where looking ended.
         """
-        if not coding or coding == "identity":
-            looked_at = len(content) if self.for_client else LOOKED_AT_BYTES
-            covered = self._covered(content[:looked_at] if len(content) > looked_at else content)
-            return content if covered is None else covered + content[looked_at:]
-        readable = decoded(content, coding, LOOKED_AT_BYTES)
-        covered = None if readable is None else self._covered(readable)
-        return content if covered is None else encoded(covered, coding)
+        if not coding:
+            return self._beginning_covered(content)
+        return changed(content, coding, self._beginning_covered, LOOKED_AT_BYTES)
 
     def stream(self) -> "StreamedEcho":
         """For a body that is sent on as it comes."""
         return StreamedEcho(self)
 
-    def ends_in_part(self, data: bytes) -> int:
+    def ends_in_part(self, data: bytes, steps: Steps) -> int:
         """Where in `data` an echo begins whose end is still to come; the length of `data` where none does."""
-        first = self._credential[:1]
-        for at in range(max(0, len(data) - _LONGEST_ESCAPE * len(self._credential)), len(data)):
-            if (data[at : at + 1] == first or data[at] in _ESCAPES_BEGIN) and self._is_begun(data, at):
-                return at
+        if len(self._credential) < LEAST_CHARACTERS:
+            return len(data)
+        comparison = Comparison(data, steps)
+        for begin in self._begins.finditer(data, max(0, len(data) - LONGEST_FORM * len(self._credential))):
+            if comparison.is_begun(self._credential, begin.start()):
+                return begin.start()
+            if steps.left <= 0:
+                return self._ends_in_plain_part(data)
         return len(data)
 
-    def covered(self, data: bytes) -> bytes:
+    def _ends_in_plain_part(self, data: bytes) -> int:
+        first = self._credential[:1]
+        at = data.find(first, max(0, len(data) - len(self._credential) + 1))
+        while at >= 0 and not self._credential.startswith(data[at:]):
+            at = data.find(first, at + 1)
+        return at if at >= 0 else len(data)
+
+    def covered(self, data: bytes, steps: Steps) -> bytes:
         """The same number of bytes, with the credential covered."""
-        covered = self._covered(data)
+        covered = self._covered(data, steps)
         return data if covered is None else covered
+
+    def _beginning_covered(self, content: bytes) -> bytes:
+        looked_at = len(content) if self.for_client else LOOKED_AT_BYTES
+        covered = self._covered(content[:looked_at] if len(content) > looked_at else content)
+        return content if covered is None else covered + content[looked_at:]
 
     # --- finding it ---------------------------------------------------------------------------------------------
 
@@ -115,9 +117,9 @@ class Echo:
                 return self.placeholder  # written so oddly that nothing of it is worth keeping
         return value
 
-    def _covered(self, data: bytes) -> bytes | None:
+    def _covered(self, data: bytes, steps: Steps | None = None) -> bytes | None:
         """None where there is nothing to cover, as nearly always."""
-        spans = self._spans(data)
+        spans = self._spans(data, steps)
         if not spans:
             return None
         covered = bytearray(data)
@@ -128,47 +130,33 @@ class Echo:
     def _mask(self, length: int) -> bytes:
         return self.placeholder.ljust(length, b"*")[:length] if length >= len(self.placeholder) else b"*" * length
 
-    def _spans(self, data: bytes) -> list[tuple[int, int]]:
+    def _spans(self, data: bytes, steps: Steps | None = None) -> list[tuple[int, int]]:
         if len(self._credential) < LEAST_CHARACTERS:
             return []
-        found = list(self._written_out(data)) if self._piece in data else []
+        found = list(self._written_out(data, steps or Steps(MOST_STEPS))) if self._piece in data else []
         beginning = data[:_SEARCHED_FOR_BASE64_BYTES] if len(data) > _SEARCHED_FOR_BASE64_BYTES else data
         for coded in self._in_base64:
             if coded in beginning:  # then all is covered that it may be a part of
                 found += [run.span() for run in _BASE64_RUN.finditer(data) if coded in run[0]]
         return _joined(found)
 
-    def _written_out(self, data: bytes) -> Iterator[tuple[int, int]]:
-        at = data.find(self._piece)
-        for _ in range(MOST_PIECES):
-            if at < 0:
-                return
-            start, end, same = self._extent(data, at)
+    def _written_out(self, data: bytes, steps: Steps) -> Iterator[tuple[int, int]]:
+        comparison = Comparison(data, steps)
+        before, after = self._credential[: self._piece_at], self._credential[self._piece_at + len(self._piece) :]
+        at, end = data.find(self._piece), 0
+        while at >= 0 and steps.left > 0:
+            length, start = comparison.backward(before, at)
+            more, end = comparison.forward(after, at + len(self._piece))
+            same = length + len(self._piece) + more
             if same >= _SURE_CHARACTERS or same * 3 >= len(self._credential) * 2:
                 yield start, end
-            at = data.find(self._piece, max(end, at + 1))
+            at = data.find(self._piece, end)
         if at >= 0:
-            yield from ((at + start, at + end) for start, end in _occurrences(data[at:], self._credential))
+            yield from (match.span() for match in re.compile(re.escape(self._credential)).finditer(data, end))
 
-    def _extent(self, data: bytes, at: int) -> tuple[int, int, int]:
-        """How far the credential reaches to both sides of its piece at `at`, and how much of it that is."""
-        start, end = at, at + len(self._piece)
-        before, after = self._piece_at, self._piece_at + len(self._piece)
-        while before > 0 and (length := _escape_before(data, start, self._credential[before - 1])):
-            start, before = start - length, before - 1
-        while after < len(self._credential) and (match := _forms(self._credential[after]).match(data, end)):
-            end, after = match.end(), after + 1
-        return start, end, after - before
-
-    def _is_begun(self, data: bytes, at: int) -> bool:
-        for byte in self._credential:
-            if at == len(data):
-                return True
-            match = _forms(byte).match(data, at)
-            if match is None:
-                return _SHORT_ESCAPE.fullmatch(data, at) is not None
-            at = match.end()
-        return False  # it is all there
+    @cached_property
+    def _begins(self) -> re.Pattern[bytes]:
+        return beginnings(self._credential)
 
     @cached_property
     def _in_base64(self) -> tuple[bytes, ...]:
@@ -177,7 +165,7 @@ class Echo:
         part = self._credential[third : third + _BASE64_BYTES + 2]
         if len(part) < _BASE64_BYTES + 2:
             return ()
-        found = [b64encode(part[at : at + _BASE64_BYTES]) for at in range(3)]
+        found = [b2a_base64(part[at : at + _BASE64_BYTES], newline=False) for at in range(3)]
         return tuple(found + [coded.translate(_TO_URL_SAFE) for coded in found if b"+" in coded or b"/" in coded])
 
 
@@ -187,18 +175,20 @@ class StreamedEcho:
     def __init__(self, echo: Echo) -> None:
         self._echo = echo
         self._held = b""
+        self._steps = Steps(MOST_STEPS)
 
     def feed(self, data: bytes) -> bytes:
         """What can be sent on of it: all, unless it ends as the credential begins."""
+        self._steps.left = min(MOST_STEPS, self._steps.left + len(data) // _BYTES_FOR_A_STEP)
         data = self._held + data
-        end = self._echo.ends_in_part(data)
+        end = self._echo.ends_in_part(data, self._steps)
         self._held = data[end:]
-        return self._echo.covered(data[:end])
+        return self._echo.covered(data[:end], self._steps)
 
     def end(self) -> bytes:
         """What is left when nothing more comes."""
         held, self._held = self._held, b""
-        return self._echo.covered(held)
+        return self._echo.covered(held, self._steps)
 
 
 def _piece_of(credential: bytes) -> tuple[int, bytes]:
@@ -213,35 +203,6 @@ def _piece_of(credential: bytes) -> tuple[int, bytes]:
 
 def _length(match: re.Match[bytes]) -> int:
     return match.end() - match.start()
-
-
-def _escape_before(data: bytes, end: int, byte: int) -> int:
-    """How many bytes before `end` stand for `byte`; none: 0."""
-    forms = _forms(byte)
-    lengths = range(min(_LONGEST_ESCAPE, end), 0, -1)
-    return next((length for length in lengths if forms.fullmatch(data, end - length, end)), 0)
-
-
-@lru_cache(maxsize=256)
-def _forms(byte: int) -> re.Pattern[bytes]:
-    """Every way that one byte of a credential is written in."""
-    character = bytes((byte,))
-    digits = b"%02x" % byte
-    named = b"|&%b;" % _NAMED[character] if character in _NAMED else b""
-    slashed = rb"|\\" + re.escape(character) if character in b"/\\\"'" else b""
-    forms = rb"(?i:%%(?:25)?%b|\\u00%b|\\x%b|&#0*%d;|&#x0*%b;%b)" % (
-        digits,
-        digits,
-        digits,
-        byte,
-        digits.lstrip(b"0"),
-        named,
-    )
-    return re.compile(forms + slashed + b"|" + re.escape(character))
-
-
-def _occurrences(data: bytes, text: bytes) -> Iterable[tuple[int, int]]:
-    return [match.span() for match in re.finditer(re.escape(text), data)]
 
 
 def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -67,7 +67,8 @@ class TrafficGate:
             return response_of(barred or GATEWAY_ERROR, request)
         if ticket.pooled is None or ticket.pool is None:
             return self._outgoing_unmatched(flow, request, server, ticket)
-        refusal = self._refusal(ticket, ticket.pool, request, server)
+        changed = head_of(request) != ticket.head  # by another addon, or by hand
+        refusal = self._refusal(ticket, ticket.pool, request, server, changed=changed)
         if refusal is not None:
             return response_of(refusal, request)
         if ticket.awaits_body:  # it streams after all, so there is no body to choose by
@@ -83,11 +84,12 @@ class TrafficGate:
             )
             return response_of(self._service.picker.refuse(ticket.pooled), request)
         self._service.picker.sent(ticket.pooled)
-        changed = head_of(request) != ticket.head  # by another addon, or by hand
         fields = clean_after_change(request, ticket.pool) if changed else None
         return with_credential(request, ticket.pool, access_token, fields)
 
-    def _refusal(self, ticket: Ticket, pool: PoolConfig, request: http.Request, server: Server) -> Refusal | None:
+    def _refusal(
+        self, ticket: Ticket, pool: PoolConfig, request: http.Request, server: Server, *, changed: bool
+    ) -> Refusal | None:
         """Why a request gets no credential after all: it goes elsewhere than was decided, or is another by now."""
         destination, reached = destination_of(request), destination_reached(server)
         if not destination == ticket.destination == reached:
@@ -98,7 +100,7 @@ class TrafficGate:
                 destination if destination != ticket.destination else reached,
             )
             return GATEWAY_ERROR
-        if head_of(request) != ticket.head and (problem := self._spoilt(ticket, request)):
+        if changed and (problem := self._spoilt(ticket, request)):
             logger.error("A request for pool %s %s; refused", pool.name, problem)
             return GATEWAY_ERROR
         if asks_for_another_host(server):

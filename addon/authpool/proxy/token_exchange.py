@@ -15,7 +15,7 @@ from authpool.config.host_pattern import DEFAULT_PORTS, canonical_host
 from authpool.config.pool_config import PoolConfig
 from authpool.config.routing import Destination
 from authpool.oauth.discovery import EndpointResolver
-from authpool.proxy.content import decoded, encoded
+from authpool.proxy.content import changed
 from authpool.proxy.echo import LOOKED_AT_BYTES, Echo, Fields, StreamedEcho
 
 METHODS = frozenset({"POST"})
@@ -41,9 +41,10 @@ def is_token_exchange(
 
 def covered(content: bytes, coding: str = "") -> bytes:
     """A form or JSON with its secrets covered, as long as before unless it is compressed; the same one without any."""
-    if coding and coding != "identity":
-        readable = decoded(content, coding, LOOKED_AT_BYTES)
-        return content if readable is None else encoded(covered(readable), coding)
+    return changed(content, coding, _covered, LOOKED_AT_BYTES)
+
+
+def _covered(content: bytes) -> bytes:
     kept = _JSON_FIELD.sub(_mask, content)
     return kept if kept != content else _FORM_FIELD.sub(_mask, content)
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -12,9 +11,10 @@ from authpool.clients.keyring import Denial
 from authpool.config.pool_config import PoolConfig
 from authpool.gateway.service import Service
 from authpool.pool.refused_token import RefusedToken
-from authpool.proxy.client_access import Admission, ClientAccess
+from authpool.proxy.client_access import ClientAccess
 from authpool.proxy.credential import PLACEHOLDER, strip_credentials
 from authpool.proxy.destination import destination_of
+from authpool.proxy.endings import Begun, Endings, outcome_of
 from authpool.proxy.gate import TrafficGate, refusal_of_head, response_of
 from authpool.proxy.message import (
     answer_of,
@@ -34,47 +34,31 @@ from authpool.proxy.token_exchange import hide_authorization, is_token_exchange
 from authpool.proxy.upstream_tls import UpstreamTls
 from authpool.proxy.web_pages import refusal_for_page, refusal_for_probe
 from authpool.requests.failover import Decision
-from authpool.requests.observer import Observe, RequestEnd
+from authpool.requests.observer import Observe
 from authpool.requests.pooled_request import PooledRequest
-from authpool.requests.refusals import CODES, GATEWAY_ERROR, Refusal, client_refused
+from authpool.requests.refusals import GATEWAY_ERROR, Refusal, client_refused
 from authpool.requests.upstream_answer import UpstreamAnswer
 from authpool.rotation.selection import lane_of
 
 logger = logging.getLogger(__name__)
 
-UNAUTHORIZED = 401
 REPLACE_SECONDS = 5.0
 """So long the end of a streamed refusal waits for its token to be replaced, for the client's next request."""
-
-
-FAILED_OVER = ":repeat:"
-"""The mark of a flow that went on to another account: mitmproxy's tools show an emoji, and ``~marked`` finds it."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Begun:
-    """What there will be to tell of a request when it ends."""
-
-    pool: str = ""
-    pooled: PooledRequest | None = None
-    admission: Admission | None = None
-    client: str = ""
-    """Whose gateway key was shown, let in or not."""
-    health: bool = False
 
 
 class Traffic:
     """What the flow hooks do, and the gate that they decide for. One per running gateway."""
 
-    def __init__(self, service: Service, observe: Observe = lambda end: None) -> None:
-        """`observe` hears how each request ended."""
+    def __init__(
+        self, service: Service, observe: Observe = lambda end: None, listens: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`observe` hears how each request ended that ends while it `listens`."""
         self._service = service
-        self._observe = observe
         self._tickets: Tickets = WeakKeyDictionary()
-        self._begun: WeakKeyDictionary[http.HTTPFlow, _Begun] = WeakKeyDictionary()
         self.reach = ConfiguredReach(lambda: service.snapshot)
         self.upstream_tls = UpstreamTls(self.reach)
         self.access = ClientAccess(service)
+        self.endings = Endings(service, self.access, observe, listens)
         self.gate = TrafficGate(service, self._tickets, self.access, self.reach, self.upstream_tls)
         self._replacing: set[asyncio.Task[None]] = set()
 
@@ -85,10 +69,7 @@ class Traffic:
         request = flow.request
         self._give_up(flow)  # a replay of the same flow is decided about anew
         snapshot = self._service.snapshot
-        self._leave(flow)
-        self._begun[flow] = begun = _Begun()
-        if flow.marked == FAILED_OVER:
-            flow.marked = ""
+        begun = self.endings.begin(flow)
         ticket = Ticket(destination=destination_of(request))
         pool = snapshot.router.match(*ticket.destination, request.method, request.path)
         if pool is not None:
@@ -116,7 +97,7 @@ class Traffic:
         if pool is not None and not ticket.awaits_body:
             await self._acquire(flow, ticket)
 
-    def _let_in(self, flow: http.HTTPFlow, begun: _Begun, pool: PoolConfig | None) -> Refusal | None:
+    def _let_in(self, flow: http.HTTPFlow, begun: Begun, pool: PoolConfig | None) -> Refusal | None:
         """Let a client in with its request; or say why not. Who has shown a key is no web page."""
         admission = self.access.admit(flow, pool)
         if isinstance(admission, Denial):
@@ -197,7 +178,7 @@ class Traffic:
         ticket.resend = decision is Decision.RESEND
         if pooled.refusal is not None:
             flow.response = response_of(pooled.refusal, flow.request)
-        flow.comment = pooled.comment("resending" if ticket.resend else _outcome(flow))
+        flow.comment = pooled.comment("resending" if ticket.resend else outcome_of(flow))
 
     def finished(self, flow: http.HTTPFlow) -> Awaitable[object] | None:
         """The answer, or the end, of a flow; what it answers is to be awaited.
@@ -212,14 +193,16 @@ class Traffic:
             self._give_up(flow)
 
     def _conclude(self, flow: http.HTTPFlow, ticket: Ticket, pooled: PooledRequest) -> Awaitable[object] | None:
-        response, flow.comment = flow.response, pooled.comment(_outcome(flow))
+        response, flow.comment = flow.response, pooled.comment(outcome_of(flow))
         trailers = None if response is None else response.trailers
         if response is not None and trailers is not None and "grpc-status" in trailers:
             self._hear(ticket, answer_of(response, telling_fields(trailers)))
         elif response is not None and ticket.meaning is None:  # too long to be judged by its body, or cut off
             self._hear(ticket, answer_of(response, telling_fields(response.headers), b""))
+        if ticket.meaning != "bad_token" or ticket.decided or response is None:
+            return None
         refused = pooled.refused_token()
-        if ticket.meaning != "bad_token" or ticket.decided or refused is None or response is None:
+        if refused is None:
             return None
         # It could not be sent again; but the next request shall not meet the same bad token.
         task = asyncio.create_task(self._replace_token(refused), name=f"replace the token of {pooled.address}")
@@ -236,7 +219,7 @@ class Traffic:
     def refuse(self, flow: http.HTTPFlow) -> None:
         """Something went wrong in a hook: the request must not go on."""
         self._give_up(flow)
-        self._begun.setdefault(flow, _Begun())
+        self.endings.expect(flow)
         self._answer(flow, GATEWAY_ERROR)
 
     def _give_up(self, flow: http.HTTPFlow) -> None:
@@ -250,13 +233,12 @@ class Traffic:
         if answer is None:
             return False
         self._give_up(flow)  # the replay of another answer
-        self._leave(flow)
+        begun = self.endings.begin(flow)
         refusal = refusal_for_probe(flow, self._service.snapshot.config.gateway)
         if refusal is not None:
-            self._begun[flow] = _Begun()
             self._answer(flow, refusal)
             return True
-        self._begun[flow] = _Begun(health=True)
+        begun.health = True
         flow.request.stream = False
         flow.response, flow.comment = answer, "authpool: outcome=health"
         return True
@@ -265,11 +247,7 @@ class Traffic:
         # A response beside a request that streams would crash the stream, and log the body.
         flow.request.stream = False
         flow.response = response_of(refusal, flow.request)
-        begun = self._begun.get(flow, _Begun())
-        if begun.pooled is not None:
-            flow.comment = begun.pooled.comment(refusal.code)
-        else:
-            flow.comment = f"{begun.pool or 'authpool:'} outcome={refusal.code}{_client_told(begun)}"
+        flow.comment = self.endings.expect(flow).comment(refusal.code)
 
     # --- clients ----------------------------------------------------------------------------------------------
 
@@ -278,65 +256,6 @@ class Traffic:
         denial = self.access.connect(flow)
         refusal = self.reach.refusal_of_tunnel(flow) if denial is None else client_refused(denial, at_connect=True)
         if refusal is not None:
-            self._begun[flow] = _Begun(client="" if denial is None else denial.client)
+            self.endings.begin(flow).client = "" if denial is None else denial.client
             self._answer(flow, refusal)
-            self.ended(flow)  # no hook tells of it
-
-    def _leave(self, flow: http.HTTPFlow) -> None:
-        """A replay takes the place of what a flow was."""
-        before = self._begun.pop(flow, None)
-        if before is not None and before.admission is not None:
-            self.access.end(before.admission)
-
-    # --- how it ended -----------------------------------------------------------------------------------------
-
-    def ended(self, flow: http.HTTPFlow) -> None:
-        """A flow has its answer, or will have none: mark it if it failed over, and tell. Before `finished`."""
-        begun = self._begun.pop(flow, None)
-        if begun is None:
-            return
-        pooled, request, response = begun.pooled, flow.request, flow.response
-        if pooled is not None and pooled.failed_over and not flow.marked:
-            flow.marked = FAILED_OVER
-        served_by = "" if pooled is None else pooled.served_by.partition("/")[2]
-        address = str(flow.client_conn.peername[0])
-        admission = begun.admission
-        if admission is not None:
-            self.access.ended(flow, admission)
-            if pooled is None:
-                flow.comment = f"{begun.pool or 'authpool:'} outcome={_outcome(flow)}{_client_told(begun)}"
-            elif served_by and pooled.sends:
-                self._service.clients.used(admission.client, pooled.served_by)
-        self._observe(
-            RequestEnd(
-                at=self._service.clock.time(),
-                client=begun.client or address,
-                address=address,
-                method=request.method,
-                host=request.host,
-                path=request.path.partition("?")[0],
-                pool=begun.pool,
-                account=served_by,
-                attempts=0 if pooled is None else pooled.sends,
-                status=None if response is None else response.status_code,
-                waited_seconds=0.0 if pooled is None else pooled.waited_seconds,
-                outcome="health" if begun.health else _ended_how(flow),
-            )
-        )
-
-
-def _client_told(begun: _Begun) -> str:
-    return f" client={begun.client}" if begun.client else ""
-
-
-def _ended_how(flow: http.HTTPFlow) -> str:
-    outcome = _outcome(flow)
-    return outcome if outcome in CODES else "error" if flow.response is None or flow.error is not None else "answered"
-
-
-def _outcome(flow: http.HTTPFlow) -> str:
-    if flow.response is None:
-        return "error"
-    status: int = flow.response.status_code
-    code = flow.response.headers.get("Authpool-Error") if status >= UNAUTHORIZED else None
-    return code if code in CODES else str(status)  # an upstream may say anything
+            self.endings.ended(flow)  # no hook tells of it

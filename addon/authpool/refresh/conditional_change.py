@@ -71,6 +71,8 @@ def succeed(
         if token == current.token and current.generation >= presented.generation:
             return replace(current, pending_refresh=None)  # the same credential: no new generation
         renewed = current.with_token(token)
+        if granted.refresh_token not in {None, presented.token.refresh_token}:
+            renewed = renewed.with_replaced(presented.token.refresh_token, asked_at)
         return replace(renewed, generation=max(renewed.generation, presented.generation + 1))
 
     return change

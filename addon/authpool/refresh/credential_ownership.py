@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 1.0
 PATIENCE_SECONDS = 5.0
+TOLD_LATE = "told late: who did it was ended before it could write that down"
 
 
 class Ownership:
@@ -84,6 +85,9 @@ class Ownership:
         for key, record in self._meanwhile.items():
             accounts.put(key, record)
         self._accounts, self._meanwhile, self._following = accounts, None, True
+        for account in accounts.all():
+            if self._trail.take_in(account):
+                self._write_soon(account.key)
         judged: dict[AccountKey, Record] = {}
         for number, (key, record) in enumerate(records.items()):
             if isinstance(record, Account) and self._rules.judge(record, self._accounts, pools) is None:
@@ -103,6 +107,8 @@ class Ownership:
         affected = self._held.copy()
         for key, record in changes.items():
             affected |= self._accounts.put(key, record)
+            if isinstance(record, Account):
+                self._trail.take_in(record)
             if self._meanwhile is not None:
                 self._meanwhile[key] = record
         judged: dict[AccountKey, Record | None] = {}
@@ -118,7 +124,7 @@ class Ownership:
     async def shown(self, records: Mapping[AccountKey, Record]) -> dict[AccountKey, Record]:
         """Judge records for somebody who only looks; nothing is written."""
         await self._trail.catch_up()
-        accounts, pools = await Holders.of(records.values()), self._pools()
+        accounts, pools = await self._holders(records), self._pools()
         shown: dict[AccountKey, Record] = {}
         for key, record in records.items():
             found = self._rules.judge(record, accounts, pools) if isinstance(record, Account) else None
@@ -144,11 +150,20 @@ class Ownership:
         """Whether an account, read while it is held, may present what it holds: None, or why not. Raises StoreError."""
         found = await self._found_now(account)
         if found is None:
+            self._tell_late(account)  # before what its record says of that is written over
             return None
         if isinstance(found, Spent):
             return Dead(account=await self._write(hold, account, found) or account)
         self._held.add(account.key)
         return Unavailable(detail=found.reason, cause="account", retry_after_seconds=AGAIN_SECONDS)
+
+    async def is_spent(self, account: Account) -> bool:
+        """Whether the account itself exchanged the refresh token that its record holds, and nobody took it up again.
+
+        Raises StoreUnavailableError.
+        """
+        known = await self.known(fingerprint(account.token.refresh_token or ""))
+        return known is not None and known.exchanged_at is not None and known.account == account.key
 
     async def known(self, mark: str) -> Known | None:
         """What the trail knows of a credential, by its fingerprint."""
@@ -176,7 +191,13 @@ class Ownership:
 
     async def _look(self, pools: Mapping[str, PoolConfig]) -> Holders:
         """Everything there is, for a process that follows nothing."""
-        return await Holders.of((await self._store.load(pools.keys())).values())
+        return await self._holders(await self._store.load(pools.keys()))
+
+    async def _holders(self, records: Mapping[AccountKey, Record]) -> Holders:
+        holders = await Holders.of(records.values())
+        for account in holders.all():
+            self._trail.take_in(account)
+        return holders
 
     async def _read_again(self, account: Account, accounts: Holders, pools: Mapping[str, PoolConfig]) -> None:
         """Read the others that may hold the same credential as they are now: what is known of them may be old."""
@@ -186,7 +207,8 @@ class Ownership:
             if key.pool not in pools:
                 continue
             try:
-                accounts.put(key, await self._store.read(key))
+                accounts.put(key, other := await self._store.read(key))
+                self._trail.take_in(other)
             except UnknownAccountError:
                 accounts.put(key, None)
             except BrokenAccountError:
@@ -246,6 +268,8 @@ class Ownership:
                     found = await self._found_now(account)
                     if isinstance(found, Spent):
                         await self._write(hold, account, found)
+                    elif found is None:
+                        self._tell_late(account)
                 self._told.discard(key)
             except (UnknownAccountError, BrokenAccountError):
                 pass  # whoever follows the store says so
@@ -254,6 +278,11 @@ class Ownership:
                     self._told.add(key)
                     logger.error("%s is held back, and that can't be written: %s", key, error)
             self._unwritten_yet.pop(key, None)
+
+    def _tell_late(self, account: Account) -> None:
+        """Write into the trail what only the record says of its last exchange. Under its lock."""
+        if self._trail.take_in(account):
+            self._notify(AccountEvent(kind="rotated", account=account, reason=TOLD_LATE, replaced=account.replaced))
 
     async def _write(self, hold: Hold, account: Account, found: Spent) -> Account | None:
         """Write down that the account is held back, while it holds that token. Under its lock."""

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 
-from authpool.accounts.account import Account, AccountKey, clip_reason, fingerprint
+from authpool.accounts.account import Account, AccountKey, fingerprint
+from authpool.accounts.printable import clip_reason
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.errors import HoldLostError, StoreError

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
-from authpool.accounts.account import Account, AccountKey, clip_reason, fingerprint
+from authpool.accounts.account import Account, AccountKey, fingerprint
 from authpool.accounts.confirmation import confirm_from
+from authpool.accounts.printable import clip_reason
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.errors import StoreError

@@ -89,6 +89,8 @@ def _healed(current: Account, newest: Account) -> Account:
         current,
         token=replace(newest.token, extra=current.token.extra),
         generation=max(current.generation, newest.generation) + 1,
+        replaced=newest.replaced,
+        replaced_at=newest.replaced_at,
         disabled=newest.disabled,
         disabled_at=newest.disabled_at,
         disabled_reason=newest.disabled_reason,
@@ -143,7 +145,14 @@ class TokenRestorer:
         unwritten = self._refresher.unwritten(record.key)
         if unwritten is None or not isinstance(record, Account) or record.generation >= unwritten.generation:
             return record
-        return replace(record, token=unwritten.token, generation=unwritten.generation, pending_refresh=None)
+        return replace(
+            record,
+            token=unwritten.token,
+            generation=unwritten.generation,
+            replaced=unwritten.replaced,
+            replaced_at=unwritten.replaced_at,
+            pending_refresh=None,
+        )
 
     def compare_all(self, former: Mapping[AccountKey, Record], records: Mapping[AccountKey, Record]) -> None:
         """The same for a whole store."""

@@ -5,20 +5,18 @@ import heapq
 import logging
 import math
 import random
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 
 from authpool.accounts.account import Account, AccountKey
 from authpool.accounts.confirmation import confirm_from
 from authpool.clock import Clock
 from authpool.pool.pool import Member, Pool, State
+from authpool.refresh.background_flights import BackgroundFlights
 from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Rejected, Unavailable
 from authpool.refresh.refresher import Refresher
 
 logger = logging.getLogger(__name__)
 
-BACKGROUND_FLIGHTS = 8
-"""Of each token endpoint: half of what it is asked at a time at most, so that requests find room beside them."""
 JITTER = 0.2
 """An account is taken up to this share of its lead earlier, so that accounts added together do not stay together."""
 BACKOFF_SECONDS = (1.0, 15.0)
@@ -58,11 +56,7 @@ class RefreshSchedule:
         self._due: list[tuple[float, AccountKey]] = []
         self._planned: dict[AccountKey, float] = {}
         self._woken = asyncio.Event()
-        self._queues: dict[str, deque[AccountKey]] = {}
-        """Who is due, and waits until fewer are asking the same token endpoint; by that endpoint."""
-        self._queued: set[AccountKey] = set()
-        self._under_way: Counter[str] = Counter()
-        self._flights: set[asyncio.Task[None]] = set()
+        self._flights = BackgroundFlights(self._refresh, self._endpoint_of)
         self._wall_offset = clock.time() - clock.monotonic()
         self._store_trouble = False
         self._waiting: dict[str, set[AccountKey]] = {}
@@ -79,13 +73,9 @@ class RefreshSchedule:
                     at, key = heapq.heappop(self._due)
                     if self._planned.get(key) == at:  # else it was planned anew since
                         del self._planned[key]
-                        self._enqueue(key)
+                        self._flights.add(key)
         finally:
-            self._queues.clear()
-            self._queued.clear()
-            for flight in self._flights:
-                flight.cancel()
-            await asyncio.gather(*self._flights, return_exceptions=True)
+            await self._flights.aclose()
 
     def plan(self, member: Member, *, earliest: float = 0.0) -> None:
         """Note when a member is due next, now that something about it changed; not before `earliest` (Unix seconds)."""
@@ -266,40 +256,13 @@ class RefreshSchedule:
             sleep.cancel()
             woken.cancel()
 
-    def _enqueue(self, key: AccountKey) -> None:
-        if key in self._queued:
-            return
-        self._queued.add(key)
-        endpoint = self._endpoint_of(key.pool)
-        self._queues.setdefault(endpoint, deque()).append(key)
-        self._start(endpoint)
+    def _endpoint_of(self, key: AccountKey) -> str:
+        """Name whom an account's refreshes ask, so that those who wait for one do not hold up the others."""
+        pool = self._pools().get(key.pool)
+        return (pool.config.token_url or pool.config.issuer if pool is not None else None) or f"pool {key.pool}"
 
-    def _endpoint_of(self, name: str) -> str:
-        """Name whom a pool's refreshes ask, so that those who wait for one do not hold up the others."""
-        pool = self._pools().get(name)
-        return (pool.config.token_url or pool.config.issuer if pool is not None else None) or f"pool {name}"
-
-    def _start(self, endpoint: str) -> None:
-        """Begin as many refreshes of those that wait for an endpoint as may be under way there."""
-        queue = self._queues.get(endpoint)
-        while queue and self._under_way[endpoint] < BACKGROUND_FLIGHTS:
-            key = queue.popleft()
-            self._queued.discard(key)
-            self._under_way[endpoint] += 1
-            flight = asyncio.create_task(self._refresh(key, endpoint), name=f"keep {key}")
-            if not flight.done():
-                self._flights.add(flight)
-                flight.add_done_callback(self._flights.discard)
-        if not queue:
-            self._queues.pop(endpoint, None)
-
-    async def _refresh(self, key: AccountKey, endpoint: str) -> None:
-        try:
-            pool = self._pools().get(key.pool)
-            member = pool.get(key) if pool is not None else None
-            if member is not None and isinstance(member.record, Account):
-                await self._refresher.refresh(member.record, probe=True)
-        finally:
-            self._under_way[endpoint] -= 1
-            self._under_way = +self._under_way  # without those at zero
-            self._start(endpoint)
+    async def _refresh(self, key: AccountKey) -> None:
+        pool = self._pools().get(key.pool)
+        member = pool.get(key) if pool is not None else None
+        if member is not None and isinstance(member.record, Account):
+            await self._refresher.refresh(member.record, probe=True)

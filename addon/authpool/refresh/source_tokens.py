@@ -5,7 +5,8 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 
-from authpool.accounts.account import Account, clip_reason
+from authpool.accounts.account import Account
+from authpool.accounts.printable import clip_reason
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.errors import (

@@ -5,7 +5,8 @@ import logging
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 
-from authpool.accounts.account import TOKEN_REFUSED, Account
+from authpool.accounts.account import Account
+from authpool.accounts.standing import TOKEN_REFUSED
 from authpool.clock import Clock
 from authpool.config.answer_rule import Meaning
 from authpool.pool.pool import Member, Pool, State

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-from authpool.accounts.account import QUOTA_PROTECTION, AccountKey, Cooldown, Standing, clip_reason
+from authpool.accounts.account import AccountKey
 from authpool.accounts.events import AccountEvent, EventKind, Notify
+from authpool.accounts.printable import clip_reason
+from authpool.accounts.standing import QUOTA_PROTECTION, Cooldown, Standing
 from authpool.clock import Clock
 from authpool.config.pool_config import QuotaReserve
 from authpool.errors import AuthpoolError

@@ -19,6 +19,8 @@ type Header = Callable[[str], str | None]
 _EPOCH_FROM = 1_000_000_000
 """A reset that is larger is a time (Unix seconds), a smaller one so many seconds from now: both are in use."""
 _LONGEST_SECONDS = 31 * 86400.0
+_LONGEST_TEXT = 100
+"""Characters. No date and no span is longer; an upstream may write anything."""
 _PREFIXES = ("ratelimit", "x-ratelimit", "x-rate-limit")
 _KINDS = ("", "-requests")
 """Where a service counts requests and tokens apart, the requests are what an account is spared by."""
@@ -110,6 +112,8 @@ def _whole(text: str | None) -> int | None:
 
 def _reset(text: str | None, now: float) -> float | None:
     text = (text or "").strip()
+    if len(text) > _LONGEST_TEXT:
+        return None
     if re.fullmatch(r"\d{1,13}(\.\d+)?", text):
         value = float(text)
         if value >= _EPOCH_FROM * 1000:

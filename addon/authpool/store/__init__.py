@@ -10,7 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
-from authpool.accounts.account import Account, AccountKey, BrokenAccount, Standing
+from authpool.accounts.account import Account, AccountKey, BrokenAccount
+from authpool.accounts.standing import Standing
 from authpool.clients.client import ClientEntry, GatewayClient
 from authpool.clients.usage import Usage
 from authpool.config.config_table import ConfigTable

@@ -1,7 +1,7 @@
 """The audit trail: an entry for each change of an account's life. Pure; where they are kept is the store's affair."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -35,7 +35,8 @@ class Entry:
 
     `event`: added, re-added, refreshed (the refresh token rotated), disabled, lost, enabled, paused, resumed, moved,
     removed; used (by a client of the gateway, once a day), client added, client rotated, client removed. `replaced` is
-    the fingerprint of the refresh token that was exchanged for this one, where one was.
+    the fingerprint of the refresh token that was exchanged for this one, where one was. `late` says that the entry
+    could not be written when it happened: what stands before it in the trail may have happened afterwards.
     """
 
     time: int
@@ -46,6 +47,7 @@ class Entry:
     fingerprint: str | None
     generation: int
     replaced: str | None = None
+    late: bool = field(default=False, compare=False)
     found: bool = field(default=False, compare=False)
     """It was met in a file that was not there at the last look: an older trail may have been put back."""
 
@@ -54,6 +56,8 @@ class Entry:
         del document["found"]
         if self.replaced is None:
             del document["replaced"]
+        if not self.late:
+            del document["late"]
         return json.dumps(document).encode() + b"\n"
 
 
@@ -101,9 +105,9 @@ def _fingerprint(account: Account) -> str | None:
     return None if secret is None else fingerprint(secret)
 
 
-def parse_entries(content: bytes) -> Iterator[Entry]:
+def parse_entries(lines: Iterable[bytes]) -> Iterator[Entry]:
     """The entries of lines as `Entry.line` writes them; a line that is no entry is left out."""
-    return (entry for entry in map(_parse, content.split(b"\n")) if entry is not None)
+    return (entry for entry in map(_parse, lines) if entry is not None)
 
 
 def _parse(line: bytes) -> Entry | None:
@@ -118,6 +122,7 @@ def _parse(line: bytes) -> Entry | None:
             fingerprint=None if document["fingerprint"] is None else str(document["fingerprint"]),
             generation=int(document["generation"]),
             replaced=None if document.get("replaced") is None else str(document["replaced"]),
+            late=document.get("late") is True,
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from authpool.accounts.account import Account, AccountKey
+from authpool.toml_table import put_together, taken
 
 VERSION = 1
 ACCOUNTS = 4
@@ -103,48 +104,36 @@ def client_from_document(document: Mapping[str, Any]) -> ClientRecord:
     rest = dict(document)
     if rest.pop("version", VERSION) != VERSION:
         raise ValueError("another version")
-    rejections = _taken(rest, "rejections", list, [])
+    rejections = taken(rest, "rejections", list, [])
     return ClientRecord(
-        client=_taken(rest, "client", str),
+        client=taken(rest, "client", str),
         rejections=tuple(_rejection(one) for one in rejections),
-        storm_since=_taken(rest, "storm_since", int, None),
-        storm_reason=_taken(rest, "storm_reason", str, ""),
-        pools=tuple(_text(pool) for pool in _taken(rest, "pools", list, [])),
-        accepted_at=_taken(rest, "accepted_at", int, 0),
+        storm_since=taken(rest, "storm_since", int, None),
+        storm_reason=taken(rest, "storm_reason", str, ""),
+        pools=tuple(_text(pool) for pool in taken(rest, "pools", list, [])),
+        accepted_at=taken(rest, "accepted_at", int, 0),
         extra=rest,
     )
 
 
 def document_from_client(record: ClientRecord) -> dict[str, Any]:
     """Write a record as a TOML document: known keys first, tables last, `None` left out."""
-    document = {
-        "version": VERSION,
-        "client": record.client,
-        "storm_since": record.storm_since,
-        "storm_reason": record.storm_reason or None,
-        "pools": list(record.pools) or None,
-        "accepted_at": record.accepted_at,
-        **{key: value for key, value in record.extra.items() if not isinstance(value, dict)},
-        "rejections": [
-            {"pool": one.account.pool, "name": one.account.name, "fingerprint": one.fingerprint, "at": one.at}
-            for one in record.rejections
-        ]
-        or None,
-        **{key: value for key, value in record.extra.items() if isinstance(value, dict)},
-    }
-    return {key: value for key, value in document.items() if value is not None}
-
-
-_MISSING: Any = object()
-
-
-def _taken(rest: dict[str, Any], key: str, kind: type, default: Any = _MISSING) -> Any:
-    value = rest.pop(key, default)
-    if value is not default and type(value) is not kind:
-        raise ValueError(f"`{key}` is no {kind.__name__}")
-    if value is _MISSING:
-        raise ValueError(f"`{key}` is missing")
-    return value
+    rejections = [
+        {"pool": one.account.pool, "name": one.account.name, "fingerprint": one.fingerprint, "at": one.at}
+        for one in record.rejections
+    ]
+    return put_together(
+        {
+            "version": VERSION,
+            "client": record.client,
+            "storm_since": record.storm_since,
+            "storm_reason": record.storm_reason or None,
+            "pools": list(record.pools) or None,
+            "accepted_at": record.accepted_at,
+        },
+        record.extra,
+        rejections=rejections or None,
+    )
 
 
 def _text(value: Any) -> str:
@@ -158,7 +147,7 @@ def _rejection(table: Any) -> Rejection:
         raise ValueError("a rejection is no table")  # noqa: TRY004 - likewise
     rest = dict(table)
     return Rejection(
-        account=AccountKey.of(_taken(rest, "pool", str), _taken(rest, "name", str)),
-        fingerprint=_taken(rest, "fingerprint", str, ""),
-        at=_taken(rest, "at", int, 0),
+        account=AccountKey.of(taken(rest, "pool", str), taken(rest, "name", str)),
+        fingerprint=taken(rest, "fingerprint", str, ""),
+        at=taken(rest, "at", int, 0),
     )

@@ -4,12 +4,13 @@ It is read once, and from then on only what was appended since: so a look at eac
 """
 
 import asyncio
+import math
 from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from authpool.accounts.account import AccountKey
+from authpool.accounts.account import Account, AccountKey, fingerprint
 from authpool.store import Store
 from authpool.store.audit import Entry
 
@@ -29,10 +30,14 @@ _NEW_CREDENTIAL = frozenset({"added", "re-added", "refreshed", "enabled"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What is known of one credential. `exchanged_at` (Unix seconds): a newer one was given for it, to `account`."""
+    """What is known of one credential. `exchanged_at` (Unix seconds): a newer one was given for it, to `account`.
+
+    The account had that `generation` then.
+    """
 
     account: AccountKey
     exchanged_at: int | None = None
+    generation: int = 0
 
 
 class CredentialTrail(Protocol):
@@ -46,6 +51,9 @@ class CredentialTrail(Protocol):
 
         What an account spent stays spent when it is removed.
         """
+
+    def take_in(self, account: Account) -> bool:
+        """Learn from a record what its account exchanged last; whether the trail should say so, and does not."""
 
     def marks_of(self, key: AccountKey) -> Collection[str]:
         """Every credential that this account had last, spent ones as well."""
@@ -67,12 +75,32 @@ class TrailIndex:
         self._latest: deque[Entry] = deque(maxlen=LATEST)
         self._noted: Counter[Entry] = Counter()
         """What this process appended, and was not met in the store yet."""
+        self._untold: dict[str, Known] = {}
+        """What only a record says: whoever exchanged it was killed before it wrote that down, or the line is gone."""
+        self._reaches_back_to: float = math.inf
+        """Of what was exchanged earlier (Unix seconds) the trail need not tell any more."""
+        self._met: dict[int, None] = {}
+        """Hashes of the entries that were met in the store."""
 
     def known(self, mark: str) -> Known | None:
-        return self._known.get(mark)
+        known, untold = self._known.get(mark), self._untold.get(mark)
+        return known if untold is None or not _may_have_exchanged(known, untold.account) else untold
+
+    def take_in(self, account: Account) -> bool:
+        mark, at = account.replaced, account.replaced_at
+        if mark is None or at is None:
+            return False
+        if not _may_have_exchanged(self._known.get(mark), account.key):
+            self._untold.pop(mark, None)
+            return False
+        if mark == fingerprint(account.token.refresh_token or ""):  # somebody put it back by hand
+            return False
+        self._untold[mark] = Known(account=account.key, exchanged_at=at, generation=account.generation)
+        return at >= self._reaches_back_to
 
     def marks_of(self, key: AccountKey) -> Collection[str]:
-        return self._marks.get(key, set()).copy()
+        untold = {mark for mark, known in self._untold.items() if known.account == key}
+        return self._marks.get(key, set()) | untold
 
     def latest(self) -> list[Entry]:
         """The newest entries that this process knows of, oldest first."""
@@ -88,16 +116,30 @@ class TrailIndex:
         async with self._alone:
             learned = bool(self._known)
             entries, position = await self._store.entries_since(self._position)
+            if self._position is None:
+                self._reaches_back_to = min((entry.time for entry in entries), default=math.inf)
             for number, entry in enumerate(entries, 1):
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                if self._meet(entry) and entry.found:
+                    continue  # an older trail was put back: this is what is known already
                 self._take_in(entry, doubtful=learned and entry.found)
                 if self._noted[entry]:
                     self._noted[entry] -= 1
                 else:
                     self._latest.append(entry)
-                if number % AT_ONCE == 0:
-                    await asyncio.sleep(0)
             self._position = position
             self._noted = +self._noted
+
+    def _meet(self, entry: Entry) -> bool:
+        """Whether that entry was met in the store before."""
+        mark = hash(entry)
+        met = mark in self._met
+        self._met.pop(mark, None)
+        self._met[mark] = None
+        if len(self._met) > REMEMBERED:
+            del self._met[next(iter(self._met))]
+        return met
 
     def _take_in(self, entry: Entry, *, doubtful: bool) -> None:
         """Learn from an entry; a `doubtful` one may be of an older trail that was put back."""
@@ -112,14 +154,17 @@ class TrailIndex:
         elif entry.event in _NEW_CREDENTIAL and entry.fingerprint is not None:
             spent = entry.replaced or self._implied(key, entry)
             if spent is not None and spent != entry.fingerprint:
-                self._learn(spent, Known(account=key, exchanged_at=entry.time))
-            if self._makes_good(entry, doubtful=doubtful):
+                self._learn(spent, Known(account=key, exchanged_at=entry.time, generation=entry.generation))
+            if self._makes_good(key, entry, doubtful=doubtful):
                 self._learn(entry.fingerprint, Known(account=key))
-            self._newest[key] = entry
+            if not entry.late:
+                self._newest[key] = entry
 
-    def _makes_good(self, entry: Entry, *, doubtful: bool) -> bool:
+    def _makes_good(self, key: AccountKey, entry: Entry, *, doubtful: bool) -> bool:
         """Whether the credential of an entry is the account's newest one from then on, whatever was known of it."""
         before = self._known.get(entry.fingerprint or "")
+        if entry.late and before is not None and before.exchanged_at is not None:
+            return before.account == key and entry.generation > before.generation  # it tells of an earlier time
         if before is not None and entry.reason.startswith(CAME_FROM):
             return False  # nothing came of that but another address
         # An older trail that was put back must not make a spent token look good again. What is appended comes later,
@@ -135,6 +180,7 @@ class TrailIndex:
         return before.fingerprint
 
     def _learn(self, mark: str, known: Known) -> None:
+        self._untold.pop(mark, None)
         before = self._known.pop(mark, None)
         if before is not None:
             self._marks.get(before.account, set()).discard(mark)
@@ -142,10 +188,17 @@ class TrailIndex:
         self._marks.setdefault(known.account, set()).add(mark)
         if len(self._known) > REMEMBERED:
             oldest = next(iter(self._known))
-            self._marks[self._known.pop(oldest).account].discard(oldest)
+            forgotten = self._known.pop(oldest)
+            self._marks[forgotten.account].discard(oldest)
+            self._reaches_back_to = max(self._reaches_back_to, (forgotten.exchanged_at or 0) + 1)
 
     def _move(self, key: AccountKey, to: AccountKey) -> None:
         for mark in self._marks.get(key, set()).copy():
             self._learn(mark, replace(self._known[mark], account=to))
         self._marks.pop(key, None)
         self._newest.pop(key, None)
+
+
+def _may_have_exchanged(known: Known | None, account: AccountKey) -> bool:
+    """Whether an account may have exchanged a credential, as far as that is what is known of it."""
+    return known is None or (known.account == account and known.exchanged_at is None)

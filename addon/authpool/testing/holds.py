@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from authpool.accounts.account import Account, AccountKey, Cooldown, Standing, Token
+from authpool.accounts.account import Account, AccountKey, Token
+from authpool.accounts.standing import Cooldown, Standing
 from authpool.errors import HoldLostError, StoreUnavailableError
 from authpool.store import Hold, Store
 from authpool.testing.store_place import ALICE, BOB, SECONDS, StorePlace, counted, made_account

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,10 +28,6 @@ def _account(name: str = "alice") -> Account:
         client=OAuthClient(client_id="c", client_secret=f"{_SECRET}-4"),
         extra={"password": f"{_SECRET}-5"},
     )
-
-
-def _turned(ring: KeyRing, *, sealing: bool) -> KeyRing:
-    return ring if ring.sealing == sealing else replace(ring, sealing=sealing)
 
 
 class SealingConformance(StorePlace):
@@ -92,10 +87,10 @@ class SealingConformance(StorePlace):
         store, seals = self.open_sealed(place)
         assert dict(await store.load(["p"])) == {ALICE: _account(), BOB: _account("bob")}
         await store.update(ALICE, counted)
-        await self._rewrite(seals, lambda ring: _turned(ring, sealing=True))
+        await self._rewrite(seals, lambda ring: ring.turned(sealing=True))
         assert _SECRET.encode() not in await self.at_rest(place)
         assert await store.changes() == {ALICE: await store.read(ALICE)} or await store.read(BOB) == _account("bob")
-        await self._rewrite(seals, lambda ring: _turned(ring, sealing=False))
+        await self._rewrite(seals, lambda ring: ring.turned(sealing=False))
         assert await self.open(place).read(BOB) == _account("bob")
 
     @pytest.mark.asyncio
@@ -114,7 +109,7 @@ class SealingConformance(StorePlace):
         sealing = False
         while not writing.done():
             await self._rewrite(seals, lambda ring: ring.with_new_key(0))
-            await self._rewrite(seals, lambda ring, on=sealing: _turned(ring, sealing=on))  # type: ignore[misc]
+            await self._rewrite(seals, lambda ring, on=sealing: ring.turned(sealing=on))  # type: ignore[misc]
             sealing = not sealing
         await writing
         assert (await store.read(ALICE)).extra["count"] == 20

@@ -14,8 +14,9 @@ SECONDS = 10.0
 
 
 def made_account(name: str = "alice", token: str = "first") -> Account:
-    """An account of pool `p` with an access token, and a key that authpool does not know."""
-    return Account(pool="p", name=name, token=Token(access_token=token), extra={"label": "work"})
+    """An account of pool `p` with an access token, what that was given for, and a key that authpool does not know."""
+    account = Account(pool="p", name=name, token=Token(access_token=token), extra={"label": "work"})
+    return account.with_replaced("spent", 1_700_000_000)
 
 
 def counted(current: Account | None) -> Account | None:

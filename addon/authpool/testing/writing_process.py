@@ -5,7 +5,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from authpool.testing.stores import write_for_ever
+from authpool.testing.crashes import write_for_ever
 
 if __name__ == "__main__":
     module, name, place = sys.argv[1:]

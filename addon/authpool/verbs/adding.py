@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
-from authpool.accounts.account import Account, AccountKey, OAuthClient, Token, clip_reason, fingerprint
+from authpool.accounts.account import Account, AccountKey, OAuthClient, Token, fingerprint
 from authpool.accounts.events import AccountEvent
 from authpool.accounts.name import check_name
+from authpool.accounts.printable import clip_reason
 from authpool.config import PoolConfig
 from authpool.errors import (
     AuthpoolError,
@@ -151,15 +152,15 @@ class Adding:
                 name = await naming.decided(identity, credential, name)
                 if hold is None:
                     hold = await held.enter_async_context(self._holdings.held(AccountKey.of(pool.name, name)))
-                spent = fingerprint(refresh_token) if proof.rotated else None
+                spent = refresh_token if proof.rotated else None
                 named = replace(
                     account,
                     name=name,
                     subject=identity.subject,
                     token=proof.token,
                     extra={**account.extra, **_added_from(credential, spent)},
-                )
-                return await self._write(hold, pool, named, replaced=spent)
+                ).with_replaced(spent, self._service.clock.time())
+                return await self._write(hold, pool, named)
 
     # --- a refresh token that is here already -----------------------------------------------------------------
 
@@ -243,7 +244,7 @@ class Adding:
             extra={LABEL: credential.label} if credential.label is not None else {},
         )
 
-    async def _write(self, hold: Hold, pool: PoolConfig, fresh: Account, replaced: str | None = None) -> str:
+    async def _write(self, hold: Hold, pool: PoolConfig, fresh: Account) -> str:
         """Write through the hold on the account."""
         change = CredentialReplacement(pool, fresh)
         stored = await hold.update(change, replace_broken=True)
@@ -253,14 +254,14 @@ class Adding:
         if stored is before:
             return _unchanged(stored)
         self._service.notify(
-            AccountEvent(kind="added" if before is None else "readded", account=stored, replaced=replaced)
+            AccountEvent(kind="added" if before is None else "readded", account=stored, replaced=fresh.replaced)
         )
         await self._holdings.follow()
         return _sentence(before, stored)
 
 
 def _added_from(credential: Credential, spent: str | None) -> dict[str, str]:
-    marks = [*credential.exchanged_from, *([spent] if spent is not None else [])]
+    marks = [*credential.exchanged_from, *([fingerprint(spent)] if spent is not None else [])]
     return {ADDED_FROM: " ".join(marks)} if marks else {}
 
 

@@ -173,7 +173,7 @@ class GatewayClientVerbs:
                 )
 
     def _note(self, event: ClientEvent, name: str, reason: str) -> None:
-        self._service.note_client(event, name, reason)
+        self._service.trail.note_client(event, name, reason)
 
 
 def rows(entries: Mapping[str, ClientEntry], usage: Mapping[str, Usage], now: float) -> list[ClientRow]:

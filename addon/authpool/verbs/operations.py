@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from authpool.accounts.account import TOKEN_REFUSED, Account, fingerprint
+from authpool.accounts.account import Account, fingerprint
 from authpool.accounts.events import AccountEvent
+from authpool.accounts.standing import TOKEN_REFUSED
 from authpool.errors import RefusedError
 from authpool.gateway.service import Service
 from authpool.pool.pool import Member, State

@@ -6,7 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from authpool.accounts.account import Account, Token, clip_reason, fingerprint
+from authpool.accounts.account import Account, Token, fingerprint
+from authpool.accounts.printable import clip_reason
 from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.errors import ConfigurationError, RefusedError

@@ -36,6 +36,8 @@ class CredentialReplacement:
         account = replace(
             current,
             subject=fresh.subject or current.subject,
+            replaced=fresh.replaced or current.replaced,
+            replaced_at=fresh.replaced_at or current.replaced_at,
             client=_with_their_keys(fresh.client, current.client),
             extra={key: value for key, value in extra.items() if value is not None},
         ).with_token(replace(fresh.token, extra=current.token.extra))

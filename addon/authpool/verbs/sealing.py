@@ -7,7 +7,7 @@ end at any point, and the same verb goes on from there.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from authpool.config.seal_key import HOW_TO_MAKE, SealKey
 from authpool.errors import RefusedError, SealedError, mistakes_placed
@@ -55,7 +55,7 @@ class Sealing:
     async def seal(self, progress: Progress) -> Sealed:
         """Seal whatever is not sealed, and whatever is sealed with a former data key."""
         store = await self._store()
-        await store.change_keys(lambda ring: ring if ring.sealing else replace(ring, sealing=True))
+        await store.change_keys(lambda ring: ring.turned(sealing=True))
         done = await self._rewrite(store, progress, "seal")
         message = f"The accounts' secrets are sealed: {done}"
         seal_key = self._service.snapshot.config.gateway.seal_key
@@ -66,7 +66,7 @@ class Sealing:
     async def unseal(self, progress: Progress) -> Sealed:
         """Write everything in plain, and seal nothing from now on."""
         store = await self._store()
-        await store.change_keys(lambda ring: replace(ring, sealing=False) if ring.sealing else ring)
+        await store.change_keys(lambda ring: ring.turned(sealing=False))
         done = await self._rewrite(store, progress, "unseal")
         message = f"The accounts' secrets are in plain, and stay so until `authpool seal`: {done}"
         return Sealed(message=f"{message}. `seal_key` may go from authpool.toml now", rewriting=done)

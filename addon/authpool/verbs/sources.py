@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from authpool.accounts.account import OAuthClient, clip_reason
+from authpool.accounts.account import OAuthClient
+from authpool.accounts.printable import clip_reason
 from authpool.errors import RefusedError
 from authpool.files.home import read_secret_file
 from authpool.store.sealing.sealed_value import key_id_of

@@ -7,18 +7,10 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.accounts.account import (
-    MOST_COOLDOWNS,
-    Account,
-    AccountKey,
-    Cooldown,
-    OAuthClient,
-    PendingRefresh,
-    Token,
-    clip_reason,
-    fingerprint,
-)
+from authpool.accounts.account import Account, AccountKey, OAuthClient, PendingRefresh, Token, fingerprint
 from authpool.accounts.document import Document, account_from_document, document_from_account
+from authpool.accounts.printable import clip_reason
+from authpool.accounts.standing import MOST_COOLDOWNS, Cooldown
 from authpool.errors import BrokenAccountError
 
 FULL = Account(

@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,41 +19,10 @@ from authpool.cli.session import Session
 from authpool.cli.tools import tool_arguments
 from authpool.verbs.revocation import NO_ENDPOINT
 from support.answers import Slow
+from support.command_line import SOURCES, Ended, run, start
 from support.operator import Desk, open_desk
 
 ALICE = "google/alice@example.com"
-SOURCES = os.pathsep.join(str(Path(module).parents[1]) for module in (authpool.__file__,))
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a process ended."""
-
-    status: int | None
-    out: str
-    err: str
-
-    @property
-    def json(self) -> object:
-        return json.loads(self.out)
-
-
-async def start(*arguments: str, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
-    """Start `python -m authpool` as a shell would."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "authpool", *arguments),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": SOURCES, "HTTPS_PROXY": "http://127.0.0.1:1", **(env or {})},
-    )
-
-
-async def run(*arguments: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Ended:
-    process = await start(*arguments, env=env)
-    out, err = await process.communicate(stdin.encode())
-    return Ended(process.returncode, out.decode(), err.decode())
 
 
 async def on(desk: Desk, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Ended:

@@ -1,9 +1,11 @@
 """Content codings are undone in pieces, and never to more than a limit."""
 
 import gzip
+import random
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import brotli  # type: ignore[import-untyped]
 import pytest
@@ -129,9 +131,59 @@ def test_several_codings_are_undone_from_the_last() -> None:
     assert decoded(CODINGS["br"](TEXT), "compress", LIMIT) == (b"", False)
 
 
-def test_frames_follow_each_other() -> None:
-    """RFC 8878 §3."""
+def test_frames_and_members_follow_each_other() -> None:
+    """RFC 8878 §3, RFC 1952 §2.2; what is no member behind them is passed over."""
     assert decoded(zstd(TEXT) + zstd(TEXT), "zstd", LIMIT) == (TEXT * 2, True)
+    assert decoded(gzip.compress(TEXT) + gzip.compress(TEXT), "gzip", LIMIT) == (TEXT * 2, True)
+    assert decoded(gzip.compress(TEXT) + gzip.compress(TEXT), "gzip", len(TEXT) + 1) == (TEXT + TEXT[:1], False)
+    assert decoded(gzip.compress(TEXT) + b"\0" * 100, "gzip", LIMIT) == (TEXT, True)
+    assert decoded(gzip.compress(TEXT) + gzip.compress(TEXT)[:-1], "gzip", LIMIT) == (TEXT * 2, False)
+
+
+def test_members_without_end_are_not_followed() -> None:
+    """Each costs something, though there be nothing in it."""
+    assert decoded(gzip.compress(b"") * 5000 + gzip.compress(TEXT), "gzip", LIMIT) == (b"", False)
+
+
+def test_all_that_stands_before_damage_is_read() -> None:
+    """However far into the body that is; what it costs does not depend on how much is left."""
+    text = bytes(random.Random(1).choices(range(256), k=200_000))
+    data = zlib.compress(text, 0)  # stored: each byte of it is there
+    for at in (1000, 70_000, 150_000):
+        content, whole = decoded(data[:at] + b"\xff" * 10 + data[at:], "deflate", LIMIT)
+        assert not whole
+        assert content[: at - 100] == text[: at - 100]
+
+
+def inflations(data: bytes, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many pieces are given to zlib for it."""
+    pieces = 0
+
+    class Counted:
+        def __init__(self, inflater: Any) -> None:
+            self._inflater = inflater
+
+        def copy(self) -> "Counted":
+            nonlocal pieces
+            pieces += 1
+            return Counted(self._inflater.copy())
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inflater, name)
+
+    with monkeypatch.context() as patch:
+        make = zlib.decompressobj
+        patch.setattr(content_coding.zlib, "decompressobj", lambda wbits: Counted(make(wbits)))
+        decoded(data, "gzip", LIMIT)
+    return pieces
+
+
+def test_what_is_sound_is_inflated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body of usual size in one piece; one that is damaged in as many as its last great piece has, and no more."""
+    assert inflations(gzip.compress(TEXT), monkeypatch) == 1
+    noise = gzip.compress(bytes(random.Random(1).choices(range(256), k=1_000_000)))
+    assert inflations(noise, monkeypatch) == 16
+    assert inflations(noise[:-5] + b"\0\0\0\0\0", monkeypatch) <= 16 + 64 + 1024 + 2
 
 
 def test_a_frame_that_asks_for_a_great_window_gets_none() -> None:

@@ -13,7 +13,6 @@ from authpool.config import PoolConfig
 from authpool.oauth.discovery import PAUSE_SECONDS, DiscoveryError, EndpointResolver
 from authpool.oauth.verdict import Answer, NotSent, Reply
 from authpool.refresh.outcome import Misconfigured, Ready, Unavailable
-from authpool.refresh.refresher import Refresher
 from support.clock import FakeClock
 from support.home import make_home, token_table, write_account
 from support.idle_gateway import idle_gateway
@@ -178,13 +177,7 @@ async def test_refreshes_of_many_accounts_ask_the_issuer_once(tmp_path: Path, is
     """The first finds out, the others are told; when it is back the refresh succeeds."""
     rig = Rig(tmp_path, issuer.clock)
     rig.pools["pool"] = replace(rig.pools["pool"], issuer=ISSUER, token_url=None)
-    refresher = Refresher(
-        store=rig.store,
-        endpoint=rig.transport,
-        resolver=EndpointResolver(issuer.fetch, issuer.clock, Random(1)),
-        pools=lambda: rig.pools,
-        clock=issuer.clock,
-    )
+    refresher = rig.process(rig.store, resolver=EndpointResolver(issuer.fetch, issuer.clock, Random(1)))
     accounts = [await rig.add(f"a{number}") for number in range(10)]
     outcomes = [await refresher.refresh(account, probe=True) for account in accounts]
     assert len(issuer.asked) == 1
@@ -200,13 +193,7 @@ async def test_metadata_that_must_not_be_used_is_the_configurations_fault(tmp_pa
     issuer.answer = (404, b"")
     rig = Rig(tmp_path, issuer.clock)
     rig.pools["pool"] = replace(rig.pools["pool"], issuer=ISSUER, token_url=None)
-    refresher = Refresher(
-        store=rig.store,
-        endpoint=rig.transport,
-        resolver=EndpointResolver(issuer.fetch, issuer.clock, Random(1)),
-        pools=lambda: rig.pools,
-        clock=issuer.clock,
-    )
+    refresher = rig.process(rig.store, resolver=EndpointResolver(issuer.fetch, issuer.clock, Random(1)))
     account = await rig.add()
     for _ in range(2):
         assert isinstance(await refresher.refresh(account, probe=True), Misconfigured)

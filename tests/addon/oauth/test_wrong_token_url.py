@@ -16,7 +16,6 @@ from authpool.refresh.outcome import Unavailable
 from authpool.refresh.refresher import Refresher
 from support.answers import HTML, JSON, Raw, Redirect
 from support.clock import FakeClock
-from support.crashing_process import no_discovery
 from support.exchange import Answer as WireAnswer
 from support.home import read_account
 from support.idle_gateway import idle_gateway, idle_home, turn
@@ -43,13 +42,7 @@ async def client() -> AsyncIterator[TokenClient]:
 async def detail_of(rig: Rig, client: TokenClient, url: str, **pool: object) -> str:
     """What a refresh at that URL comes to, in words."""
     rig.pools["pool"] = replace(rig.pools["pool"], token_url=url + QUERY, **pool)  # type: ignore[arg-type]
-    refresher = Refresher(
-        store=rig.store,
-        endpoint=client,
-        resolver=EndpointResolver(no_discovery),
-        pools=lambda: rig.pools,
-        clock=rig.clock,
-    )
+    refresher = rig.process(rig.store, endpoint=client)
     outcome = await refresher.refresh(await rig.add())
     assert isinstance(outcome, Unavailable)
     assert not rig.stored().disabled

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.accounts.account import Account, AccountKey, BrokenAccount, Cooldown, Token
+from authpool.accounts.account import Account, AccountKey, BrokenAccount, Token
+from authpool.accounts.standing import Cooldown
 from authpool.config import HostPattern, PoolConfig
 from authpool.pool.lane import LONGEST_SECONDS
 from authpool.pool.lanes import MOST_LANES

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from authpool.accounts.account import TOKEN_REFUSED, AccountKey, Cooldown
+from authpool.accounts.account import AccountKey
+from authpool.accounts.standing import TOKEN_REFUSED, Cooldown
 from authpool.requests.readiness import UNTRIED_SECONDS
 from authpool.verbs.operations import live_rows
 from support.clock import FakeClock

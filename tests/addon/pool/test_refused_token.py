@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from authpool.accounts.account import TOKEN_REFUSED, AccountKey
+from authpool.accounts.account import AccountKey
 from authpool.accounts.events import AccountEvent
+from authpool.accounts.standing import TOKEN_REFUSED
 from authpool.gateway.service import Service
 from authpool.pool.lane import LONGEST_SECONDS
 from authpool.pool.pool import Member, Pool, State

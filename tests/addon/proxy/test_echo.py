@@ -3,8 +3,12 @@
 import asyncio
 import gzip
 import json
+import random
+import string
+import sys
 import zlib
 from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import http
+from mitmproxy.net import encoding
 from wsproto.utilities import generate_accept_token
 
 from authpool.proxy.echo import LOOKED_AT_BYTES, Echo
@@ -104,14 +109,60 @@ def test_a_compressed_body_is_compressed_anew(coding: str, compress: object) -> 
 
 
 def test_what_cannot_be_read_is_left() -> None:
-    """A coding nobody knows, or two of them; damage; more than a limit."""
-    content = gzip.compress(SECRET.encode())
-    for coding in ("compress", "gzip, br", "br", "aws-chunked"):
+    """A coding nobody knows, or too many of them; damage; more than a limit."""
+    content = zlib.compress(SECRET.encode() * 2)
+    for coding in ("compress", "gzip", "br", "zstd", "aws-chunked", "deflate, br", "br, br, br, deflate"):
         assert echo().body(content, coding) is content
     long = b"x" * LOOKED_AT_BYTES + SECRET.encode()
     assert echo().body(long) is long
     assert echo(for_client=True).body(long).endswith(b"x" + SHOWN.encode().ljust(len(SECRET), b"*"))
     assert echo().text(f"\udcff {SECRET} \ud800") == f"\udcff {SHOWN} \ud800"
+
+
+def decompressed(content: bytes, coding: str) -> bytes:
+    """As mitmproxy shows it, one coding after the other."""
+    for name in reversed(coding.split(", ")):
+        found = encoding.decode(content, name)
+        assert isinstance(found, bytes)
+        content = found
+    return content
+
+
+@pytest.mark.parametrize("coding", ("gzip, br", "br, gzip, deflate", "identity, zstd, br"))
+def test_codings_upon_each_other_are_done_anew_in_order(coding: str) -> None:
+    """What the field names first is innermost (RFC 9110 §8.4)."""
+    content = b"a " + SECRET.encode() + b" b"
+    for name in coding.split(", "):
+        content = encoding.encode(content, name)
+    covered = echo().body(content, coding)
+    assert decompressed(covered, coding) == b"a " + SHOWN.encode().ljust(len(SECRET), b"*") + b" b"
+
+
+@pytest.mark.parametrize("coding", ("compress", "gzip, br", "br", "aws-chunked", "x-gzip"))
+def test_what_is_gzip_whatever_it_is_called_is_covered(coding: str) -> None:
+    """And is then what it is called, where that can be written."""
+    content = gzip.compress(SECRET.encode())
+    covered = echo().body(content, coding)
+    called = coding if coding in ("gzip, br", "br") else "gzip"
+    assert decompressed(covered, called) == SHOWN.encode().ljust(len(SECRET), b"*")
+
+
+@pytest.mark.parametrize("coding", ("none", "compress", "br", "gzip", "zstd", "a, b, c, d"))
+def test_what_is_not_compressed_whatever_it_says_is_covered(coding: str) -> None:
+    """Also where it is longer than what is decoded at most: nothing of it is cut off."""
+    content = b"a " + SECRET.encode() + b" b" * LOOKED_AT_BYTES
+    covered = echo().body(content, coding)
+    text = covered if coding != "gzip" else gzip.decompress(covered)
+    assert text.startswith(b"a " + SHOWN.encode() + b"*")
+    assert SECRET.encode() not in text
+    assert len(covered) == len(content) or coding == "gzip"
+
+
+def test_every_member_of_a_gzip_is_read() -> None:
+    """RFC 1952 §2.2: they are one content, which mitmproxy shows."""
+    content = gzip.compress(b"a") + gzip.compress(SECRET.encode()) + gzip.compress(b"b")
+    covered = echo().body(content, "gzip")
+    assert gzip.decompress(covered) == b"a" + SHOWN.encode().ljust(len(SECRET), b"*") + b"b"
 
 
 def test_a_bomb_is_not_inflated() -> None:
@@ -123,6 +174,79 @@ def test_a_bomb_is_not_inflated() -> None:
         assert covered.content is not None
         assert covered.content.startswith(SHOWN.encode())
         assert len(covered.content) == LOOKED_AT_BYTES
+
+
+# --- and what that costs --------------------------------------------------------------------------------------------
+
+LONG = "".join(random.Random(1).choices(string.ascii_letters + string.digits, k=1200))
+SIDES, MIDDLE = (LONG[:400], LONG[800:]), LONG[400:800]
+
+
+def percent_encoded(text: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in text.encode())
+
+
+def unicode_escaped(text: str) -> str:
+    return "".join(f"\\u{byte:04x}" for byte in text.encode())
+
+
+REPEATED = {
+    "plain": (LONG, LONG),
+    "all but the end": (LONG, LONG[:-1]),
+    "short": (SECRET, SECRET + " "),
+    "percent-encoded": (LONG, percent_encoded(SIDES[0]) + MIDDLE + percent_encoded(SIDES[1])),
+    "unicode": (LONG, unicode_escaped(SIDES[0]) + MIDDLE + unicode_escaped(SIDES[1])),
+    "every other": (LONG, "".join(a + percent_encoded(b) for a, b in zip(LONG[::2], LONG[1::2], strict=True))),
+    "a piece of a short one": (SECRET, "GhIjKl"),
+    "half of a short one": (SECRET, SECRET[: len(SECRET) // 2]),
+    "begun again and again": (LONG, LONG[:3]),
+    "only escapes begin": (LONG, "%&\\"),
+    "many zeros": (LONG, MIDDLE + "&#" + "0" * 5000),
+    "one character": ("a" * 1200, "a"),
+    "one character, percent-encoded": ("a" * 1200, "%61"),
+    "one character and another": ("a" * 1200, "a" * 1199 + "b"),
+}
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """How many functions are called for it, those of C as well."""
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_a_body_of_nothing_but_echoes_holds_nobody_up(name: str) -> None:
+    """What is done for it grows with its length, and slowly: as a stream too, in pieces of whatever size."""
+    secret, text = REPEATED[name]
+    body = (text.encode() * (LOOKED_AT_BYTES // len(text) + 1))[:LOOKED_AT_BYTES]
+    found = Echo(secret, SHOWN)
+    assert calls_of(lambda: found.body(body)) < len(body)
+
+    for size in (LOOKED_AT_BYTES, 64 * 1024, 1000):
+        stream, length = found.stream(), min(len(body), 200 * size)
+        pieces = [body[at : at + size] for at in range(0, length, size)]
+        assert calls_of(lambda: [stream.feed(piece) for piece in pieces]) < 4 * length  # noqa: B023
+
+
+@pytest.mark.parametrize("repeated", (10, 100_000))
+def test_as_it_is_it_is_covered_however_often_it_is_repeated(repeated: int) -> None:
+    """Also behind that which is not compared any more."""
+    body = (SECRET + " ").encode() * repeated
+    assert SECRET.encode() not in echo(for_client=True).body(body)
+    stream = echo().stream()
+    sent = b"".join(stream.feed(body[at : at + 1000]) for at in range(0, len(body), 1000)) + stream.end()
+    assert len(sent) == len(body)
+    assert SECRET.encode() not in sent
 
 
 @pytest.mark.parametrize("form", FORMS)

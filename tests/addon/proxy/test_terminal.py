@@ -109,10 +109,13 @@ async def test_each_request_is_logged_once_however_it_ends(rig: Rig, confdir: Pa
         await api.get("/x")
         with pytest.raises(Exception, match="authpool_access_log is one of"):
             gateway.master.options.update(authpool_access_log="xml")
+        gateway.master.options.update(authpool_access_log="json")
+        assert (await api.get("/x?again")).status_code == 200
         lines = [
             json.loads(record.getMessage()) for record in gateway.log if record.name == "authpool.requests.access_log"
         ]
-    assert [(line["pool"], line["account"]) for line in lines] == [(None, None), ("p", "bob"), ("p", "bob")]
+    assert [(line["pool"], line["account"]) for line in lines] == [(None, None), *[("p", "bob")] * 3]
+    assert [line["path"] for line in lines] == ["/elsewhere", "/x", "/x", "/x"]  # and none while it was off
     with refused_url() as url:
         mode = f"reverse:{url.removesuffix('/token')}"
         settings = {"mode": mode, "connection_strategy": "lazy", "authpool_access_log": "json"}
@@ -234,6 +237,7 @@ async def test_a_replay_is_marked_for_what_happened_to_it_alone(rig: Rig) -> Non
         for mark, kept in ((":repeat:", ""), (":star:", ":star:")):
             flow.marked = mark
             ended = len(gateway.finished)
+            await gateway.wait_until(lambda: not flow.live)  # else it is not replayed
             gateway.master.commands.call("replay.client", [flow])
             await gateway.wait_until(lambda ended=ended: len(gateway.finished) > ended)  # type: ignore[misc]
             assert flow.comment.startswith("p/bob attempts=1 outcome=200 ")

@@ -2,9 +2,11 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import brotli
 import pytest
 from mitmproxy import http
 
@@ -60,6 +62,25 @@ async def test_a_refresh_of_a_clients_own_passes_and_is_not_shown(
     assert '"token_type": "Bearer"' in seen.replace("\\", "")
     assert not [secret for secret in SECRETS if secret in seen]
     assert (received.header("authorization") or "no such header") not in seen
+
+
+@pytest.mark.mitmproxy
+@pytest.mark.parametrize("compress", (gzip.compress, brotli.compress), ids=("gzip", "br"))
+async def test_a_request_that_is_compressed_is_not_shown_either(
+    rig: Rig, confdir: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    """The endpoint gets it as it came."""
+    rig.home("alice")
+    rig.endpoint.script = lambda _number, _form: JSON(200, ANSWER)
+    watcher = Watcher()
+    content = compress(b"grant_type=refresh_token&scope=mail&refresh_token=" + SECRETS[0].encode())
+    coding = {"content-encoding": "gzip" if compress is gzip.compress else "br"}
+    async with gateway_master(rig.path, watcher, confdir=confdir) as gateway, proxied(gateway.url, confdir) as api:
+        await api.post(rig.endpoint.url, content=content, headers=coding)
+    assert rig.endpoint.received[-1].request.body == content
+    seen = "\n".join(watcher.seen)
+    assert "scope=mail" in seen
+    assert SECRETS[0] not in seen
 
 
 @pytest.mark.mitmproxy

@@ -94,3 +94,30 @@ async def test_what_is_remembered_of_mitmproxys_own_lasts_until_a_client_connect
     await fast_trigger_event(addons, ClientConnectedHook(flow.client_conn))
     await fast_trigger_event(addons, hooks.UpdateHook([flow]))
     assert said == [[flow]]
+
+
+async def test_a_hook_of_mitmproxys_own_that_is_replaced_counts_from_the_next_client_on(addons: AddonManager) -> None:
+    """Until then the one that it had is called; what was there before is remembered no longer than that."""
+    said: list[object] = []
+    own = AntiCache()
+    addons.add(own)
+    flow = tflow.tflow()
+    await fast_trigger_event(addons, HttpRequestHook(flow))
+    own.request = said.append  # type: ignore[method-assign]
+    await fast_trigger_event(addons, ClientConnectedHook(flow.client_conn))
+    await fast_trigger_event(addons, HttpRequestHook(flow))
+    assert said == [flow]
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS, ids=("fast", "stock"))
+async def test_what_one_of_mitmproxys_own_raises_keeps_nobody_else_from_it(
+    addons: AddonManager, trigger: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and the next addon is asked."""
+    said: list[str] = []
+    own = AntiCache()
+    own.request = lambda flow: said[0]  # type: ignore[method-assign, assignment, misc]
+    addons.add(own, Says("next", said))
+    await trigger(addons, HttpRequestHook(tflow.tflow()))
+    assert said == ["next"]
+    assert "Addon error: list index out of range" in caplog.text

@@ -70,6 +70,43 @@ def test_headers_say_what_they_ever_said(fields: list[tuple[bytes, bytes]], name
         assert [said(ask) for ask in asks] == stock
 
 
+@given(
+    first=FIELDS,
+    then=FIELDS,
+    name=NAMES,
+    how=st.sampled_from(("fields", "set", "delete", "add", "clear", "a list", "copy")),
+)
+def test_headers_that_change_say_what_they_have_now(
+    first: list[tuple[bytes, bytes]], then: list[tuple[bytes, bytes]], name: str, how: str
+) -> None:
+    """By whatever way they are changed, also in place; and what a copy has is its own."""
+    headers, is_there = Headers(first), name in Headers(first)
+    with taken():
+        assert (name in headers) is is_there
+        match how:
+            case "fields":
+                headers.fields = tuple(then)
+            case "set":
+                headers["Host"] = "x"
+            case "delete":
+                headers.pop("Host", None)
+            case "add":
+                headers.add("Host", "x")
+            case "clear":
+                headers.clear()
+            case "a list":
+                changing: Any = [*first]
+                headers.fields = changing
+                assert headers.get(name, "") == Headers(first).get(name, "")
+                changing[:] = then
+            case _:
+                headers = headers.copy()
+                headers.fields = tuple(then)
+        now = Headers(headers.fields)
+        answers = (headers.get(name), name in headers)
+    assert answers == (now.get(name), name in now)
+
+
 @pytest.mark.parametrize("check", (True, False))
 @pytest.mark.parametrize("authority", AUTHORITIES, ids=range(len(AUTHORITIES)))
 def test_authorities_mean_what_they_ever_meant(authority: str | bytes, *, check: bool) -> None:

@@ -15,14 +15,11 @@ import pytest
 from authpool.accounts.account import fingerprint
 from authpool.errors import RefusedError, StoreError
 from authpool.files.atomic_file import FileOperations
-from authpool.oauth.discovery import EndpointResolver
 from authpool.oauth.token_client import MAX_BODY_BYTES, TokenClient
 from authpool.oauth.verdict import Answer, PartlyGranted, Reply, ReplyLost, judge
 from authpool.refresh.outcome import Dead, Ready, Unavailable
-from authpool.refresh.refresher import Refresher
 from support.answers import JSON, Hang, Raw
 from support.clock import FakeClock
-from support.crashing_process import no_discovery
 from support.exchange import Answer as WireAnswer
 from support.exchange import Reply as Connection
 from support.operator import open_desk
@@ -281,13 +278,7 @@ async def test_a_pair_survives_the_way(way: str, rig: Rig, client: TokenClient, 
     account = await rig.add()
     async with ScriptedTokenEndpoint(script) as endpoint:
         rig.pools["pool"] = replace(rig.pools["pool"], token_url=endpoint.url)
-        refresher = Refresher(
-            store=rig.store,
-            endpoint=client,
-            resolver=EndpointResolver(no_discovery),
-            pools=lambda: rig.pools,
-            clock=rig.clock,
-        )
+        refresher = rig.process(rig.store, endpoint=client)
         outcome = await refresher.refresh(account)
         presented = [post.form["refresh_token"] for post in endpoint.received]
     assert isinstance(outcome, Ready)

@@ -14,9 +14,10 @@ from authpool.config import PoolConfig
 from authpool.oauth.discovery import EndpointResolver
 from authpool.oauth.verdict import Answer, Reply
 from authpool.pool.pool import Pool, State
+from authpool.refresh.background_flights import BACKGROUND_FLIGHTS
 from authpool.refresh.outcome import Outcome, Ready, Unavailable
 from authpool.refresh.refresher import Refresher
-from authpool.refresh.schedule import BACKGROUND_FLIGHTS, BACKOFF_SECONDS, RefreshSchedule
+from authpool.refresh.schedule import BACKOFF_SECONDS, RefreshSchedule
 from authpool.requests.account_picker import AccountPicker
 from authpool.requests.pooled_request import PooledRequest
 from authpool.rotation.rotation import RotationRequest

@@ -11,8 +11,9 @@ import pytest
 from authpool.accounts.account import Account, AccountKey, Token
 from authpool.config import HostPattern, PoolConfig
 from authpool.pool.pool import Pool, State
+from authpool.refresh.background_flights import BACKGROUND_FLIGHTS
 from authpool.refresh.outcome import Dead, Gone, Misconfigured, Outcome, Ready, Unavailable
-from authpool.refresh.schedule import BACKGROUND_FLIGHTS, RefreshSchedule
+from authpool.refresh.schedule import RefreshSchedule
 from authpool_round_robin import RoundRobin
 from support.clock import FakeClock
 

@@ -53,6 +53,7 @@ def header_of(**fields: str):  # noqa: ANN201 - a lookup as messages have it
             Quota(remaining=4, resets_at=NOW + 60),
         ),
         ({"x_ratelimit_remaining": "4", "x_ratelimit_reset": "soon"}, Quota(remaining=4)),
+        ({"x_ratelimit_remaining": "4", "x_ratelimit_reset": "1s" * 30_000}, Quota(remaining=4)),
         ({"x_ratelimit_remaining": "many"}, None),
         ({"ratelimit": "nonsense"}, None),
         ({"x_ratelimit_remaining": "4", "x_ratelimit_reset": "99999999999999"}, Quota(remaining=4)),

@@ -378,11 +378,11 @@ class TestTheKeysFile:
 
 
 def seal(ring: KeyRing) -> KeyRing:
-    return ring if ring.sealing else replace(ring, sealing=True)
+    return ring.turned(sealing=True)
 
 
 def unseal(ring: KeyRing) -> KeyRing:
-    return replace(ring, sealing=False) if ring.sealing else ring
+    return ring.turned(sealing=False)
 
 
 def rekey(ring: KeyRing) -> KeyRing:

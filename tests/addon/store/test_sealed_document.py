@@ -9,8 +9,9 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.accounts.account import Account, AccountKey, Cooldown, OAuthClient, PendingRefresh, Token
+from authpool.accounts.account import Account, AccountKey, OAuthClient, PendingRefresh, Token
 from authpool.accounts.document import account_from_document, document_from_account
+from authpool.accounts.standing import Cooldown
 from authpool.errors import BrokenAccountError, SealedError
 from authpool.refresh.credential_rules import MOVED_FROM
 from authpool.store.folder.account_file import parse_toml

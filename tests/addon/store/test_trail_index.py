@@ -64,7 +64,7 @@ def test_what_was_exchanged_is_known_with_whom_and_when(trail: AuditTrail, tmp_p
     """The token that a refresh presented is spent, its successor is the account's; also where neither was heard of."""
     trail.record(event("rotated", "r2", generation=2, replaced="r1"))
     index = index_of(tmp_path)
-    assert known(index, "r1") == Known(account=ALICE, exchanged_at=int(clock.time()))
+    assert known(index, "r1") == Known(account=ALICE, exchanged_at=int(clock.time()), generation=2)
     assert known(index, "r2") == Known(account=ALICE)
     assert known(index, "other") is None
 

@@ -1,6 +1,7 @@
 """The copy of the audit trail outside of a home."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,58 @@ async def test_what_a_restored_home_lost_is_told_in_order(home: Path) -> None:
     FolderStore(home / "accounts").append(entry(4))
     assert await times(store_of(home)) == [1, 2, 3, 4]
     assert [entry.time for entry in read_trail(home)] == [1, 4]
+
+
+async def test_what_the_home_has_kept_longer_stays_before_what_came_later(home: Path) -> None:
+    """Home and copy are rotated at different lines; an older entry after newer ones would make a spent token good."""
+    store = store_of(home)
+    for number in range(1, 5):
+        store.append(entry(number))
+    copy = next((home.parent / "state").rglob("audit.jsonl"))
+    copy.write_bytes(b"".join(entry(number).line() for number in (2, 3, 4, 5)))
+    (home / "audit.jsonl").write_bytes(b"".join(entry(number).line() for number in (1, 2, 4)))
+    assert await times(store_of(home)) == [1, 2, 3, 4, 5]
+
+
+async def test_what_the_home_got_late_is_told_once_and_in_its_time(home: Path) -> None:
+    """The copy could be written when the home's own trail could not."""
+    store = store_of(home)
+    for number in range(1, 5):
+        store.append(entry(number))
+    late = [replace(entry(2), late=True), replace(entry(5), late=True)]
+    (home / "audit.jsonl").write_bytes(b"".join(one.line() for one in (entry(1), entry(3), *late)))
+    told, _ = await store_of(home).entries_since(None)
+    assert [(one.time, one.late) for one in told] == [(1, False), (2, False), (3, False), (4, False), (5, True)]
+
+
+class Line(bytes):
+    """A line that counts how often it is looked at."""
+
+    looks = 0
+
+    def __hash__(self) -> int:
+        Line.looks += 1
+        return super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        Line.looks += 1
+        return super().__eq__(other)
+
+
+def test_each_line_is_looked_at_a_few_times_however_many_there_are(home: Path) -> None:
+    """Half of the home's lines are not in the copy, and half of the copy's not in the home."""
+    count = 100_000
+    witness = witness_of(home)
+    witness.append(entry(0))
+    copy = next((home.parent / "state").rglob("audit.jsonl"))
+    copy.write_bytes(b"".join(b"%d\n" % number for number in range(0, count, 2)))
+    lines: list[bytes] = [Line(b"%d" % number) for number in range(0, count, 4)]
+    lines += [Line(b"%d of the home" % number) for number in range(count // 2)]
+    Line.looks = 0
+    completed = witness.complete(lines)
+    assert len(set(completed)) == len(completed) == count
+    looks = Line.looks - 2 * count  # by `set` here
+    assert 0 < looks <= 8 * len(lines)
 
 
 async def test_a_home_that_is_made_anew_knows_nothing_of_the_one_before(home: Path) -> None:

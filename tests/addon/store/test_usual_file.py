@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authpool.accounts.account import Account, Cooldown, OAuthClient, PendingRefresh, Token
+from authpool.accounts.account import Account, OAuthClient, PendingRefresh, Token
 from authpool.accounts.document import account_from_document
+from authpool.accounts.standing import Cooldown
 from authpool.errors import BrokenAccountError
 from authpool.store.folder.account_file import dump_account, parse_account, parse_toml
 from authpool.store.folder.usual_file import parse_usual

@@ -159,7 +159,7 @@ async def test_a_broken_client_is_shown_and_can_be_removed(tmp_path: Path) -> No
         path.touch(mode=0o600)
         path.write_text('version = 1\nname = "ci"\nmax_in_flight = "many"\n')
         row = await only_row(desk)
-        assert (row.state, row.reason) == ("broken", "`max_in_flight` is no number above 0")
+        assert (row.state, row.reason) == ("broken", "`max_in_flight` is no number above 0, or out of range")
         with pytest.raises(Exception, match="max_in_flight"):
             await verbs(desk).add("ci", Terms())
         await verbs(desk).remove("ci")

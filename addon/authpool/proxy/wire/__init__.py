@@ -1,13 +1,13 @@
 """The wire: the one place that touches what mitmproxy does not promise.
 
-`stream` puts a gate in front of the upstream, `attempts` lets a request be sent again, `http1` and `http2` mend what
-mitmproxy's HTTP lacks, `own_port` takes the probes of load balancers, `echoes` covers the credential where an answer
-repeats it, `addressed` notes by which names the listener is addressed, `connecting` opens connections to addresses that
-were looked at, `listeners` binds the port once, `dispatch` calls mitmproxy's addons without the machinery around each,
-`message_check` spares messages that are as they should be a slow check, `shortcuts` answers what all requests ask
-many times. `presented_keys` takes gateway keys off requests and `log_filter` out of logs, `socks` asks for them,
-`cut_off` ends what is under way. All of it is put in place and taken away here, once `verify` has found everything it
-relies on.
+`stream` puts a gate in front of the upstream, `held_answers` says what becomes of an answer, `attempts` lets a
+request be sent again, `http1` and `http2` mend what mitmproxy's HTTP lacks, `own_port` takes the probes of load
+balancers, `echoes` covers the credential where an answer repeats it, `addressed` notes by which names the listener is
+addressed, `connecting` opens connections to addresses that were looked at, `listeners` binds the port once,
+`dispatch` calls mitmproxy's addons without the machinery around each, `message_check` spares messages that are as
+they should be a slow check, `shortcuts` answers what all requests ask many times. `presented_keys` takes gateway keys
+off requests and `log_filter` out of logs, `socks` asks for them, `cut_off` ends what is under way. All of it is put
+in place and taken away here, once `verify` has found everything it relies on.
 """
 
 import inspect
@@ -32,6 +32,7 @@ from authpool.errors import ConfigurationError
 from authpool.proxy.wire import connecting, listeners, shortcuts
 from authpool.proxy.wire.cut_off import cut_connection
 from authpool.proxy.wire.dispatch import dispatch_as_ever, dispatch_fast, fast_trigger_event, stock_trigger_event
+from authpool.proxy.wire.held_answers import MAX_HELD_ANSWER_BYTES
 from authpool.proxy.wire.http1 import GatewayHttp1Client
 from authpool.proxy.wire.http2 import GatewayHttp2Client
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Gate, Installed, Reach
@@ -39,7 +40,7 @@ from authpool.proxy.wire.log_filter import leave_keys_out, log_as_ever
 from authpool.proxy.wire.message_check import check_as_ever, check_quickly
 from authpool.proxy.wire.own_port import OwnPortHttp1Server
 from authpool.proxy.wire.socks import GatewaySocks5Proxy, SocksLogin
-from authpool.proxy.wire.stream import MAX_HELD_ANSWER_BYTES, GatewayStream
+from authpool.proxy.wire.stream import GatewayStream
 
 __all__ = [
     "MAX_HELD_ANSWER_BYTES",

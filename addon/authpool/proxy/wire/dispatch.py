@@ -2,7 +2,7 @@
 
 import itertools
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from inspect import isawaitable
 from typing import Any
 
@@ -11,14 +11,17 @@ from mitmproxy.exceptions import AddonHalt, AddonManagerError, OptionsError
 from mitmproxy.proxy import server_hooks
 
 CLIENT_CONNECTED = server_hooks.ClientConnectedHook.name
-_known: dict[str, tuple[list[Any], list[Any]]] = {}
+type Asked = tuple[Any, Callable[..., Any] | None]
+"""An addon that is to be asked for a hook, and the hook itself where that is remembered."""
+
+_known: dict[str, tuple[list[Any], list[Asked]]] = {}
 """By the name of a hook: all addons, and those among them that are to be asked."""
 _NONE_BELOW: list[Any] = []
 """Never changed: most addons have no sub-addons."""
 stock_trigger_event = addonmanager.AddonManager.trigger_event
 
 
-async def fast_trigger_event(  # noqa: C901 - one branch for each thing the stock one does
+async def fast_trigger_event(  # noqa: C901, PLR0912 - one branch for each thing the stock one does
     self: addonmanager.AddonManager, event: hooks.Hook
 ) -> None:
     """The same calls in the same order as `AddonManager.trigger_event`, without the machinery around each addon.
@@ -27,16 +30,23 @@ async def fast_trigger_event(  # noqa: C901 - one branch for each thing the stoc
     nearly all of them have nothing to say: half of a request's time. Here each is asked for the hook and for
     sub-addons, and that is all.
 
-    Of mitmproxy's own addons is remembered which have neither, for as long as there are the same addons, and no longer
-    than until the next client connects. Of all others nothing is remembered: whatever is added, removed or reloaded
-    counts at once, as in mitmproxy itself.
+    Of mitmproxy's own addons is remembered which have neither, and the hook of those without sub-addons, for as long
+    as there are the same addons, and no longer than until the next client connects. Of all others nothing is
+    remembered: whatever is added, removed or reloaded counts at once, as in mitmproxy itself.
     """
     name = event.name
     arguments: list[Any] | None = None  # the same for all, and slow to make
-    for top in _addons_to_ask(self.chain, name):
+    for top, hook in _addons_to_ask(self.chain, name):
         addon: Any = top
         below: list[Any] = _NONE_BELOW
         try:
+            if hook is not None:
+                if arguments is None:
+                    arguments = event.args()
+                result = hook(*arguments)
+                if result is not None and isawaitable(result):
+                    await result
+                continue
             while True:
                 function = getattr(addon, name, None)
                 if function and _is_handler(function, addon, name):
@@ -65,26 +75,28 @@ def _is_handler(function: Any, addon: Any, name: str) -> bool:
     return callable(function)
 
 
-def _addons_to_ask(chain: list[Any], name: str) -> Iterable[Any]:
+def _addons_to_ask(chain: list[Any], name: str) -> Iterable[Asked]:
     if name == CLIENT_CONNECTED:
         _known.clear()
     known = _known.get(name)
     if known is None or known[0] != chain:
-        known = _known[name] = ([*chain], [addon for addon in chain if _may_have(addon, name)])
+        known = _known[name] = ([*chain], [asked for addon in chain for asked in _asked(addon, name)])
     return itertools.chain(known[1], _added(chain, len(known[0])))
 
 
-def _added(chain: list[Any], count: int) -> Iterator[Any]:
+def _added(chain: list[Any], count: int) -> Iterator[Asked]:
     """Addons that others add while they are called hear of the same event, as in mitmproxy itself."""
     while count < len(chain):
-        yield chain[count]
+        yield chain[count], None
         count += 1
 
 
-def _may_have(addon: Any, name: str) -> bool:
-    """Whether an addon has the hook or sub-addons, or may come by them: others' code may do what it likes."""
-    own = type(addon).__module__.startswith("mitmproxy.")
-    return not own or hasattr(addon, name) or hasattr(addon, "addons")
+def _asked(addon: Any, name: str) -> Iterable[Asked]:
+    """An addon, unless it has neither the hook nor sub-addons nor may come by them: others' code may do anything."""
+    if not type(addon).__module__.startswith("mitmproxy.") or hasattr(addon, "addons"):
+        return ((addon, None),)
+    hook = getattr(addon, name, None)
+    return ((addon, hook if callable(hook) else None),) if hook else ()
 
 
 def _log_addon_error(error: Exception) -> None:

@@ -67,12 +67,12 @@ class EchoStream(AttemptStream):
     def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, RequestEndOfMessage):
             self._cover_request()
-        yield from super().state_consume_request_body(event)
+        return super().state_consume_request_body(event)  # type: ignore[no-any-return]
 
     def state_stream_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, RequestEndOfMessage):
             self._cover_request()
-        yield from super().state_stream_request_body(event)
+        return super().state_stream_request_body(event)  # type: ignore[no-any-return]
 
     def state_wait_for_response_headers(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, ResponseHeaders):
@@ -84,12 +84,12 @@ class EchoStream(AttemptStream):
                 covered = self._echo.text(reason)
                 if covered is not reason:
                     response.reason = covered
-        yield from super().state_wait_for_response_headers(event)
+        return super().state_wait_for_response_headers(event)  # type: ignore[no-any-return]
 
     def state_consume_response_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, ResponseTrailers):
             event.trailers.fields = self._clean(event.trailers)
-        yield from super().state_consume_response_body(event)
+        return super().state_consume_response_body(event)  # type: ignore[no-any-return]
 
     def state_stream_response_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, ResponseTrailers):
@@ -150,7 +150,8 @@ class EchoStream(AttemptStream):
 
     def _clean(self, headers: http.Headers) -> tuple[tuple[bytes, bytes], ...]:
         fields: tuple[tuple[bytes, bytes], ...] = headers.fields
-        if any(len(name) == len(OWN_FIELD) and name.lower() == OWN_FIELD for name, _ in fields):
+        lengths = [len(name) for name, _ in fields]
+        if len(OWN_FIELD) in lengths:
             fields = tuple([field for field in fields if field[0].lower() != OWN_FIELD])
         return fields if self._echo is None else self._echo.fields(fields)
 
@@ -159,7 +160,7 @@ class EchoStream(AttemptStream):
         if not self.request_body_buf or Installed.gate is None or not Installed.gate.hides_request(self.flow):
             return
         content = bytes(self.request_body_buf)
-        shown = covered(content)
+        shown = covered(content, self.flow.request.headers.get("content-encoding", ""))
         if shown != content:
             self.request_body_buf.clear()
             self.request_body_buf += shown
@@ -171,7 +172,7 @@ class EchoStream(AttemptStream):
         content = None if response is None else response.data.content
         if response is None or echo is None or not content or content is self._shown:
             return
-        covered = echo.body(content, response.headers.get("content-encoding", "").strip().lower())
+        covered = echo.body(content, response.headers.get("content-encoding", ""))
         if covered is content:
             return
         response.data.content, self._shown, self._received = covered, covered, content

@@ -2,7 +2,8 @@
 
 A request asks some twenty-five times for a header, sixteen times for an option and as often for a hook's arguments.
 The answers are mitmproxy's own; whatever is not of the usual kind (a class derived from its headers, an option that
-is a list) is answered by mitmproxy itself.
+is a list) is answered by mitmproxy itself. Most headers that are asked for are not there: so their names are kept with
+the headers, for as long as these have the same fields.
 """
 
 import dataclasses
@@ -16,6 +17,8 @@ from mitmproxy.net.http import url
 
 MAX_AUTHORITY = 300
 """Characters. No host and port are longer (RFC 1035 §2.3.4), and what is remembered was chosen by clients."""
+_NAMES = "_authpool_names"
+"""Where the names of a `Headers` are kept: beside its fields, of which they are."""
 _UNCHANGEABLE = frozenset({str, int, bool, float, type(None)})
 """Nobody can change such a value, so it need not be copied for everyone who asks for it."""
 
@@ -26,30 +29,44 @@ _stock_current = optmanager._Option.current  # noqa: SLF001 - the very thing thi
 _stock_parse_authority = url.parse_authority
 
 
-def _value(headers: Headers, name: str) -> str | None:
-    """What `Headers` makes of the fields of that name; None where there is none."""
-    wanted = name.encode("utf-8", "surrogateescape").lower()
+@lru_cache(maxsize=512)
+def _spelled(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape").lower()
+
+
+def _names_of(headers: Headers) -> frozenset[bytes]:
+    """The names of all fields, in small letters."""
+    fields = headers.fields
+    names = frozenset([field.lower() for field, _ in fields])
+    if type(fields) is tuple:  # else they may change and still be the same
+        headers.__dict__[_NAMES] = fields, names
+    return names
+
+
+def _value(headers: Headers, wanted: bytes) -> str:
+    """What `Headers` makes of the fields of that name, in small letters."""
     found = [value for field, value in headers.fields if field.lower() == wanted]
-    return ", ".join([value.decode("utf-8", "surrogateescape") for value in found]) if found else None
+    return ", ".join([value.decode("utf-8", "surrogateescape") for value in found])
 
 
 def _get(self: Headers, key: Any, default: Any = None) -> Any:
     if type(self) is not Headers or type(key) is not str:
         return _stock_get(self, key, default)
-    value = _value(self, key)
-    return default if value is None else value
+    wanted, kept = _spelled(key), self.__dict__.get(_NAMES)
+    names = kept[1] if kept is not None and kept[0] is self.fields else _names_of(self)
+    return _value(self, wanted) if wanted in names else default
 
 
 def _getitem(self: Headers, key: Any) -> Any:
-    value = _value(self, key) if type(self) is Headers and type(key) is str else None
+    value = _get(self, key) if type(self) is Headers and type(key) is str else None
     return _stock_getitem(self, key) if value is None else value
 
 
 def _contains(self: Headers, key: Any) -> bool:
     if type(self) is not Headers or type(key) is not str:
         return _stock_contains(self, key)
-    wanted = key.encode("utf-8", "surrogateescape").lower()
-    return any([field.lower() == wanted for field, _ in self.fields])  # noqa: C419 - a list is quicker for so few
+    kept = self.__dict__.get(_NAMES)
+    return _spelled(key) in (kept[1] if kept is not None and kept[0] is self.fields else _names_of(self))
 
 
 def _current(self: Any) -> Any:

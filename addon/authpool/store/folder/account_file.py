@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Iterable
 
 import tomli_w
 
@@ -14,6 +15,10 @@ from authpool.store.plain_toml import parse_plain
 from authpool.store.sealing.sealed_document import sealed_document, sealed_with
 from authpool.store.sealing.sealed_value import PREFIX, DataKey
 
+_MOST_BITS = 14_000
+"""A longer number could be read, in hex, and not written: Python has a limit (sys.set_int_max_str_digits)."""
+_MOST_LEVELS = 64
+"""Deeper documents could be read, and not written again: both are recursive, and writing takes more of the stack."""
 _POSITION = re.compile(r"\(at (line \d+, column \d+|end of document)\)\Z")
 
 
@@ -55,11 +60,32 @@ def _text(data: bytes) -> str:
 def _document(text: str) -> Document:
     try:
         plain = parse_plain(text)
-        return tomllib.loads(text) if plain is None else plain
+        document = tomllib.loads(text) if plain is None else plain
     except (ValueError, OverflowError, RecursionError) as error:
         # The parser's own words may quote a key, and in a mangled file anything may stand where a key should.
         position = _POSITION.search(str(error))
         raise BrokenAccountError(f"not valid TOML{f' at {position[1]}' if position else ''}") from None
+    if plain is None:
+        _check_writable(document)
+    return document
+
+
+def _check_writable(document: Document) -> None:
+    """Make sure that what was read can be written again. Raises BrokenAccountError."""
+    values: list[object] = [document]
+    for _ in range(_MOST_LEVELS):
+        if any(type(value) is int and value.bit_length() > _MOST_BITS for value in values):
+            raise BrokenAccountError("it has a number that is too long")
+        values = [inner for value in values for inner in _within(value)]
+        if not values:
+            return
+    raise BrokenAccountError("it is nested too deeply")
+
+
+def _within(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def dump_account(account: Account, key: DataKey | None = None) -> bytes:
@@ -74,3 +100,5 @@ def dump_account(account: Account, key: DataKey | None = None) -> bytes:
         return tomli_w.dumps(document).encode()
     except UnicodeEncodeError:
         raise RefusedError(f"{account.address} can't be stored: a value has lone surrogates") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits; hundreds of arrays in each other
+        raise RefusedError(f"{account.address} can't be stored: a value is too long or nested too deeply") from None

@@ -6,15 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import tomli_w
 
 from authpool.errors import BrokenAccountError, RefusedError
-from authpool.files.atomic_file import FileOperations, Identity, replace_file, unavailable
-from authpool.files.file_owner import give_to_owner
+from authpool.files.atomic_file import FileOperations, Identity, make_folder, replace_file, unavailable
 from authpool.files.kernel_lock import hold_now
 from authpool.store.client_record import ClientRecord, broken_record, client_from_document, document_from_client
 from authpool.store.folder.account_file import parse_toml
@@ -65,7 +63,8 @@ class ClientFolder:
 
         The first is whether that was done: not while somebody else has the folder's lock.
         """
-        self._make()
+        for path in (self.path.parent, self.path):
+            make_folder(self._files, path)
         name = _file_name(client)
         with hold_now(self.path / ".lock") as held, unavailable(self.path):
             if not held:
@@ -113,13 +112,6 @@ class ClientFolder:
                 )
             return broken_record(client)
         return record if _file_name(record.client) == path.name else broken_record(client)
-
-    def _make(self) -> None:
-        for path in (self.path.parent, self.path):
-            with unavailable(path), suppress(FileExistsError):
-                os.mkdir(path, 0o700)
-                give_to_owner(path, path.parent)
-                self._files.fsync_folder(path.parent)
 
 
 def _file_name(client: str) -> str:

@@ -18,10 +18,10 @@ import tomli_w
 from authpool.clients.client import NAME, BrokenClient, ClientEntry, GatewayClient
 from authpool.clients.document import client_from_document, document_from_client
 from authpool.clients.usage import Usage
-from authpool.errors import BrokenClientError, RefusedError, StoreUnavailableError
-from authpool.files.atomic_file import FileOperations, Identity, replace_file, unavailable
-from authpool.files.file_owner import give_to_owner
+from authpool.errors import BrokenAccountError, BrokenClientError, RefusedError, StoreUnavailableError
+from authpool.files.atomic_file import FileOperations, Identity, make_folder, replace_file, unavailable
 from authpool.files.kernel_lock import hold_now
+from authpool.store.folder.account_file import parse_toml
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class GatewayClientFolder:
             with self._guard:
                 if self._seen:
                     raise StoreUnavailableError(f"{self.path} is gone; put it back")
-            self._make()
+            make_folder(self._files, self.path)
         with hold_now(self.path / ".lock") as held:
             if not held:
                 return False, None
@@ -194,7 +194,7 @@ class GatewayClientFolder:
             }
         except FileNotFoundError:
             return {}
-        except (RefusedError, ValueError, TypeError, KeyError):
+        except (RefusedError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             logger.warning("%s can't be read: the usage of the gateway's clients is counted anew", path)
             return {}
 
@@ -250,19 +250,14 @@ class GatewayClientFolder:
         ):
             raise _ChangedMeanwhileError
 
-    def _make(self) -> None:
-        with unavailable(self.path), suppress(FileExistsError):
-            os.mkdir(self.path, 0o700)
-            give_to_owner(self.path, self.path.parent)
-            self._files.fsync_folder(self.path.parent)
-
 
 def _parsed(name: str, data: bytes) -> GatewayClient:
     """Read a file's content. Raises ValueError, fit to be shown."""
     try:
-        document = tomllib.loads(data.decode())
-    except (ValueError, RecursionError):
-        raise ValueError("it is not valid TOML") from None  # the parser's own words may quote what stands there
+        document = parse_toml(data)
+    except BrokenAccountError as error:
+        reason = str(error)
+        raise ValueError(reason if reason.startswith("it ") else f"it is {reason}") from None
     client = client_from_document(document)
     if client.name.casefold() != _folded(name):
         raise ValueError("its `name` is another one than the file's")

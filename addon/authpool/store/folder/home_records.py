@@ -80,11 +80,12 @@ class HomeRecords:
         return entries
 
     async def entries_since(self, position: object) -> tuple[list[Entry], object]:
-        told: tuple[list[Entry], object] = await self._run(self._trail.since, position)
-        if position is not None or self._witness is None:
-            return told
-        entries: list[Entry] = await self._run(self._witness.complete, told[0])
-        return entries, told[1]
+        told: tuple[list[Entry], object]
+        if position is None and self._witness is not None:
+            told = await self._run(self._trail.completed, self._witness.complete)
+        else:
+            told = await self._run(self._trail.since, position)
+        return told
 
     async def request_reload(self) -> int:
         number: int = await self._run(ask_for_reload, self._home)

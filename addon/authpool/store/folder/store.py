@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +19,8 @@ from authpool.accounts.account import Account, AccountKey
 from authpool.accounts.name import ENCODED_BYTES, encode_name
 from authpool.config.config_table import ConfigTable
 from authpool.errors import UnknownAccountError
-from authpool.files.atomic_file import FileOperations, unavailable
+from authpool.files.atomic_file import FileOperations, make_folder, unavailable
 from authpool.files.blocking import BlockingCalls, in_loop
-from authpool.files.file_owner import give_to_owner
 from authpool.files.kernel_lock import Run, hold_now
 from authpool.files.kernel_lock import hold as hold_lock
 from authpool.store import Change, Record, StandingChange, StoreFactory
@@ -153,10 +152,7 @@ class FolderStore(PoolFolders):
         if folder.present():
             return
         for path in (self._folder, folder.path):
-            with unavailable(path), suppress(FileExistsError):
-                os.mkdir(path, 0o700)
-                give_to_owner(path, path.parent)
-                self._files.fsync_folder(path.parent)
+            make_folder(self._files, path)
 
 
 def _lock_name(key: AccountKey) -> str:

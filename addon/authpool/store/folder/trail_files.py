@@ -11,7 +11,7 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,9 @@ LATE = 10_000
 _SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # non-blocking: a FIFO must not hang us
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | _SAFELY
 
+type FileIdentity = tuple[int, int]
+"""Device and inode: a file that is renamed keeps them."""
+
 
 class TrailFiles:
     """The trail of one home, for one process. A write that fails is logged, once, and tried again."""
@@ -41,26 +44,32 @@ class TrailFiles:
         self._path = home / NAME
         self._rotate_bytes = rotate_bytes
         self._failing = False
-        self._late: deque[bytes] = deque(maxlen=LATE)
+        self._late: deque[Entry] = deque(maxlen=LATE)
         self._doubtful = True
         """Whether the file may end with a part of a line: left by an earlier process, or by a write that failed."""
 
     def append(self, entry: Entry) -> None:
         """Write an entry down. Blocks for as long as one small write takes; nothing is synced to the disk."""
-        self._late.append(entry.line())
         self.flush()
+        if not self._late and self._try(entry):
+            return
+        self._late.append(replace(entry, late=True))
 
     def flush(self) -> None:
         """Write down what could not be written earlier, the oldest first."""
+        while self._late and self._try(self._late[0]):
+            self._late.popleft()
+
+    def _try(self, entry: Entry) -> bool:
         try:
-            while self._late:
-                self.write(self._late[0])
-                self._late.popleft()
-            self._failing = False
+            self.write(entry.line())
         except OSError as error:
             if not self._failing:  # once, until it works again
                 self._failing = True
                 logger.error("The audit trail %s can't be written: %s. Nothing else stops", self._path, error.strerror)
+            return False
+        self._failing = False
+        return True
 
     def newest(self, most: int | None) -> list[Entry]:
         """As `Store.entries`. Raises StoreUnavailableError."""
@@ -72,10 +81,25 @@ class TrailFiles:
 
     def since(self, position: object) -> tuple[list[Entry], object]:
         """As `Store.entries_since`: a position is how much of each file was read."""
+        read, offsets = self._read_since(position)
+        entries: list[Entry] = []
+        for content, found in read:
+            new = parse_entries(content.split(b"\n"))
+            entries += (replace(entry, found=True) for entry in new) if found else new
+        return entries, offsets
+
+    def completed(self, complete: Callable[[list[bytes]], list[bytes]]) -> tuple[list[Entry], object]:
+        """As `since` of no position, when `complete` has put among all lines what is missing there."""
+        read, offsets = self._read_since(None)
+        lines = [line for content, _ in read for line in content.split(b"\n") if line]
+        return list(parse_entries(complete(lines))), offsets
+
+    def _read_since(self, position: object) -> tuple[list[tuple[bytes, bool]], Mapping[FileIdentity, int]]:
+        """What each file has got since then, the oldest first, and whether the file was not there then."""
         self.flush()
         before: Mapping[FileIdentity, int] = position if isinstance(position, dict) else {}
         offsets: dict[FileIdentity, int] = {}
-        entries: list[Entry] = []
+        read: list[tuple[bytes, bool]] = []
         for file in trail_files(self._path):  # older ones too: who has one open still appends to it
             offset = offsets[file.identity] = before.get(file.identity, 0)
             if file.size == offset:
@@ -85,9 +109,8 @@ class TrailFiles:
             content = read_from(file, offset)
             if content is not None:
                 offsets[file.identity] = offset + len(content)
-                found = offset == 0 and position is not None
-                entries += (replace(entry, found=True) if found else entry for entry in parse_entries(content))
-        return entries, offsets
+                read.append((content, offset == 0 and position is not None))
+        return read, offsets
 
     def write(self, line: bytes) -> None:
         """As `append`. Raises OSError."""
@@ -162,7 +185,7 @@ def read_trail(home: Path, newest: int | None = None) -> list[Entry]:
     Raises OSError.
     """
     lines = trail_lines(home)
-    return list(parse_entries(b"\n".join(lines if newest is None else lines[-newest:])))
+    return list(parse_entries(lines if newest is None else lines[-newest:]))
 
 
 def trail_lines(home: Path) -> list[bytes]:
@@ -177,10 +200,6 @@ def trail_lines(home: Path) -> list[bytes]:
                 seen.add(_identity(status))
                 contents.append(content)
     return [line for content in reversed(contents) for line in content.split(b"\n") if line]
-
-
-type FileIdentity = tuple[int, int]
-"""Device and inode: a file that is renamed keeps them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

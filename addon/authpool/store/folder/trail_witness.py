@@ -10,14 +10,16 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 
-from authpool.files.file_owner import give_to_owner, make_for_owner
-from authpool.store.audit import Entry, parse_entries
+from authpool.files.file_owner import make_folder_for_owner, make_for_owner
+from authpool.store.audit import Entry
 from authpool.store.folder.trail_files import TrailFiles, trail_lines
 
 ID_NAME = ".home-id"
 """In a home: which home it is, wherever it is moved or copied. A backup of it has the same one."""
+_LATE = b', "late": true}'
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -42,15 +44,12 @@ class TrailWitness:
             if self._trail is not None:
                 self._trail.write(entry.line())
 
-    def complete(self, entries: list[Entry]) -> list[Entry]:
-        """All entries of the home's trail, with those that it lost, oldest first."""
+    def complete(self, lines: list[bytes]) -> list[bytes]:
+        """All lines of the home's trail, with those that it lost in their places."""
         with suppress(OSError):
             folder = self._folder()
-            lines = [] if folder is None else trail_lines(folder)
-            if not set(lines) <= {entry.line().rstrip() for entry in entries}:  # nearly never
-                witnessed = list(parse_entries(b"\n".join(lines)))
-                return witnessed + sorted(set(entries) - set(witnessed), key=entries.index)
-        return entries
+            return lines if folder is None else _merged(lines, trail_lines(folder))
+        return lines
 
     def _folder(self) -> Path | None:
         state = state_folder(self._home, self._environ)
@@ -88,11 +87,39 @@ def state_folder(home: Path, environ: Mapping[str, str]) -> Path | None:
     return user_home / ".local" / "state" if user_home.is_absolute() else None
 
 
+def _merged(lines: list[bytes], witnessed: list[bytes]) -> list[bytes]:
+    """Both of them, each in its own order where they agree, else as it was witnessed.
+
+    Each is cut off at its beginning as its own files are rotated, so either may lack the oldest lines of the other.
+    Between two lines that both have, what the home lost comes first: what it alone has it got since.
+    """
+    known = set(witnessed)
+    if known.issubset(map(_in_time, lines)):
+        return lines
+    coming = iter(witnessed)
+    merged: list[bytes] = []
+    passed: set[bytes] = set()
+    own: list[bytes] = []
+    for line in lines:
+        same = _in_time(line)
+        if same not in known:
+            own.append(line)
+        elif same not in passed:
+            lost = list(takewhile(same.__ne__, coming))
+            passed.update(lost, (same,))
+            merged += [*lost, *own, same]
+            own.clear()
+    return [*merged, *coming, *own]
+
+
+def _in_time(line: bytes) -> bytes:
+    """A line as it would have been written when it happened: the copy may have got it then."""
+    return line.removesuffix(_LATE) + b"}" if line.endswith(_LATE) else line
+
+
 def _make_folders(path: Path) -> None:
     """Make a folder and those around it, each the property of whom the one around it belongs to. Raises OSError."""
     if path.is_dir():
         return
     _make_folders(path.parent)
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-        give_to_owner(path, path.parent)
+    make_folder_for_owner(path)

@@ -58,6 +58,10 @@ class KeyRing:
     def sealing_key(self) -> DataKey | None:
         return self.keys[self.current] if self.sealing else None
 
+    def turned(self, *, sealing: bool) -> "KeyRing":
+        """Secrets are sealed from now on, or no more; the very same ring where that is so already."""
+        return self if self.sealing == sealing else replace(self, sealing=sealing)
+
     def with_keys_of(self, other: "KeyRing") -> "KeyRing":
         """What is sealed with a key of the other ring can be opened, too."""
         return replace(self, keys={**other.keys, **self.keys}, created_at={**other.created_at, **self.created_at})
