@@ -24,7 +24,7 @@ class Mitmdump:
     """A real `mitmdump` (or mitmweb) in a process of its own: the one beside this Python.
 
     `async with Mitmdump("-s", "addon/gateway.py", home=home) as gateway`; or `start`, `kill`, `start` again:
-    it keeps its port. `output` grows line by line while it runs.
+    it keeps its port. `output` grows line by line while it runs. `tool` may be `authpool mitmdump` as well.
     """
 
     def __init__(
@@ -40,8 +40,9 @@ class Mitmdump:
         self.output: list[str] = []
         self.process: asyncio.subprocess.Process | None = None
         self._spare = tempfile.TemporaryDirectory() if confdir is None else None
+        program, *words = tool.split()
         self._command = [
-            str(Path(sys.executable).parent / tool),
+            *(str(Path(sys.executable).parent / program), *words),
             *("--set", f"confdir={confdir or (self._spare and self._spare.name)}"),
             *("--listen-host", "127.0.0.1", "--listen-port", str(self.port)),
             *args,
