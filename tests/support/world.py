@@ -82,7 +82,7 @@ class World:
         self._told_dead: Counter[str] = Counter()
         """How often a process heard `invalid_grant` of a refresh token."""
         self._verdicts: set[tuple[AccountKey, str, int | None]] = set()
-        """Which account was disabled for which refresh token, and when."""
+        """Which account was disabled, why and when: a verdict is judged once, also where it comes back."""
         self._died: dict[str, set[AccountKey]] = {}
         """By client: who was disabled since it was accepted last."""
         self._pending_writes: set[AccountKey] = set()
@@ -490,10 +490,11 @@ class World:
             self._check_restored(key, token, reason)
             return
         revoked = self._grant_of[token] in self._revoked
-        verdict = key, token, account.disabled_at
-        if verdict not in self._verdicts:  # else an editor's old copy was mended
-            self._verdicts.add(verdict)
-            self._check_storm(key)
+        verdict = key, reason, account.disabled_at
+        if verdict in self._verdicts:  # an editor's old copy was mended; a token that came by force since is in there
+            return
+        self._verdicts.add(verdict)
+        self._check_storm(key)
         cursed = token in self._cursed_tokens
         assert cursed or not self.provider.is_current(token), f"{key} was healthy, and is disabled: {reason}"
         if self._grant_of[token] in self._excused or token in self._erased:
