@@ -105,7 +105,7 @@ class World:
         self._drafts: dict[AccountKey, bytes] = {}
         self._backup: Backup | None = None
         self._said: set[str] = set()
-        """By fingerprint, the refresh tokens that the audit trail ever showed as exchanged, or was to."""
+        """By fingerprint, the refresh tokens that the audit trail, or a record, ever showed as exchanged, or was to."""
         self._forced: set[str] = set()
         """Refresh tokens that somebody let count again by force, and that were not exchanged since."""
         self._insisted: set[str] = set()
@@ -469,6 +469,7 @@ class World:
             if self.disk.trouble or any(process.dead for process in self.processes):
                 self._unclear.add(account.token.refresh_token or "")
             self._on_disk.add(account.token.refresh_token or "")
+            self._said |= {account.replaced or ""}
             self._check_edits(key, account)
             self._check_disabled(key, account)
         for token, (process, key) in list(self._arrived.items()):
