@@ -116,6 +116,8 @@ class World:
         """Grants of which somebody brought a token back, or a second copy into the folder."""
         self._put_at: dict[AccountKey, float] = {}
         """When a file was put in place by hand that says of itself that it presents its token."""
+        self._anew_at: dict[AccountKey, float] = {}
+        """When a file was put in place by hand where there was none."""
         self._posted_at: dict[int, float] = {}
         """When each POST that is in the air went out, by its identity."""
         self._asking: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
@@ -422,6 +424,8 @@ class World:
         held, saved = self.stored(key), self._parsed(key, content)
         if saved.presents:
             self._put_at[key] = self.loop.time()
+        if held is None:
+            self._anew_at[key] = self.loop.time()
         if saved.pending_refresh is not None:
             self._unclear.add(saved.token.refresh_token or "")
         tokens = {account.token.refresh_token or "" for account in (saved, held) if account is not None}
@@ -580,7 +584,8 @@ class World:
                 self._surprises.append(f"{flying.key}: a spent token is presented, and a newer one is there")
         rivals = [f for f in self.air if f.refresh_token == token and not (f.landed.done() or f.process.dead)]
         put_back = bool(rivals) and self._put_at.get(flying.key, -1.0) >= self._posted_at[id(rivals[0])]
-        if rivals and mixed and (put_back or not self._still_holds(rivals[0])):
+        gone = bool(rivals) and not self._still_holds(rivals[0])
+        if rivals and mixed and (put_back or gone or self._is_another(rivals[0])):
             self._excused.add(grant)
         elif rivals:
             self._surprises.append(f"{flying.key}: presented by two at once")
@@ -589,6 +594,10 @@ class World:
         """What the records of others say was exchanged, where there is a trail that should say so as well."""
         others = [self.stored(key) for key in self.known_keys() if key != presented_by]
         return {one.replaced for one in others if one is not None} if trail_content(self.home) else set()
+
+    def _is_another(self, flying: Flying) -> bool:
+        """Whether the account for which it is presented was removed since, and another is under its name by now."""
+        return self._anew_at.get(flying.key, -1.0) >= self._posted_at[id(flying)]
 
     def _still_holds(self, flying: Flying) -> bool:
         """Whether the account has the token yet that is presented for it: a re-add lets a copy's be its own."""
