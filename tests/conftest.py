@@ -3,6 +3,7 @@
 import faulthandler
 import itertools
 import os
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,11 @@ from support.upstream import Upstream
 collect_ignore = ["example_plugin"]  # its tests run where it is installed: test_example_plugin.py
 _EXIT_SECONDS = 30.0
 _WORKER_EXIT_SECONDS = 600.0
+
+# The tests start hundreds of Pythons. Each would compile every source again where the environment forbids to keep
+# bytecode: a second of work for each `mitmdump`, and longer for the tests themselves, in every worker.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # How fast examples are made says how busy the machine is, and nothing about the code.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

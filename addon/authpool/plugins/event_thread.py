@@ -75,3 +75,5 @@ class EventThread:
             except (Exception, SystemExit) as error:  # noqa: BLE001 - it is somebody else's code
                 logger.error("%s failed: %s%s", self._name, type(error).__name__, raised_at(error))
             self._busy = None
+            if self._closed and self._jobs.empty():
+                return  # there may have been no room for what tells of the end
