@@ -188,7 +188,7 @@ class Ownership:
 
     async def _read_again(self, account: Account, accounts: Holders, pools: Mapping[str, PoolConfig]) -> None:
         """Read the others that may hold the same credential as they are now: what is known of them may be old."""
-        known = self._trail.known(fingerprint(account.token.refresh_token or ""))
+        known = self._trail.known(fingerprint(account.token.refresh_token or ""), account.key)
         others = set(accounts.holders(account)) | ({known.account} if known is not None else set())
         for key in others - {account.key}:
             if key.pool not in pools:
@@ -235,7 +235,7 @@ class Ownership:
         """Whether this process still holds what the spent token of `record` was exchanged for."""
         if not isinstance(known, Account) or known.token.refresh_token in {None, record.token.refresh_token}:
             return False
-        newest = self._trail.known(fingerprint(known.token.refresh_token or ""))
+        newest = self._trail.known(fingerprint(known.token.refresh_token or ""), record.key)
         return newest is not None and newest.account == record.key and newest.exchanged_at is None
 
 

@@ -50,7 +50,7 @@ class CredentialRules:
         refresh_token = account.token.refresh_token
         if pool.type != "refresh_token" or refresh_token is None:
             return None
-        known = self._trail.known(fingerprint(refresh_token))
+        known = self._trail.known(fingerprint(refresh_token), account.key)
         if known is not None and known.exchanged_at is not None:
             if known.account == account.key:
                 held = self._unwritten(account.key) is not None  # then memory has the newest, and writes it yet
