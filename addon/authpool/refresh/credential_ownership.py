@@ -149,7 +149,8 @@ class Ownership:
 
         Raises StoreUnavailableError.
         """
-        known = await self.known(fingerprint(account.token.refresh_token or ""))
+        await self._trail.catch_up()
+        known = self._trail.known(fingerprint(account.token.refresh_token or ""), account.key)
         return known is not None and known.exchanged_at is not None and known.account == account.key
 
     async def known(self, mark: str) -> Known | None:
