@@ -22,7 +22,7 @@ from authpool.proxy.destination import (
 from authpool.proxy.echo import Echo
 from authpool.proxy.message import answer_to
 from authpool.proxy.reach import ConfiguredReach
-from authpool.proxy.request_head import head_of, hosts_named, is_framed, is_well_formed
+from authpool.proxy.request_head import VERSION, head_of, hosts_named, is_framed, is_well_formed
 from authpool.proxy.ticket import Ticket, Tickets
 from authpool.proxy.token_exchange import TokenAnswer
 from authpool.proxy.upstream_tls import UpstreamTls
@@ -102,6 +102,9 @@ class TrafficGate:
             return GATEWAY_ERROR
         if changed and (problem := self._spoilt(ticket, request)):
             logger.error("A request for pool %s %s; refused", pool.name, problem)
+            return GATEWAY_ERROR
+        if VERSION.fullmatch(request.data.http_version) is None:  # another addon, or a hand, may write lines into it
+            logger.error("A request for pool %s was given a version that HTTP does not have; refused", pool.name)
             return GATEWAY_ERROR
         if asks_for_another_host(server):
             logger.error("A request for pool %s asks %s for another host by TLS; refused", pool.name, reached)

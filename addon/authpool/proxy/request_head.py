@@ -20,6 +20,7 @@ type Head = tuple[bytes, bytes, bytes, Fields]
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*")  # RFC 9110 §5.6.2
 _TARGET = re.compile(rb"/[^\x00-\x20\x7f]*")  # origin-form; a blank or a line end would end it before its end
+VERSION = re.compile(rb"HTTP/\d(?:\.\d)?")  # it goes out in the request line of HTTP/1 as it stands
 _LINE_ENDS = re.compile(rb"[\x00\r\n]")
 
 _ECHOING = frozenset(method.encode() for method in ECHOING_METHODS)
