@@ -33,6 +33,7 @@ _OVERRIDE = re.compile(
     rb"(?:x-)?(?:http-)?(?:method|verb)(?:-override)?|(?:x-)?http-(?:method|verb)|(?:x-)?http-(?:url|uri|path)-override"
     rb"|(?:x-)?(?:original|rewrite|rewritten|override|forwarded|replaced|request|envoy-original|proxy|accel)-"
     rb"(?:url|uri|path|prefix|method|verb|target)|(?:x-)?(?:url|uri|path)-override|x-(?:url|uri|path)|destination"
+    rb"|x-(?:matched-path|waws-unencoded-url)"
 )
 """By these some servers take another method or path than the request line's; `Destination` is WebDAV's second path."""
 OVERRIDE_PARAMETERS = frozenset(

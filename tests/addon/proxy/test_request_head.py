@@ -158,6 +158,8 @@ OVERRIDES = (
     "X-Forwarded-Uri: /admin",
     "X-Forwarded-Prefix: /admin",
     "X-Envoy-Original-Path: /admin",
+    "X-Matched-Path: /admin",
+    "X-WAWS-Unencoded-URL: /admin",
     "Destination: /admin",
 )
 
