@@ -98,6 +98,8 @@ class World:
         self._revoked: set[int] = set()
         self._unclear: set[str] = set()
         self._successors: dict[str, str] = {}
+        self._exchanged_by: dict[str, AccountKey] = {}
+        """Which account presented a refresh token when a newer one was given for it."""
         self._arrived: dict[str, tuple[CrashingProcess, AccountKey]] = {}
         self._on_disk: set[str] = set()
         self._edits: dict[AccountKey, dict[str, Any]] = {}
@@ -574,7 +576,7 @@ class World:
         if newer is not None and not again:
             if fingerprint(token) in self._reader.exchanged() | process.aware:
                 self._surprises.append(f"{flying.key}: a spent token is presented, and the audit trail says so")
-            elif fingerprint(token) in self._recorded(flying.key):
+            elif fingerprint(token) == self._recorded(flying):
                 self._surprises.append(f"{flying.key}: a spent token is presented, and a record says so")
             elif mixed and process.left_behind(flying.key, token):
                 self._surprises.append(f"{flying.key}: a spent token is presented by who saw it replaced")
@@ -590,10 +592,14 @@ class World:
         elif rivals:
             self._surprises.append(f"{flying.key}: presented by two at once")
 
-    def _recorded(self, presented_by: AccountKey) -> set[str | None]:
-        """What the records of others say was exchanged, where there is a trail that should say so as well."""
-        others = [self.stored(key) for key in self.known_keys() if key != presented_by]
-        return {one.replaced for one in others if one is not None} if trail_content(self.home) else set()
+    def _recorded(self, flying: Flying) -> str | None:
+        """What the record of another account, who exchanged that token, says of it, where a trail should say so too.
+
+        A copy of that record under a third name says the same; but by the trail the token may be somebody else's.
+        """
+        key = self._exchanged_by.get(flying.refresh_token)
+        other = self.stored(key) if key in self._edits and key not in (None, flying.key) else None
+        return other.replaced if other is not None and trail_content(self.home) else None
 
     def _is_another(self, flying: Flying) -> bool:
         """Whether the account for which it is presented was removed since, and another is under its name by now."""
@@ -673,6 +679,7 @@ class World:
         given = answer.body["refresh_token"] if answer.status == 200 and isinstance(answer.body, dict) else None
         if given is not None:
             self._note_rotation(flying.refresh_token, given)
+            self._exchanged_by[flying.refresh_token] = flying.key
         return what_arrives(fate, Reply(status=answer.status, body=json.dumps(answer.body).encode())), given
 
     def _note_rotation(self, spent: str, fresh: str) -> None:
