@@ -231,6 +231,30 @@ def test_what_was_exchanged_for_an_account_that_is_gone_is_not_presented_again(w
     assert (restored.disabled_reason or "").startswith("restored_copy:")
 
 
+def test_a_pair_takes_the_place_of_an_old_copy_that_this_process_never_saw(world: World) -> None:
+    """Only the other process knows of the token that an editor saves in mid-flight, over the one that is presented."""
+    first, second = world.processes[:2]
+    world.open_editor(ALICE)
+    refresh(world, second, ALICE)
+    world.run(first.load())
+    world.save_editor(ALICE, noticed=False)
+    world.run(second.follow())
+    refresh(world, second, ALICE)
+    world.open_editor(ALICE)
+    refresh(world, second, ALICE)
+    world.run(first.load())
+    world.take_off(first, ALICE, force=True)
+    world.save_editor(ALICE, noticed=False)
+    for flying in list(world.air):
+        world.land(flying, "answer")
+    world.run(seconds=2.0)
+    world.check()
+    kept = world.stored(ALICE)
+    assert kept is not None
+    assert world.provider.is_current(kept.token.refresh_token or "")
+    assert not kept.disabled
+
+
 def _holds(world: World, key: AccountKey, given: Account) -> bool:
     stored = world.stored(key)
     return stored is not None and stored.token.refresh_token == given.token.refresh_token

@@ -113,6 +113,7 @@ class CrashingProcess:
             everyone=self._everyone,
             rng=Random(0),
             may_present=self.ownership.check,
+            is_spent=self.ownership.is_spent,
         )
         self._home = home
         self._clock = clock
@@ -252,7 +253,7 @@ class CrashingProcess:
         """End as by SIGKILL: no handler tidies up, and the kernel lets go of the locks."""
         self.files.dead = True
         ours = [*self._callers, *self.refresher._flights.values(), *self.refresher._pending_writes._tasks]
-        ours += [self.ownership._writing] if self.ownership._writing is not None else []
+        ours += [self.ownership.notes.writing] if self.ownership.notes.writing is not None else []
         for task in [*ours, *self._tasks, *self._schedule._flights.tasks, *self._restorer._tasks]:
             if task is not asyncio.current_task():
                 task.cancel()

@@ -26,7 +26,7 @@ class Mitmdump:
     """A real `mitmdump` (or mitmweb) in a process of its own: the one beside this Python.
 
     `async with Mitmdump("-s", "addon/gateway.py", home=home) as gateway`; or `start`, `kill`, `start` again:
-    it keeps its port. `output` grows line by line while it runs.
+    it keeps its port. `output` grows line by line while it runs. `tool` may be `authpool mitmdump` as well.
     """
 
     def __init__(
@@ -44,8 +44,9 @@ class Mitmdump:
         self._spare = tempfile.TemporaryDirectory() if confdir is None else None
         if self._spare is not None:
             write_spare_ca(Path(self._spare.name))
+        program, *words = tool.split()
         self._command = [
-            str(Path(sys.executable).parent / tool),
+            *(str(Path(sys.executable).parent / program), *words),
             *("--set", f"confdir={confdir or (self._spare and self._spare.name)}"),
             *("--listen-host", "127.0.0.1", "--listen-port", str(self.port)),
             *args,

@@ -82,7 +82,7 @@ class World:
         self._told_dead: Counter[str] = Counter()
         """How often a process heard `invalid_grant` of a refresh token."""
         self._verdicts: set[tuple[AccountKey, str, int | None]] = set()
-        """Which account was disabled for which refresh token, and when."""
+        """Which account was disabled, why and when: a verdict is judged once, also where it comes back."""
         self._died: dict[str, set[AccountKey]] = {}
         """By client: who was disabled since it was accepted last."""
         self._pending_writes: set[AccountKey] = set()
@@ -105,7 +105,7 @@ class World:
         self._drafts: dict[AccountKey, bytes] = {}
         self._backup: Backup | None = None
         self._said: set[str] = set()
-        """By fingerprint, the refresh tokens that the audit trail ever showed as exchanged, or was to."""
+        """By fingerprint, the refresh tokens that the audit trail, or a record, ever showed as exchanged, or was to."""
         self._forced: set[str] = set()
         """Refresh tokens that somebody let count again by force, and that were not exchanged since."""
         self._insisted: set[str] = set()
@@ -116,6 +116,8 @@ class World:
         """Grants of which somebody brought a token back, or a second copy into the folder."""
         self._put_at: dict[AccountKey, float] = {}
         """When a file was put in place by hand that says of itself that it presents its token."""
+        self._anew_at: dict[AccountKey, float] = {}
+        """When a file was put in place by hand where there was none."""
         self._posted_at: dict[int, float] = {}
         """When each POST that is in the air went out, by its identity."""
         self._asking: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
@@ -422,6 +424,8 @@ class World:
         held, saved = self.stored(key), self._parsed(key, content)
         if saved.presents:
             self._put_at[key] = self.loop.time()
+        if held is None:
+            self._anew_at[key] = self.loop.time()
         if saved.pending_refresh is not None:
             self._unclear.add(saved.token.refresh_token or "")
         tokens = {account.token.refresh_token or "" for account in (saved, held) if account is not None}
@@ -469,6 +473,7 @@ class World:
             if self.disk.trouble or any(process.dead for process in self.processes):
                 self._unclear.add(account.token.refresh_token or "")
             self._on_disk.add(account.token.refresh_token or "")
+            self._said |= {account.replaced or ""}
             self._check_edits(key, account)
             self._check_disabled(key, account)
         for token, (process, key) in list(self._arrived.items()):
@@ -490,10 +495,11 @@ class World:
             self._check_restored(key, token, reason)
             return
         revoked = self._grant_of[token] in self._revoked
-        verdict = key, token, account.disabled_at
-        if verdict not in self._verdicts:  # else an editor's old copy was mended
-            self._verdicts.add(verdict)
-            self._check_storm(key)
+        verdict = key, reason, account.disabled_at
+        if verdict in self._verdicts:  # an editor's old copy was mended; a token that came by force since is in there
+            return
+        self._verdicts.add(verdict)
+        self._check_storm(key)
         cursed = token in self._cursed_tokens
         assert cursed or not self.provider.is_current(token), f"{key} was healthy, and is disabled: {reason}"
         if self._grant_of[token] in self._excused or token in self._erased:
@@ -578,7 +584,8 @@ class World:
                 self._surprises.append(f"{flying.key}: a spent token is presented, and a newer one is there")
         rivals = [f for f in self.air if f.refresh_token == token and not (f.landed.done() or f.process.dead)]
         put_back = bool(rivals) and self._put_at.get(flying.key, -1.0) >= self._posted_at[id(rivals[0])]
-        if rivals and mixed and (put_back or not self._still_holds(rivals[0])):
+        gone = bool(rivals) and not self._still_holds(rivals[0])
+        if rivals and mixed and (put_back or gone or self._is_another(rivals[0])):
             self._excused.add(grant)
         elif rivals:
             self._surprises.append(f"{flying.key}: presented by two at once")
@@ -587,6 +594,10 @@ class World:
         """What the records of others say was exchanged, where there is a trail that should say so as well."""
         others = [self.stored(key) for key in self.known_keys() if key != presented_by]
         return {one.replaced for one in others if one is not None} if trail_content(self.home) else set()
+
+    def _is_another(self, flying: Flying) -> bool:
+        """Whether the account for which it is presented was removed since, and another is under its name by now."""
+        return self._anew_at.get(flying.key, -1.0) >= self._posted_at[id(flying)]
 
     def _still_holds(self, flying: Flying) -> bool:
         """Whether the account has the token yet that is presented for it: a re-add lets a copy's be its own."""

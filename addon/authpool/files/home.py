@@ -9,7 +9,7 @@ from pathlib import Path
 from authpool.errors import RefusedError
 from authpool.files.atomic_file import read_private
 from authpool.files.file_owner import make_folder_for_owner
-from authpool.files.strict_modes import check_way, trusted_users, user_name
+from authpool.files.strict_modes import check_entry, check_way, trusted_users, user_name
 
 DEFAULT = "~/.authpool"
 INSIDE = ("accounts", "addon", "addon.py", "audit.jsonl", "clients", "plugins", "run", "unclaimed")
@@ -81,7 +81,7 @@ def check_home(home: Path) -> None:
     trusted = trusted_users(home)
     check_way(home, trusted)
     for name in INSIDE:
-        check_way(home / name, trusted)
+        check_entry(home / name, trusted)
 
 
 def _check_folder(path: Path) -> None:

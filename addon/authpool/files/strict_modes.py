@@ -45,6 +45,20 @@ def check_way(path: Path, trusted: frozenset[int]) -> None:
         raise RefusedError(f"{path} can't be looked at: {error.strerror}") from error
 
 
+def check_entry(path: Path, trusted: frozenset[int]) -> None:
+    """The same for what lies in a folder whose own way was just seen to. Raises RefusedError."""
+    try:
+        status = path.lstat()
+        if not stat.S_ISLNK(status.st_mode):
+            _check(path, status, path, trusted)
+            return
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RefusedError(f"{path} can't be looked at: {error.strerror}") from error
+    check_way(path, trusted)
+
+
 def _way(path: Path) -> Iterator[Part]:
     """Every folder and link on the way, from the root on, and what is at its end."""
     at, links = Path("/"), 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from authpool.config import CONFIG_NAME
 from authpool.errors import RefusedError
 from authpool.files.home import check_home
-from authpool.files.strict_modes import check_way, trusted_users
+from authpool.files.strict_modes import check_entry, trusted_users
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class HomeWatch:
             return self._told
         try:
             check_home(self._home)
-            check_way(self._home / CONFIG_NAME, trusted_users(self._home))
+            check_entry(self._home / CONFIG_NAME, trusted_users(self._home))
         except RefusedError as error:
             return str(error)
         return ""

@@ -115,6 +115,7 @@ class Service:
             settled=self._settle,
             everyone=self._everyone,
             may_present=self.ownership.check,
+            is_spent=self.ownership.is_spent,
         )
         self._limits = Limits(self.store, self.clock, self.notify)
         exhaustion = Exhaustion(self.plugins.notify_exhausted, self.clock)

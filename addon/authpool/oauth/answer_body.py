@@ -19,7 +19,7 @@ _CHARSETS = re.compile(
     r"(us-)?ascii|iso-?8859|latin|windows-|cp-?\d|utf-?(8|16|32)|shift_?jis|euc|gb|big5|koi8", re.IGNORECASE
 )
 """Those that texts are written in; Python knows others, which would turn text into other text."""
-_FORM = re.compile(r"\s*[\w.~+%-]+=[^\s<>{}\"]*\s*")
+_FORM = re.compile(r"\s*[\w.~+%-]+=(?:[^\s<>{}\"]| )*\s*")  # a blank as it is, too: a scope that nobody encoded
 _TOKENS = ("access_token", "refresh_token")
 _STRINGS = (*_TOKENS, "token_type", "scope", "id_token")
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)

@@ -140,7 +140,7 @@ class Gateway(ClientHooks, FlowHooks, ConnectionHooks):
                 reloaded=presence.tell,
                 plugins=self._plugins,
             )
-            traffic = Traffic(service, self._access_log.observe)
+            traffic = Traffic(service, self._access_log.observe, self._access_log.is_on)
             config = service.snapshot.config
             wire.install(traffic.gate, traffic.reach, gateway_error, fast_dispatch=config.gateway.fast_dispatch)
         self.service, self._traffic, self._presence = service, traffic, presence

@@ -7,7 +7,7 @@ Base64 is looked for by itself.
 """
 
 import re
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Iterator
 from functools import cached_property
 from urllib.parse import unquote_to_bytes
@@ -46,14 +46,14 @@ class Echo:
 
     def fields(self, fields: Fields) -> Fields:
         """Header fields or trailers with the placeholder in the credential's place; the same ones where it is not."""
-        if not self._is_in(b"\n".join(map(b"\n".join, fields))):
+        if not self._is_in(b"\n".join(map(b"\n".join, fields)), max(map(_length_of_value, fields), default=0)):
             return fields
         return tuple([(name, self._value(value)) for name, value in fields if not self._spans(name)])
 
     def text(self, text: str) -> str:
         """A message, or a reason phrase, likewise."""
         data = text.encode("utf-8", "surrogatepass")
-        if not self._is_in(data):
+        if not self._is_in(data, len(data)):
             return text
         return self._value(data).decode("utf-8", "surrogatepass")
 
@@ -101,10 +101,14 @@ class Echo:
 
     # --- finding it ---------------------------------------------------------------------------------------------
 
-    def _is_in(self, data: bytes) -> bool:
+    def _is_in(self, data: bytes, longest: int) -> bool:
+        """Whether data, whose longest part has so many bytes, may repeat it."""
         if len(self._credential) < LEAST_CHARACTERS:
             return False
-        return self._piece in data or b"%" in data
+        if self._piece in data or b"%" in data:
+            return True
+        # Base64 is longer than what it encodes, so that most heads are too short for it.
+        return longest * 3 >= len(self._credential) * 2 and any(coded in data for coded in self._in_base64)
 
     def _value(self, value: bytes) -> bytes:
         spans = self._spans(value)
@@ -165,7 +169,7 @@ class Echo:
         part = self._credential[third : third + _BASE64_BYTES + 2]
         if len(part) < _BASE64_BYTES + 2:
             return ()
-        found = [b64encode(part[at : at + _BASE64_BYTES]) for at in range(3)]
+        found = [b2a_base64(part[at : at + _BASE64_BYTES], newline=False) for at in range(3)]
         return tuple(found + [coded.translate(_TO_URL_SAFE) for coded in found if b"+" in coded or b"/" in coded])
 
 
@@ -199,6 +203,10 @@ def _piece_of(credential: bytes) -> tuple[int, bytes]:
         longest = max(_RUN.finditer(middle), key=_length, default=None)
         middle, third = (b"", 0) if longest is None else (longest[0], third + longest.start())
     return (third, middle) if len(middle) >= _WHOLE_PIECE else (0, credential)
+
+
+def _length_of_value(field: tuple[bytes, bytes]) -> int:
+    return len(field[1])
 
 
 def _length(match: re.Match[bytes]) -> int:

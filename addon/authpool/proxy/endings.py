@@ -1,5 +1,6 @@
 """How requests end: what is told of each, in the flow, to who observes, and to who counts its client."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -35,12 +36,13 @@ class Begun:
 
 
 class Endings:
-    """What was begun, until it ends. `observe` hears how."""
+    """What was begun, until it ends. `observe` hears how, as long as it `listens`."""
 
-    def __init__(self, service: Service, access: ClientAccess, observe: Observe) -> None:
+    def __init__(self, service: Service, access: ClientAccess, observe: Observe, listens: Callable[[], bool]) -> None:
         self._service = service
         self._access = access
         self._observe = observe
+        self._listens = listens
         self._begun: WeakKeyDictionary[http.HTTPFlow, Begun] = WeakKeyDictionary()
 
     def begin(self, flow: http.HTTPFlow) -> Begun:
@@ -62,37 +64,44 @@ class Endings:
         begun = self._begun.pop(flow, None)
         if begun is None:
             return
-        pooled, request, response = begun.pooled, flow.request, flow.response
-        if pooled is not None and pooled.failed_over and not flow.marked:
+        if begun.pooled is not None and begun.pooled.failed_over and not flow.marked:
             flow.marked = FAILED_OVER
-        served_by = "" if pooled is None else pooled.served_by.partition("/")[2]
-        address = str(flow.client_conn.peername[0])
         if begun.admission is not None:
-            self._left(flow, begun, begun.admission, served_by)
-        self._observe(
-            RequestEnd(
-                at=self._service.clock.time(),
-                client=begun.client or address,
-                address=address,
-                method=request.method,
-                host=request.host,
-                path=request.path.partition("?")[0],
-                pool=begun.pool,
-                account=served_by,
-                attempts=0 if pooled is None else pooled.sends,
-                status=None if response is None else response.status_code,
-                waited_seconds=0.0 if pooled is None else pooled.waited_seconds,
-                outcome="health" if begun.health else _ended_how(flow),
-            )
-        )
+            self._left(flow, begun, begun.admission)
+        if self._listens():
+            self._observe(_end_of(flow, begun, self._service.clock.time()))
 
-    def _left(self, flow: http.HTTPFlow, begun: Begun, admission: Admission, served_by: str) -> None:
+    def _left(self, flow: http.HTTPFlow, begun: Begun, admission: Admission) -> None:
         """A client that was let in is done with its request."""
         self._access.ended(flow, admission)
         if begun.pooled is None:
             flow.comment = begun.comment(outcome_of(flow))
-        elif served_by and begun.pooled.sends:
+        elif begun.pooled.sends and _account_of(begun.pooled):
             self._service.clients.used(admission.client, begun.pooled.served_by)
+
+
+def _end_of(flow: http.HTTPFlow, begun: Begun, now: float) -> RequestEnd:
+    pooled, request, response = begun.pooled, flow.request, flow.response
+    address = str(flow.client_conn.peername[0])
+    return RequestEnd(
+        at=now,
+        client=begun.client or address,
+        address=address,
+        method=request.method,
+        host=request.host,
+        path=request.path.partition("?")[0],
+        pool=begun.pool,
+        account="" if pooled is None else _account_of(pooled),
+        attempts=0 if pooled is None else pooled.sends,
+        status=None if response is None else response.status_code,
+        waited_seconds=0.0 if pooled is None else pooled.waited_seconds,
+        outcome="health" if begun.health else _ended_how(flow),
+    )
+
+
+def _account_of(pooled: PooledRequest) -> str:
+    """The name of who served, without the pool's; empty where nobody did."""
+    return pooled.served_by.partition("/")[2]
 
 
 def outcome_of(flow: http.HTTPFlow) -> str:

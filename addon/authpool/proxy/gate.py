@@ -22,7 +22,7 @@ from authpool.proxy.destination import (
 from authpool.proxy.echo import Echo
 from authpool.proxy.message import answer_to
 from authpool.proxy.reach import ConfiguredReach
-from authpool.proxy.request_head import head_of, hosts_named, is_framed, is_well_formed
+from authpool.proxy.request_head import VERSION, head_of, hosts_named, is_framed, is_well_formed
 from authpool.proxy.ticket import Ticket, Tickets
 from authpool.proxy.token_exchange import TokenAnswer
 from authpool.proxy.upstream_tls import UpstreamTls
@@ -67,7 +67,8 @@ class TrafficGate:
             return response_of(barred or GATEWAY_ERROR, request)
         if ticket.pooled is None or ticket.pool is None:
             return self._outgoing_unmatched(flow, request, server, ticket)
-        refusal = self._refusal(ticket, ticket.pool, request, server)
+        changed = head_of(request) != ticket.head  # by another addon, or by hand
+        refusal = self._refusal(ticket, ticket.pool, request, server, changed=changed)
         if refusal is not None:
             return response_of(refusal, request)
         if ticket.awaits_body:  # it streams after all, so there is no body to choose by
@@ -83,11 +84,12 @@ class TrafficGate:
             )
             return response_of(self._service.picker.refuse(ticket.pooled), request)
         self._service.picker.sent(ticket.pooled)
-        changed = head_of(request) != ticket.head  # by another addon, or by hand
         fields = clean_after_change(request, ticket.pool) if changed else None
         return with_credential(request, ticket.pool, access_token, fields)
 
-    def _refusal(self, ticket: Ticket, pool: PoolConfig, request: http.Request, server: Server) -> Refusal | None:
+    def _refusal(
+        self, ticket: Ticket, pool: PoolConfig, request: http.Request, server: Server, *, changed: bool
+    ) -> Refusal | None:
         """Why a request gets no credential after all: it goes elsewhere than was decided, or is another by now."""
         destination, reached = destination_of(request), destination_reached(server)
         if not destination == ticket.destination == reached:
@@ -98,8 +100,11 @@ class TrafficGate:
                 destination if destination != ticket.destination else reached,
             )
             return GATEWAY_ERROR
-        if head_of(request) != ticket.head and (problem := self._spoilt(ticket, request)):
+        if changed and (problem := self._spoilt(ticket, request)):
             logger.error("A request for pool %s %s; refused", pool.name, problem)
+            return GATEWAY_ERROR
+        if VERSION.fullmatch(request.data.http_version) is None:  # another addon, or a hand, may write lines into it
+            logger.error("A request for pool %s was given a version that HTTP does not have; refused", pool.name)
             return GATEWAY_ERROR
         if asks_for_another_host(server):
             logger.error("A request for pool %s asks %s for another host by TLS; refused", pool.name, reached)

@@ -20,6 +20,7 @@ type Head = tuple[bytes, bytes, bytes, Fields]
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*")  # RFC 9110 §5.6.2
 _TARGET = re.compile(rb"/[^\x00-\x20\x7f]*")  # origin-form; a blank or a line end would end it before its end
+VERSION = re.compile(rb"HTTP/\d(?:\.\d)?")  # it goes out in the request line of HTTP/1 as it stands
 _LINE_ENDS = re.compile(rb"[\x00\r\n]")
 
 _ECHOING = frozenset(method.encode() for method in ECHOING_METHODS)
@@ -32,6 +33,7 @@ _OVERRIDE = re.compile(
     rb"(?:x-)?(?:http-)?(?:method|verb)(?:-override)?|(?:x-)?http-(?:method|verb)|(?:x-)?http-(?:url|uri|path)-override"
     rb"|(?:x-)?(?:original|rewrite|rewritten|override|forwarded|replaced|request|envoy-original|proxy|accel)-"
     rb"(?:url|uri|path|prefix|method|verb|target)|(?:x-)?(?:url|uri|path)-override|x-(?:url|uri|path)|destination"
+    rb"|x-(?:matched-path|waws-unencoded-url)"
 )
 """By these some servers take another method or path than the request line's; `Destination` is WebDAV's second path."""
 OVERRIDE_PARAMETERS = frozenset(

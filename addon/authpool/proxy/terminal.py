@@ -14,6 +14,7 @@ from mitmproxy.addons.termlog import TermLogHandler
 from mitmproxy.log import MitmFormatter
 
 from authpool.pool.report import NEVER_QUIET
+from authpool.proxy.full_disk import survive_full_disk
 from authpool.requests import access_log
 
 QUIET = "error"
@@ -35,6 +36,7 @@ class Terminal:
 
     def configure(self, verbosity: str) -> None:
         """Follow mitmproxy's `termlog_verbosity`. Tools that draw on the terminal have no such option."""
+        survive_full_disk(sys.stdout)
         for logger in (access_log.logger, _gateway_logger):
             for printer in [one for one in logger.handlers if isinstance(one, _Printer)]:
                 logger.removeHandler(printer)  # ours, or of a script that is being replaced and has not ended yet

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -49,14 +49,16 @@ REPLACE_SECONDS = 5.0
 class Traffic:
     """What the flow hooks do, and the gate that they decide for. One per running gateway."""
 
-    def __init__(self, service: Service, observe: Observe = lambda end: None) -> None:
-        """`observe` hears how each request ended."""
+    def __init__(
+        self, service: Service, observe: Observe = lambda end: None, listens: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`observe` hears how each request ended that ends while it `listens`."""
         self._service = service
         self._tickets: Tickets = WeakKeyDictionary()
         self.reach = ConfiguredReach(lambda: service.snapshot)
         self.upstream_tls = UpstreamTls(self.reach)
         self.access = ClientAccess(service)
-        self.endings = Endings(service, self.access, observe)
+        self.endings = Endings(service, self.access, observe, listens)
         self.gate = TrafficGate(service, self._tickets, self.access, self.reach, self.upstream_tls)
         self._replacing: set[asyncio.Task[None]] = set()
 
@@ -197,8 +199,10 @@ class Traffic:
             self._hear(ticket, answer_of(response, telling_fields(trailers)))
         elif response is not None and ticket.meaning is None:  # too long to be judged by its body, or cut off
             self._hear(ticket, answer_of(response, telling_fields(response.headers), b""))
+        if ticket.meaning != "bad_token" or ticket.decided or response is None:
+            return None
         refused = pooled.refused_token()
-        if ticket.meaning != "bad_token" or ticket.decided or refused is None or response is None:
+        if refused is None:
             return None
         # It could not be sent again; but the next request shall not meet the same bad token.
         task = asyncio.create_task(self._replace_token(refused), name=f"replace the token of {pooled.address}")

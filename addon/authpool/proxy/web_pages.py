@@ -55,6 +55,8 @@ def refusal_for_probe(flow: http.HTTPFlow, gateway: GatewayConfig) -> Refusal | 
 def _refusal_across_sites(flow: http.HTTPFlow, names: Names | None, allowed: frozenset[str]) -> Refusal | None:
     """Why a request is refused that a browser says another site's page makes, unless that page is allowed."""
     told = [(name.lower(), value.strip()) for name, value in flow.request.headers.fields if len(name) in _LENGTHS]
+    if not told:  # as of whatever is no browser
+        return None
     origins = [value for name, value in told if name == b"origin"]
     sites = [value for name, value in told if name == b"sec-fetch-site"]
     if not origins and not sites:

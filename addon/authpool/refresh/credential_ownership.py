@@ -5,15 +5,15 @@ pool, or that a restored backup put back, is held back before it is presented by
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping
 
 from authpool.accounts.account import Account, AccountKey, fingerprint
-from authpool.accounts.events import AccountEvent, Notify
+from authpool.accounts.events import Notify
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.errors import AuthpoolError, BrokenAccountError, StoreError, UnknownAccountError
+from authpool.errors import BrokenAccountError, StoreError, UnknownAccountError
 from authpool.refresh.credential_holders import AT_ONCE, Holders
+from authpool.refresh.credential_notes import CredentialNotes
 from authpool.refresh.credential_rules import (
     MOVED_FROM,
     RESTORED,
@@ -22,17 +22,12 @@ from authpool.refresh.credential_rules import (
     Spent,
     as_held,
     concerned,
-    restored_reason,
 )
 from authpool.refresh.outcome import Dead, Outcome, Unavailable
 from authpool.store import Hold, Record, Store
 from authpool.store.trail_index import CredentialTrail, Known
 
-logger = logging.getLogger(__name__)
-
 AGAIN_SECONDS = 1.0
-PATIENCE_SECONDS = 5.0
-TOLD_LATE = "told late: who did it was ended before it could write that down"
 
 
 class Ownership:
@@ -57,7 +52,6 @@ class Ownership:
         self._trail = trail
         self._pools = pools
         self._clock = clock
-        self._notify = notify
         self._rules = CredentialRules(trail, unwritten)
         self._learn = learn
         self._accounts = Holders()
@@ -65,9 +59,7 @@ class Ownership:
         self._meanwhile: dict[AccountKey, Record | None] | None = None
         self._held: set[AccountKey] = set()
         """Who is held back, as far as this process knows: looked at anew whenever the store is."""
-        self._unwritten_yet: dict[AccountKey, None] = {}
-        self._told: set[AccountKey] = set()
-        self._writing: asyncio.Task[None] | None = None
+        self.notes = CredentialNotes(store, trail, clock, notify, self._found_now)
 
     # --- loading and following --------------------------------------------------------------------------------
 
@@ -87,7 +79,7 @@ class Ownership:
         self._accounts, self._meanwhile, self._following = accounts, None, True
         for account in accounts.all():
             if self._trail.take_in(account):
-                self._write_soon(account.key)
+                self.notes.write_soon(account.key)
         judged: dict[AccountKey, Record] = {}
         for number, (key, record) in enumerate(records.items()):
             if isinstance(record, Account) and self._rules.judge(record, self._accounts, pools) is None:
@@ -137,12 +129,7 @@ class Ownership:
 
     async def aclose(self) -> None:
         """Let what is being written now be written; the rest is held back by whoever comes next."""
-        for key in list(self._unwritten_yet)[1:]:
-            del self._unwritten_yet[key]
-        if self._writing is not None:
-            await asyncio.wait([self._writing], timeout=PATIENCE_SECONDS)
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+        await self.notes.aclose()
 
     # --- before a token is presented --------------------------------------------------------------------------
 
@@ -150,12 +137,21 @@ class Ownership:
         """Whether an account, read while it is held, may present what it holds: None, or why not. Raises StoreError."""
         found = await self._found_now(account)
         if found is None:
-            self._tell_late(account)  # before what its record says of that is written over
+            self.notes.tell_late(account)  # before what its record says of that is written over
             return None
         if isinstance(found, Spent):
-            return Dead(account=await self._write(hold, account, found) or account)
+            return Dead(account=await self.notes.hold_back(hold, account, found) or account)
         self._held.add(account.key)
         return Unavailable(detail=found.reason, cause="account", retry_after_seconds=AGAIN_SECONDS)
+
+    async def is_spent(self, account: Account) -> bool:
+        """Whether the account itself exchanged the refresh token that its record holds, and nobody took it up again.
+
+        Raises StoreUnavailableError.
+        """
+        await self._trail.catch_up()
+        known = self._trail.known(fingerprint(account.token.refresh_token or ""), account.key)
+        return known is not None and known.exchanged_at is not None and known.account == account.key
 
     async def known(self, mark: str) -> Known | None:
         """What the trail knows of a credential, by its fingerprint."""
@@ -193,7 +189,7 @@ class Ownership:
 
     async def _read_again(self, account: Account, accounts: Holders, pools: Mapping[str, PoolConfig]) -> None:
         """Read the others that may hold the same credential as they are now: what is known of them may be old."""
-        known = self._trail.known(fingerprint(account.token.refresh_token or ""))
+        known = self._trail.known(fingerprint(account.token.refresh_token or ""), account.key)
         others = set(accounts.holders(account)) | ({known.account} if known is not None else set())
         for key in others - {account.key}:
             if key.pool not in pools:
@@ -226,7 +222,7 @@ class Ownership:
             return record
         self._held.add(record.key)
         if isinstance(found, Spent):
-            self._write_soon(record.key)
+            self.notes.write_soon(record.key)
         return as_held(record, found, self._clock.time())
 
     async def _confirmed(self, record: Account) -> Account:
@@ -240,59 +236,8 @@ class Ownership:
         """Whether this process still holds what the spent token of `record` was exchanged for."""
         if not isinstance(known, Account) or known.token.refresh_token in {None, record.token.refresh_token}:
             return False
-        newest = self._trail.known(fingerprint(known.token.refresh_token or ""))
+        newest = self._trail.known(fingerprint(known.token.refresh_token or ""), record.key)
         return newest is not None and newest.account == record.key and newest.exchanged_at is None
-
-    # --- writing ----------------------------------------------------------------------------------------------
-
-    def _write_soon(self, key: AccountKey) -> None:
-        self._unwritten_yet.setdefault(key)
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write_all(), name="hold back restored accounts")
-
-    async def _write_all(self) -> None:
-        """One after the other: a restored backup may be of thousands of accounts."""
-        while self._unwritten_yet:
-            key = next(iter(self._unwritten_yet))
-            try:
-                async with self._store.hold(key) as hold:  # whoever took it back by force has said so by now
-                    account = await hold.read()
-                    found = await self._found_now(account)
-                    if isinstance(found, Spent):
-                        await self._write(hold, account, found)
-                    elif found is None:
-                        self._tell_late(account)
-                self._told.discard(key)
-            except (UnknownAccountError, BrokenAccountError):
-                pass  # whoever follows the store says so
-            except AuthpoolError as error:
-                if key not in self._told:  # once, not every time
-                    self._told.add(key)
-                    logger.error("%s is held back, and that can't be written: %s", key, error)
-            self._unwritten_yet.pop(key, None)
-
-    def _tell_late(self, account: Account) -> None:
-        """Write into the trail what only the record says of its last exchange. Under its lock."""
-        if self._trail.take_in(account):
-            self._notify(AccountEvent(kind="rotated", account=account, reason=TOLD_LATE, replaced=account.replaced))
-
-    async def _write(self, hold: Hold, account: Account, found: Spent) -> Account | None:
-        """Write down that the account is held back, while it holds that token. Under its lock."""
-        now = self._clock.time()
-        before: Account | None = None
-
-        def hold_back(current: Account | None) -> Account | None:
-            nonlocal before
-            before = current
-            same = current is not None and current.token.refresh_token == account.token.refresh_token
-            if current is None or not same or current.disabled:
-                return current
-            return current.with_disabled(restored_reason(current, found), now)
-
-        stored = await hold.update(hold_back)
-        if stored is not None and stored is not before:
-            self._notify(AccountEvent(kind="disabled", account=stored, reason=stored.disabled_reason or ""))
-        return stored
 
 
 def _stands_differently(standing: Record | None, known: Record | None) -> bool:

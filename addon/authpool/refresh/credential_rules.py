@@ -50,7 +50,7 @@ class CredentialRules:
         refresh_token = account.token.refresh_token
         if pool.type != "refresh_token" or refresh_token is None:
             return None
-        known = self._trail.known(fingerprint(refresh_token))
+        known = self._trail.known(fingerprint(refresh_token), account.key)
         if known is not None and known.exchanged_at is not None:
             if known.account == account.key:
                 held = self._unwritten(account.key) is not None  # then memory has the newest, and writes it yet
@@ -120,8 +120,8 @@ def restored_reason(account: Account, found: Spent) -> str:
     whose = "" if found.by == account.key else f", of {found.by}"
     return (
         f"{RESTORED} since {timestamp(found.at)} a newer refresh token has taken the place of the one in this "
-        f"record, as the audit trail says{whose}: an old copy was put back, or the newer one was never written. To "
-        f"present a spent token may end the grant. Ways out: sign in again and "
+        f"record, as the audit trail or an earlier record says{whose}: an old copy was put back, or the newer one was "
+        "never written. To present a spent token may end the grant. Ways out: sign in again and "
         f"`authpool add {account.pool} SOURCE`, or `authpool enable --force {account.address}` "
         "if you know that it still works"
     )

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,11 +13,12 @@ from authpool.clock import Clock
 from authpool.errors import AuthpoolError, BrokenAccountError, HoldLostError, StoreError
 from authpool.oauth.verdict import Granted, PartlyGranted
 from authpool.refresh.conditional_change import SupersededError, if_still, succeed, token_from_grant
+from authpool.refresh.credential_rules import RESTORED
 from authpool.refresh.held_account import HeldAccount
 from authpool.refresh.outcome import Dead, Outcome, Ready, Rejected, Unavailable
 from authpool.refresh.pending_writes import PendingWrites
 from authpool.refresh.replaced_tokens import ReplacedTokens
-from authpool.store import Hold
+from authpool.store import Change, Hold
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,16 @@ class Intent:
 class Ledger:
     """Writes for one refresher, through the hold on the account: nothing but a granted token once that is lost."""
 
-    def __init__(self, late: PendingWrites, replaced_tokens: ReplacedTokens, clock: Clock, notify: Notify) -> None:
+    def __init__(
+        self,
+        late: PendingWrites,
+        replaced_tokens: ReplacedTokens,
+        clock: Clock,
+        notify: Notify,
+        is_spent: Callable[[Account], Awaitable[bool]] | None = None,
+    ) -> None:
+        """`is_spent` tells what a refresher can't know by itself: that the account exchanged what its record holds."""
+        self._is_spent = is_spent
         self._pending_writes = late
         self._replaced_tokens = replaced_tokens
         self._intents: dict[AccountKey, str] = {}
@@ -187,7 +198,13 @@ class Ledger:
         kind: Literal["rotated", "refreshed"] = "rotated" if rotated else "refreshed"
         spent = fingerprint(account.token.refresh_token) if rotated and account.token.refresh_token else None
         try:
-            stored = await held.hold.keep_granted(change)
+            try:
+                stored = await held.hold.keep_granted(change)
+            except SupersededError as superseded:
+                if not await self._holds_what_is_spent(superseded.current):
+                    raise
+                change = _in_the_place_of(superseded.current, change_to=account, granted=granted, asked_at=asked_at)
+                stored = await held.hold.keep_granted(change)
         except SupersededError:
             if spent is not None:  # a backup may bring it back
                 given = account.with_token(token_from_grant(account.token, granted, asked_at))
@@ -210,6 +227,15 @@ class Ledger:
         if isinstance(granted, PartlyGranted):
             return Unavailable(detail=granted.detail, account=stored)
         return Ready(account=stored, posted=True)
+
+    async def _holds_what_is_spent(self, current: Account | None) -> bool:
+        """Whether an old copy of the record was put back meanwhile, and no newer credential."""
+        if current is None or self._is_spent is None:
+            return False
+        try:
+            return await self._is_spent(current)
+        except StoreError:
+            return False
 
     async def condemn(self, held: HeldAccount, account: Account, reason: str, *, lost: bool) -> Outcome:
         """Write that the grant is dead; `lost` when an answer to this refresh token had never arrived."""
@@ -251,6 +277,21 @@ class Ledger:
         """A refresh token that a gateway lost stays lost, also when an editor takes that out of the file."""
         if (account.disabled_reason or "").startswith(ROTATION_LOST) and account.token.refresh_token is not None:
             self._lost[account.key] = fingerprint(account.token.refresh_token)
+
+
+def _in_the_place_of(
+    current: Account | None, *, change_to: Account, granted: Granted | PartlyGranted, asked_at: float
+) -> Change:
+    """Put the granted token in the place of the one that `current` holds, which is spent, and of no other."""
+    held = None if current is None else current.token.refresh_token
+    put = succeed(change_to, granted, asked_at, stale=lambda now: now.token.refresh_token == held)
+
+    def change(now: Account | None) -> Account | None:
+        renewed = put(now)
+        held_back = renewed is not None and (renewed.disabled_reason or "").startswith(RESTORED)
+        return renewed.with_enabled() if renewed is not None and held_back else renewed
+
+    return change
 
 
 def _is_of(pending: PendingRefresh, client: str) -> bool:

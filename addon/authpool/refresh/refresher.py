@@ -58,10 +58,12 @@ class Refresher:
         everyone: Everyone | None = None,
         rng: random.Random | None = None,
         may_present: Callable[[Hold, Account], Awaitable[Outcome | None]] | None = None,
+        is_spent: Callable[[Account], Awaitable[bool]] | None = None,
     ) -> None:
         """`everyone` reads all accounts, and tells what changed to `followed`: asked before a verdict.
 
         `may_present` is asked under the lock, before a refresh token is presented: None, or what to answer instead.
+        `is_spent` tells whether an account exchanged the refresh token in its record, as everybody knows by now.
         """
         self._store = store
         self._resolver = resolver
@@ -78,7 +80,7 @@ class Refresher:
         self._troubles = Troubles(notify_pool, pools, clock)
         self._pending_writes = PendingWrites(clock, self._rng)
         self._replaced_tokens = ReplacedTokens()
-        self._ledger = Ledger(self._pending_writes, self._replaced_tokens, clock, notify)
+        self._ledger = Ledger(self._pending_writes, self._replaced_tokens, clock, notify, is_spent)
         self._clients = ClientWatch(store, clock)
         self._rules = DisableRules(
             self._ledger, self._clients, everyone or _nobody, pools, resolver, clock, self._troubles

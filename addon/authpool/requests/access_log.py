@@ -59,6 +59,10 @@ class AccessLog:
     def __init__(self) -> None:
         self.form = "off"
 
+    def is_on(self) -> bool:
+        """Whether there is anything to be logged."""
+        return FORMATS[self.form] is not None
+
     def observe(self, end: RequestEnd) -> None:
         """Log it: a warning where the gateway itself refused, else an information."""
         write = FORMATS[self.form]

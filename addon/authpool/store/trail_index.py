@@ -7,7 +7,7 @@ import asyncio
 import math
 from collections import Counter, deque
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from authpool.accounts.account import Account, AccountKey, fingerprint
@@ -32,12 +32,13 @@ _NEW_CREDENTIAL = frozenset({"added", "re-added", "refreshed", "enabled"})
 class Known:
     """What is known of one credential. `exchanged_at` (Unix seconds): a newer one was given for it, to `account`.
 
-    The account had that `generation` then.
+    The account had that `generation` then. `parent` is the fingerprint of what the account itself got this one for.
     """
 
     account: AccountKey
     exchanged_at: int | None = None
     generation: int = 0
+    parent: str | None = field(default=None, compare=False)
 
 
 class CredentialTrail(Protocol):
@@ -46,10 +47,11 @@ class CredentialTrail(Protocol):
     async def catch_up(self) -> None:
         """Take in what was written since the last time. Raises nothing but StoreUnavailableError."""
 
-    def known(self, mark: str) -> Known | None:
+    def known(self, mark: str, account: AccountKey | None = None) -> Known | None:
         """The account that had this credential last, and whether it was exchanged since; None: nobody wrote that down.
 
-        What an account spent stays spent when it is removed.
+        What an account spent stays spent when it is removed. `account` is who has the credential now: where two of
+        one fingerprint were given, its own is meant.
         """
 
     def take_in(self, account: Account) -> bool:
@@ -68,6 +70,8 @@ class TrailIndex:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[str, Known] = {}
+        self._alike: dict[str, dict[AccountKey, Known]] = {}
+        """What is known of fingerprints that several credentials have: of thousands of accounts, some will."""
         self._marks: dict[AccountKey, set[str]] = {}
         self._newest: dict[AccountKey, Entry] = {}
         self._position: object = None
@@ -76,27 +80,31 @@ class TrailIndex:
         self._noted: Counter[Entry] = Counter()
         """What this process appended, and was not met in the store yet."""
         self._untold: dict[str, Known] = {}
-        """What only a record says: whoever exchanged it was killed before it could write it down here."""
+        """What only a record says: whoever exchanged it was killed before it wrote that down, or the line is gone."""
         self._reaches_back_to: float = math.inf
-        """Of what was exchanged earlier (Unix seconds) the trail need not know any more."""
+        """Of what was exchanged earlier (Unix seconds) the trail need not tell any more."""
         self._met: dict[int, None] = {}
         """Hashes of the entries that were met in the store."""
 
-    def known(self, mark: str) -> Known | None:
-        known, untold = self._known.get(mark), self._untold.get(mark)
+    def known(self, mark: str, account: AccountKey | None = None) -> Known | None:
+        known, untold = self._known_of(mark, account), self._untold.get(mark)
         return known if untold is None or not _may_have_exchanged(known, untold.account) else untold
+
+    def _known_of(self, mark: str, account: AccountKey | None) -> Known | None:
+        own = self._alike.get(mark, {}).get(account) if account is not None else None
+        return own or self._known.get(mark)
 
     def take_in(self, account: Account) -> bool:
         mark, at = account.replaced, account.replaced_at
-        if mark is None or at is None or at < self._reaches_back_to:
+        if mark is None or at is None:
             return False
-        if not _may_have_exchanged(self._known.get(mark), account.key):
+        if not _may_have_exchanged(self._known_of(mark, account.key), account.key):
             self._untold.pop(mark, None)
             return False
         if mark == fingerprint(account.token.refresh_token or ""):  # somebody put it back by hand
             return False
         self._untold[mark] = Known(account=account.key, exchanged_at=at, generation=account.generation)
-        return True
+        return at >= self._reaches_back_to
 
     def marks_of(self, key: AccountKey) -> Collection[str]:
         untold = {mark for mark, known in self._untold.items() if known.account == key}
@@ -156,13 +164,13 @@ class TrailIndex:
             if spent is not None and spent != entry.fingerprint:
                 self._learn(spent, Known(account=key, exchanged_at=entry.time, generation=entry.generation))
             if self._makes_good(key, entry, doubtful=doubtful):
-                self._learn(entry.fingerprint, Known(account=key))
+                self._learn(entry.fingerprint, Known(account=key, parent=spent))
             if not entry.late:
                 self._newest[key] = entry
 
     def _makes_good(self, key: AccountKey, entry: Entry, *, doubtful: bool) -> bool:
         """Whether the credential of an entry is the account's newest one from then on, whatever was known of it."""
-        before = self._known.get(entry.fingerprint or "")
+        before = self._known_of(entry.fingerprint or "", key)
         if entry.late and before is not None and before.exchanged_at is not None:
             return before.account == key and entry.generation > before.generation  # it tells of an earlier time
         if before is not None and entry.reason.startswith(CAME_FROM):
@@ -182,19 +190,33 @@ class TrailIndex:
     def _learn(self, mark: str, known: Known) -> None:
         self._untold.pop(mark, None)
         before = self._known.pop(mark, None)
-        if before is not None:
+        alike = self._alike.get(mark)
+        if before is not None and _another_credential(before, known):
+            alike = self._alike.setdefault(mark, {before.account: before})
+        if alike is not None:
+            mine = alike.get(known.account)
+            alike[known.account] = known if known.parent or mine is None else replace(known, parent=mine.parent)
+        elif before is not None:
             self._marks.get(before.account, set()).discard(mark)
+            if before.account == known.account and known.parent is None:
+                known = replace(known, parent=before.parent)
         self._known[mark] = known
         self._marks.setdefault(known.account, set()).add(mark)
         if len(self._known) > REMEMBERED:
-            oldest = next(iter(self._known))
-            forgotten = self._known.pop(oldest)
-            self._marks[forgotten.account].discard(oldest)
-            self._reaches_back_to = max(self._reaches_back_to, (forgotten.exchanged_at or 0) + 1)
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, mark: str) -> None:
+        known = self._known.pop(mark)
+        for one in (known, *self._alike.pop(mark, {}).values()):
+            self._marks.get(one.account, set()).discard(mark)
+            self._reaches_back_to = max(self._reaches_back_to, (one.exchanged_at or 0) + 1)
 
     def _move(self, key: AccountKey, to: AccountKey) -> None:
         for mark in self._marks.get(key, set()).copy():
-            self._learn(mark, replace(self._known[mark], account=to))
+            known = self._known_of(mark, key)
+            if known is not None:
+                self._alike.get(mark, {}).pop(key, None)
+                self._learn(mark, replace(known, account=to))
         self._marks.pop(key, None)
         self._newest.pop(key, None)
 
@@ -202,3 +224,13 @@ class TrailIndex:
 def _may_have_exchanged(known: Known | None, account: AccountKey) -> bool:
     """Whether an account may have exchanged a credential, as far as that is what is known of it."""
     return known is None or (known.account == account and known.exchanged_at is None)
+
+
+def _another_credential(before: Known, known: Known) -> bool:
+    """Whether two accounts were given different credentials of one fingerprint: each for another one of its own.
+
+    Who presented a copy was given the same for the same, and who holds one was given nothing.
+    """
+    return (
+        before.account != known.account and None not in {before.parent, known.parent} and before.parent != known.parent
+    )

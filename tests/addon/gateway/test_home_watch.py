@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from authpool.errors import AuthpoolError
+from authpool.gateway.home_watch import HomeWatch
 from authpool.gateway.service import Service
 from support.gateway import Mitmdump
 from support.home import make_home
@@ -60,3 +61,21 @@ async def test_a_start_is_refused(rig: Rig, confdir: Path, part: str) -> None:
     said = await running.run_to_its_end()
     (home / part).chmod(mode)
     assert "chmod go-w" in said
+
+
+@pytest.mark.parametrize("name", ("authpool.toml", "accounts"))
+def test_a_part_that_becomes_a_link_is_looked_at_all_the_way(tmp_path: Path, name: str) -> None:
+    """In between two looks it is put where everybody can exchange it."""
+    home = make_home(tmp_path / "below", pools={"p": POOL})
+    (home / "accounts").mkdir(mode=0o700, exist_ok=True)
+    watch = HomeWatch(home)
+    assert watch.look() == ""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (home / name).rename(elsewhere / name)
+    (home / name).symlink_to(elsewhere / name)
+    assert watch.look() == ""
+    elsewhere.chmod(0o777)
+    assert f"others may write {elsewhere} " in watch.look()
+    elsewhere.chmod(0o700)
+    assert watch.look() == ""

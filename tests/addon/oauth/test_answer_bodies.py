@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authpool.oauth.answer_body import FORM_TYPE, Body, leading_document
 from authpool.oauth.verdict import (
     CUT_LIFETIME_SECONDS,
     ClientRejected,
@@ -249,3 +250,10 @@ def test_no_damage_breaks_it(before: bytes, after: bytes, is_cut: bool) -> None:
     found = (cut if is_cut else whole)(before + TEXT.encode() + after)
     assert isinstance(found, Granted | PartlyGranted | TryLater)
     assert "'rt'" not in repr(found)
+
+
+def test_a_form_whose_blanks_are_not_encoded_keeps_its_pair() -> None:
+    """A scope is written as it stands by some; the new refresh token before it is no less ours."""
+    text = b"access_token=a2&refresh_token=r2&scope=read write"
+    document = leading_document(Body(data=text, content_type=FORM_TYPE))
+    assert document == {"access_token": "a2", "refresh_token": "r2", "scope": "read write"}

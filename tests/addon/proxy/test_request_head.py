@@ -158,6 +158,8 @@ OVERRIDES = (
     "X-Forwarded-Uri: /admin",
     "X-Forwarded-Prefix: /admin",
     "X-Envoy-Original-Path: /admin",
+    "X-Matched-Path: /admin",
+    "X-WAWS-Unencoded-URL: /admin",
     "Destination: /admin",
 )
 
@@ -266,6 +268,7 @@ SPOILT: dict[str, Callable[[http.Request], None]] = {
     "authority": _set("authority", "evil.test"),
     "line end in the path": _set("path", "/v1 HTTP/1.1\r\nHost: evil.test\r\n\r\nGET /x"),
     "blank in the path": _set("path", "/v1 HTTP/1.1"),
+    "line end in the version": _set("http_version", "HTTP/1.1\r\nHost: evil.test"),
     "another form of path": _set("path", "http://evil.test/v1"),
     "line end in a header": _header("x-a", "1\r\nHost: evil.test"),
     "line feed in a header": _header("x-a", "1\nAuthorization: x"),

@@ -109,10 +109,13 @@ async def test_each_request_is_logged_once_however_it_ends(rig: Rig, confdir: Pa
         await api.get("/x")
         with pytest.raises(Exception, match="authpool_access_log is one of"):
             gateway.master.options.update(authpool_access_log="xml")
+        gateway.master.options.update(authpool_access_log="json")
+        assert (await api.get("/x?again")).status_code == 200
         lines = [
             json.loads(record.getMessage()) for record in gateway.log if record.name == "authpool.requests.access_log"
         ]
-    assert [(line["pool"], line["account"]) for line in lines] == [(None, None), ("p", "bob"), ("p", "bob")]
+    assert [(line["pool"], line["account"]) for line in lines] == [(None, None), *[("p", "bob")] * 3]
+    assert [line["path"] for line in lines] == ["/elsewhere", "/x", "/x", "/x"]  # and none while it was off
     with refused_url() as url:
         mode = f"reverse:{url.removesuffix('/token')}"
         settings = {"mode": mode, "connection_strategy": "lazy", "authpool_access_log": "json"}

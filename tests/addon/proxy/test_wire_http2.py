@@ -1,11 +1,13 @@
 """HTTP/2 upstreams: an attempt that fails is told to the client, and one that takes leave loses nobody's answer."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from hpack import Encoder
 
 from authpool.proxy.wire.attempts import MAX_UNPROCESSED
 from support.certificates import CertificateAuthority
@@ -33,8 +35,9 @@ async def gateway(
     *,
     at_head: Frame | None = None,
     at_end: Frame | None = None,
+    said: list[str] | None = None,
 ) -> AsyncIterator[tuple[Http2Upstream, httpx.AsyncClient]]:
-    """HTTP/2 on both sides, on one connection of the client."""
+    """HTTP/2 on both sides, on one connection of the client. `said`: what was logged, at the end."""
     tls = authority.server_context(http2=True)
     async with Http2Upstream(tls, at_head=at_head, at_end=at_end) as upstream:
         rig.host = upstream.authority
@@ -44,6 +47,8 @@ async def gateway(
             proxied(running.url, confdir, http2=True, limits=httpx.Limits(max_connections=1)) as api,
         ):
             yield upstream, api
+            if said is not None:
+                said += running.messages
 
 
 @pytest.mark.parametrize("failure", ("reset", "close"))
@@ -138,3 +143,45 @@ async def test_an_upstream_that_only_takes_leave_is_a_502(
 
     assert answer.status_code == 502
     assert upstream.connections_made == 1 + MAX_UNPROCESSED
+
+
+@pytest.mark.parametrize("frame", ("length", "upper case", "pseudo-header", "status", "goaway"))
+async def test_what_an_upstream_says_against_the_protocol_is_not_repeated(
+    frame: str, rig: Rig, authority: CertificateAuthority, confdir: Path
+) -> None:
+    """It may be a credential: neither the log shows it, nor the other requests on that connection."""
+    first: list[ScriptedStream] = []
+
+    def at_end(stream: ScriptedStream) -> None:
+        first.append(stream)
+        if len(first) == 1:
+            stream.head(200, end=True)
+        if len(first) < 3:
+            return
+        secret, fields = first[0].bearer, [(":status", "200")]
+        match frame:
+            case "length":
+                fields.append(("content-length", secret))
+            case "upper case":
+                fields.append((f"X-{secret}", "1"))
+            case "pseudo-header":
+                fields.append((f":{secret}", "1"))
+            case "status":
+                fields = [(":status", secret)]
+        stream.flush()
+        payload, kind = Encoder().encode(fields), 1
+        if frame == "goaway":
+            payload, kind = bytes(4) + (2).to_bytes(4, "big") + secret.encode(), 7
+        head = len(payload).to_bytes(3, "big") + bytes((kind, 4 if kind == 1 else 0))
+        stream._writer.write(head + (stream.id if kind == 1 else 0).to_bytes(4, "big") + payload)
+
+    said: list[str] = []
+    async with gateway(rig, authority, confdir, at_end=at_end, said=said) as (upstream, api):
+        assert (await api.get(f"{upstream.url}/0")).status_code == 200  # so that httpx knows that it is HTTP/2
+        answers = await asyncio.gather(*[api.get(f"{upstream.url}/{number}") for number in (1, 2)])
+
+    secret = first[0].bearer
+    shown = [*said, *[answer.text for answer in answers]]
+    assert [answer.status_code for answer in answers] == [502, 502]
+    assert any("HTTP/2" in answer.text for answer in answers)
+    assert not [text for text in shown for form in (secret, secret[:20].encode().hex()) if form in text]

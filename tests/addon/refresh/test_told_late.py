@@ -10,7 +10,7 @@ import pytest
 from authpool.accounts.account import fingerprint
 from authpool.errors import RefusedError
 from authpool.gateway.service import Service
-from authpool.refresh.credential_ownership import TOLD_LATE
+from authpool.refresh.credential_notes import TOLD_LATE
 from authpool.store.folder.trail_files import read_trail
 from authpool.verbs.operations import Operations
 from support.ending_process import ended

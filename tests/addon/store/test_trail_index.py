@@ -11,7 +11,7 @@ import pytest
 from authpool.accounts.account import Account, AccountKey, Token, fingerprint
 from authpool.accounts.events import AccountEvent, EventKind
 from authpool.store import trail_index
-from authpool.store.audit import Process, entry_of
+from authpool.store.audit import Entry, Process, entry_of
 from authpool.store.folder import trail_files
 from authpool.store.folder.store import FolderStore
 from authpool.store.folder.trail_files import NAME, rotated_path
@@ -222,3 +222,45 @@ def test_memory_has_an_end(trail: AuditTrail, tmp_path: Path, monkeypatch: pytes
     index = index_of(tmp_path)
     assert [is_spent(index, f"r{number}") for number in (2, 5, 6, 8)] == [False, False, True, True]
     assert known(index, "r9") == Known(account=ALICE)
+
+
+@pytest.mark.parametrize("spends", ("alice", "bob"))
+def test_two_credentials_may_have_one_fingerprint(tmp_path: Path, clock: FakeClock, spends: str) -> None:
+    """Of ten thousand accounts that rotate some meet each day: the exchange of one says nothing of the other's."""
+    mark, clocked = "201efd04", int(clock.time())
+    index = index_of(tmp_path)
+
+    def refreshed(name: str, given: str, spent: str) -> None:
+        index.note(
+            Entry(
+                time=clocked,
+                event="refreshed",
+                account=f"p/{name}",
+                reason="",
+                process=Process(pid=1, kind="gateway"),
+                fingerprint=given,
+                generation=2,
+                replaced=spent,
+            )
+        )
+
+    refreshed("alice", mark, "aaaaaaaa")
+    refreshed("bob", mark, "bbbbbbbb")
+    refreshed(spends, "cccccccc", mark)
+    other = AccountKey.of("p", "bob" if spends == "alice" else "alice")
+    spent = index.known(mark, AccountKey.of("p", spends))
+    assert spent is not None
+    assert (spent.account.name, spent.exchanged_at) == (spends, clocked)
+    assert index.known(mark, other) == Known(account=other)
+
+
+def test_a_copy_that_was_given_the_same_for_the_same_is_no_other_credential(trail: AuditTrail, tmp_path: Path) -> None:
+    """A provider's grace window answers the identical pair again: who exchanges that spends it for both."""
+    trail.record(event("rotated", "r2", generation=2, replaced="r1"))
+    trail.record(event("rotated", "r2", generation=2, replaced="r1", name="bob"))
+    trail.record(event("rotated", "r3", generation=3, replaced="r2", name="bob"))
+    index = index_of(tmp_path)
+    catch_up(index)
+    found = index.known(fingerprint("r2"), ALICE)
+    assert found is not None
+    assert found.exchanged_at is not None

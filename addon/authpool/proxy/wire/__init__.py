@@ -148,6 +148,7 @@ _METHODS: tuple[tuple[type, str, list[str]], ...] = (
     (ChunkedReader, "__call__", ["self", "buf"]),
     (Http2Client, "handle_h2_event", ["self", "event"]),
     (Http2Client, "close_connection", ["self", "msg"]),
+    (Http2Client, "protocol_error", ["self", "message", "error_code"]),
     (GetHttpConnection, "connection_spec_matches", ["self", "connection"]),
     (H2Connection, "_receive_goaway_frame", ["self", "frame"]),
     (RequestProtocolError, "__init__", ["self", "stream_id", "message", "code"]),

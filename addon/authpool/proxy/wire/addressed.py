@@ -39,6 +39,6 @@ def _is_plain(request: http.Request) -> bool:
 
 def _names_in(request: http.Request) -> Names:
     fields = request.headers.fields
-    names = tuple(value for name, value in fields if len(name) == 4 and name.lower() == b"host")
+    names = tuple([value for name, value in fields if len(name) == 4 and name.lower() == b"host"])
     authority = request.data.authority
     return (*names, authority) if authority else names

@@ -116,6 +116,8 @@ class EchoStream(AttemptStream):
 
     def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
         """What follows a 101: the messages of a WebSocket are covered for as long as anybody sees them."""
+        if isinstance(event, RequestData | ResponseData):
+            event.data = bytes(event.data)  # of what came with the head mitmproxy makes a bytearray, and can't save it
         if self._echo is None or self.flow.websocket is None:
             yield from super().passthrough(event)
             return

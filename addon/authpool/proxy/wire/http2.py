@@ -5,6 +5,7 @@ follows it in the same read makes an answer that was complete before it a protoc
 requests, and load balancers whenever they move a connection (RFC 9113 §6.8).
 """
 
+import re
 from weakref import WeakSet
 
 from h2.errors import ErrorCodes
@@ -21,6 +22,9 @@ from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
 
 _leaving: WeakSet[Connection] = WeakSet()
 """The connections on which an upstream takes no more requests."""
+
+_OTHERS_WORDS = re.compile(r"[:\s]*(?:\bb?['\"]|, additional_data:).*", re.DOTALL)
+"""What h2 repeats in its messages of what it has read, and all that follows it."""
 
 
 class UnprocessedRequestError(ResponseProtocolError):
@@ -75,6 +79,14 @@ class GatewayHttp2Client(Http2Client):
             del self.streams[stream_id]
             yield ReceiveHttp(self._refused(stream_id))
         return False
+
+    def protocol_error(self, message: str, error_code: int = ErrorCodes.PROTOCOL_ERROR) -> layer.CommandGenerator[None]:
+        """Say it in the log without the upstream's words: they may repeat a credential."""
+        return super().protocol_error(_OTHERS_WORDS.sub("", message), error_code)
+
+    def close_connection(self, msg: str) -> layer.CommandGenerator[None]:
+        """Say it to every request under way: what is repeated may be the credential of another one."""
+        return super().close_connection(_OTHERS_WORDS.sub("", msg))
 
     def _refused(self, stream_id: int) -> UnprocessedRequestError:
         return UnprocessedRequestError(

@@ -13,9 +13,12 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import DropStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
+    RequestEndOfMessage,
     RequestHeaders,
     RequestTrailers,
+    ResponseData,
     ResponseEndOfMessage,
+    ResponseHeaders,
     ResponseProtocolError,
 )
 
@@ -30,6 +33,12 @@ from authpool.proxy.wire.installed import Installed
 from authpool.proxy.wire.presented_keys import take_keys, take_keys_from_trailers
 
 logger = logging.getLogger(__name__)
+
+
+_USUAL = frozenset(
+    {events.HookCompleted, RequestHeaders, RequestEndOfMessage, ResponseHeaders, ResponseData, ResponseEndOfMessage}
+)
+"""Events that mitmproxy's own states are to see, and nobody before them."""
 
 
 class GatewayStream(HeldAnswerStream):
@@ -84,6 +93,8 @@ class GatewayStream(HeldAnswerStream):
         return SendHttp(RequestHeaders(self._attempt, verdict, event.end_stream), connection)
 
     def _react(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if type(event) in _USUAL:
+            return super()._handle_event(event)  # type: ignore[no-any-return]
         if isinstance(event, events.Wakeup):
             return self._cut_off() if isinstance(event.command, CutOff) else self._woken(event)
         if isinstance(event, RequestTrailers):

@@ -33,11 +33,12 @@ def parse_account(pool: str, name: str, data: bytes, sealing: FolderSealing | No
         return usual
     document = _document(text)
     if PREFIX in text:
-        document = _opened(document, AccountKey.of(pool, name), sealing)
+        document = opened(document, AccountKey.of(pool, name), sealing)
     return account_from_document(pool, name, document)
 
 
-def _opened(document: Document, key: AccountKey, sealing: FolderSealing | None) -> Document:
+def opened(document: Document, key: AccountKey, sealing: FolderSealing | None) -> Document:
+    """Open what is sealed in a document. Raises SealedError, StoreUnavailableError."""
     if sealing is not None:
         return sealing.opened(document, key)
     if sealed_with(document):

@@ -5,14 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from authpool.accounts.account import AccountKey, BrokenAccount, SealedAccount
-from authpool.accounts.document import Document
 from authpool.accounts.name import decode_name
 from authpool.errors import SealedError
 from authpool.files.atomic_file import unavailable
-from authpool.store.folder.folder_sealing import FolderSealing
+from authpool.store.folder.account_file import opened
 from authpool.store.folder.pool_folder import PoolFolder
 from authpool.store.folder.sealed_file import aside_of, opened_content
-from authpool.store.sealing.sealed_document import sealed_with
 from authpool.store.sealing.sealed_value import UnsealError
 from authpool.store.unread import UnreadRecord, found_in
 
@@ -53,15 +51,7 @@ def _look(folder: PoolFolder, path: Path, key: AccountKey) -> UnreadRecord:
         return UnreadRecord(where=path.name, trouble="what is sealed in it is damaged")
     if content is None:
         return UnreadRecord(where=path.name, trouble="it can't be read")
-    return found_in(content, path.name, lambda document: _opened(document, key, sealing))
-
-
-def _opened(document: Document, key: AccountKey, sealing: FolderSealing | None) -> Document:
-    if sealing is not None:
-        return sealing.opened(document, key)
-    if sealed_with(document):
-        raise SealedError("it is sealed, and authpool.toml has no seal_key")
-    return document
+    return found_in(content, path.name, lambda document: opened(document, key, sealing))
 
 
 def _is_of(name: str, key: AccountKey) -> bool:
