@@ -56,6 +56,15 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _trust_no_ca(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trust one CA that signed nothing: reading all the world's, for each gateway, takes longer than most tests."""
+    stranger = CertificateAuthority(tmp_path_factory.mktemp("stranger"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(stranger.ca_file))
+        yield
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     """A clock that stands still until it is turned."""

@@ -1,8 +1,10 @@
 """A certificate authority for one test session."""
 
 import datetime as dt
+import functools
 import ipaddress
 import ssl
+import tempfile
 from pathlib import Path
 
 from cryptography import x509
@@ -55,6 +57,11 @@ class CertificateAuthority:
         """What a client needs that trusts this authority alone."""
         return ssl.create_default_context(cafile=str(self.ca_file))
 
+    @property
+    def pem(self) -> bytes:
+        """Its own key and certificate."""
+        return _pem(self._key) + self.ca_file.read_bytes()
+
     def _write_server_certificate(self) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
@@ -63,11 +70,8 @@ class CertificateAuthority:
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
         self.server_file.touch(0o600)
-        self.server_file.write_bytes(pem + self._sign(builder))
+        self.server_file.write_bytes(_pem(key) + self._sign(builder))
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
@@ -85,6 +89,26 @@ class CertificateAuthority:
     def _sign(self, builder: x509.CertificateBuilder) -> bytes:
         certificate = builder.sign(self._key, hashes.SHA256())
         return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+@functools.cache
+def _spare_authority() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return CertificateAuthority(Path(folder)).pem
+
+
+def write_spare_ca(confdir: Path) -> None:
+    """Give a mitmproxy a CA that no client will know, so that it makes none.
+
+    The key of its own would be RSA: to make one, and to check it when it is read, takes longer than most tests.
+    """
+    (confdir / "mitmproxy-ca.pem").write_bytes(_spare_authority())
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _name(common_name: str) -> x509.Name:

@@ -13,6 +13,7 @@ from mitmproxy import http, options
 from mitmproxy.log import MitmLogHandler
 from mitmproxy.tools.dump import DumpMaster
 
+from support.certificates import write_spare_ca
 from support.mitmdump import GatewayStartError, Mitmdump
 
 __all__ = ["GatewayStartError", "Mitmdump", "RunningGateway", "dump_master"]
@@ -94,12 +95,14 @@ async def dump_master(
     """Run a real DumpMaster with these addons on a free port of 127.0.0.1; one at a time in a process.
 
     `home` becomes the option `authpool_home`; `settings` are any options, those the addons add included.
-    `confdir` keeps mitmproxy's own CA, which takes a moment to make: share one (fixture `confdir`).
+    `confdir` keeps mitmproxy's own CA, which takes a moment to make: share one (fixture `confdir`), and only where
+    a client has to trust it.
     Raises GatewayStartError when mitmproxy logs an error while starting, and OptionsError.
     """
     with tempfile.TemporaryDirectory() as spare, _captured_log() as log:
         if home is not None:
             settings["authpool_home"] = str(home)
+        write_spare_ca(Path(spare))
         opts = options.Options(confdir=str(confdir or spare), listen_host="127.0.0.1", listen_port=0)
         recorder = _Recorder()
         master = DumpMaster(opts, with_termlog=False, with_dumper=False)

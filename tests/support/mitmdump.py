@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from support.certificates import write_spare_ca
+
 _START_SECONDS = 45.0
 _STOP_SECONDS = 10.0
 _ROOT = Path(__file__).parent.parent.parent
@@ -40,6 +42,8 @@ class Mitmdump:
         self.output: list[str] = []
         self.process: asyncio.subprocess.Process | None = None
         self._spare = tempfile.TemporaryDirectory() if confdir is None else None
+        if self._spare is not None:
+            write_spare_ca(Path(self._spare.name))
         program, *words = tool.split()
         self._command = [
             *(str(Path(sys.executable).parent / program), *words),

@@ -12,6 +12,7 @@ from support.rotating_provider import RotatingProvider
 
 _LETTERS = string.ascii_letters + string.digits
 _THIRD = 16
+_PART = 8
 
 
 def new_secret(kind: str) -> str:
@@ -100,14 +101,28 @@ class SecretSearch:
         by_place: dict[str, list[bytes]] = {}
         for text, place in self._texts.items():
             by_place.setdefault(place, []).append(text)
-        joined = {place: b"\0".join(texts).lower() for place, texts in by_place.items()}
+        needles = [
+            (number, needle) for number, secret in enumerate(dict.fromkeys(wanted)) for needle in _needles(secret)
+        ]
         return [
             f"{place}: secret {number}, {needle[:6]!r} among {_around(text, needle)}"
-            for number, secret in enumerate(dict.fromkeys(wanted))
-            for needle in _needles(secret)
-            for place, text in joined.items()
-            if needle in text
+            for place, texts in by_place.items()
+            for text in [b"\0".join(texts).lower()]
+            for number, needle in _found(needles, text)
         ]
+
+
+def _found(needles: Iterable[tuple[int, bytes]], text: bytes) -> Iterator[tuple[int, bytes]]:
+    """Those that are in the text.
+
+    A text is cut into parts, once. Wherever a needle is in it, one of its parts lies in the needle's beginning:
+    a needle none of whose beginning is a part need not be looked for any further, and there are thousands of them.
+    """
+    parts = {text[at : at + _PART] for at in range(0, len(text), _PART)}
+    for number, needle in needles:
+        assert len(needle) >= 2 * _PART - 1
+        if any(needle[at : at + _PART] in parts for at in range(_PART)) and needle in text:
+            yield number, needle
 
 
 def _around(text: bytes, needle: bytes) -> str:
