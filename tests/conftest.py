@@ -4,6 +4,7 @@ import faulthandler
 import itertools
 import os
 import sys
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -57,10 +58,12 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _trust_no_ca(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _trust_no_ca() -> Iterator[None]:
     """Trust one CA that signed nothing: reading all the world's, for each gateway, takes longer than most tests."""
-    stranger = CertificateAuthority(tmp_path_factory.mktemp("stranger"))
-    with pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        stranger = CertificateAuthority(Path(name))
+        for path, mode in ((stranger.ca_file, 0o644), (Path(name), 0o711)):
+            path.chmod(mode)  # programs of the tests may run as other users, and pytest keeps its folders to itself
         patch.setenv("SSL_CERT_FILE", str(stranger.ca_file))
         yield
 
