@@ -78,14 +78,7 @@ class Command(TokenSource):
 
     async def _run(self, argv: list[str]) -> bytes:
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=DEVNULL,
-                stdout=PIPE,
-                stderr=PIPE,
-                env=self._passed_on() | dict(self.env),
-                start_new_session=True,  # a group of its own, so that its children end with it
-            )
+            process = await _start(argv, self._passed_on() | dict(self.env))
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "an argument can't be passed on"
             raise CredentialMisconfiguredError(f"{self.argv[0]} can't be started: {why}") from None
@@ -110,6 +103,29 @@ class Command(TokenSource):
         return {
             name: value for name, value in os.environ.items() if name in names or name.startswith(_PASSED_ON_PREFIXES)
         }
+
+
+async def _start(argv: list[str], environment: Mapping[str, str]) -> Process:
+    """Start a program in a group of its own, so that its children end with it.
+
+    The start itself is not cancelled: asyncio would kill the program alone, and wait for its children for ever. It goes
+    on until there is a group to end.
+    """
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *argv, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment, start_new_session=True
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.shield(_end_what_starts(starting))
+        raise
+
+
+async def _end_what_starts(starting: "asyncio.Future[Process]") -> None:
+    with suppress(OSError, ValueError):
+        await _end(await starting)
 
 
 async def _read(stream: asyncio.StreamReader | None, too_much: Callable[[], None] = lambda: None) -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,32 @@ async def test_a_caller_that_leaves_ends_the_program(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await ended(int((tmp_path / "self").read_text()))
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_caller_that_leaves_while_it_starts_waits_for_nothing(tmp_path: Path, turns: int) -> None:
+    """However far the start has come, in turns of the event loop; nothing of what it started is left."""
+    mark = f"MARK={tmp_path}"
+    task = asyncio.create_task(source([script(tmp_path, "sleep 300")], env={"MARK": str(tmp_path)}).fetch(ALICE))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=30)
+    assert done
+    assert task.cancelled()
+    async with asyncio.timeout(30):
+        while marked(mark):
+            await asyncio.sleep(0.01)
+
+
+def marked(variable: str) -> list[int]:
+    """The processes with this variable in their environment."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):  # it has ended, or is somebody else's
+            if folder.name.isdecimal() and variable.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
 
 
 async def ended(pid: int) -> None:
