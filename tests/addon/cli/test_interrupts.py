@@ -29,9 +29,10 @@ async def start(desk: Desk, *arguments: str, **environment: str) -> asyncio.subp
     )
 
 
-async def asked(desk: Desk) -> None:
+async def asked(desk: Desk, refresh_token: str) -> None:
+    """Wait until this token was presented: somebody else may ask at a port that another test had."""
     async with asyncio.timeout(30):
-        while not desk.posts:
+        while refresh_token not in desk.posts:
             await asyncio.sleep(0.01)
 
 
@@ -52,7 +53,7 @@ async def test_an_add_that_is_interrupted_loses_nothing(tmp_path: Path, signals:
         desk.token_endpoint.script = lambda number, form: Slow(gate, desk.provider(number, form))
         given = desk.provider.issue("alice@example.com")["refresh_token"]
         process = await start(desk, "add", "google", "env:T", T=given)
-        await asked(desk)
+        await asked(desk, given)
         assert process.stderr is not None
         for number in signals:
             process.send_signal(number)
@@ -81,7 +82,7 @@ async def test_a_script_is_told_in_json(tmp_path: Path) -> None:
         desk.token_endpoint.script = lambda number, form: Slow(gate, desk.provider(number, form))
         given = desk.provider.issue("alice@example.com")["refresh_token"]
         process = await start(desk, "add", "google", "env:T", "--json", T=given)
-        await asked(desk)
+        await asked(desk, given)
         process.send_signal(signal.SIGTERM)
         gate.set()
         out, _ = await process.communicate()
