@@ -116,8 +116,8 @@ class World:
         """Grants of which a spent token was presented, and the audit trail could not know."""
         self._brought_back: set[int] = set()
         """Grants of which somebody brought a token back, or a second copy into the folder."""
-        self._put_at: dict[AccountKey, float] = {}
-        """When a file was put in place by hand that says of itself that it presents its token."""
+        self._put_presenting: set[AccountKey] = set()
+        """Of whom a file was put in place by hand that says of itself that it presents its token."""
         self._anew_at: dict[AccountKey, float] = {}
         """When a file was put in place by hand where there was none."""
         self._posted_at: dict[int, float] = {}
@@ -425,7 +425,7 @@ class World:
     def _put_in_place(self, key: AccountKey, content: bytes) -> None:
         held, saved = self.stored(key), self._parsed(key, content)
         if saved.presents:
-            self._put_at[key] = self.loop.time()
+            self._put_presenting.add(key)
         if held is None:
             self._anew_at[key] = self.loop.time()
         if saved.pending_refresh is not None:
@@ -585,7 +585,7 @@ class World:
             elif newer in self._on_disk or (holder is not None and not holder.dead):
                 self._surprises.append(f"{flying.key}: a spent token is presented, and a newer one is there")
         rivals = [f for f in self.air if f.refresh_token == token and not (f.landed.done() or f.process.dead)]
-        put_back = bool(rivals) and self._put_at.get(flying.key, -1.0) >= self._posted_at[id(rivals[0])]
+        put_back = bool(rivals) and not self._put_presenting.isdisjoint({flying.key, rivals[0].key})
         gone = bool(rivals) and not self._still_holds(rivals[0])
         if rivals and mixed and (put_back or gone or self._is_another(rivals[0])):
             self._excused.add(grant)
