@@ -191,24 +191,43 @@ class Ledger:
         Also when the hold was lost meanwhile: what arrived is never thrown away.
         """
         self._intents.pop(account.key, None)
-        change = succeed(
-            account, granted, asked_at, stale=lambda current: self._replaced_tokens.heal(current) is not None
-        )
         rotated = granted.refresh_token not in {None, account.token.refresh_token}
         kind: Literal["rotated", "refreshed"] = "rotated" if rotated else "refreshed"
         spent = fingerprint(account.token.refresh_token) if rotated and account.token.refresh_token else None
         try:
-            try:
-                stored = await held.hold.keep_granted(change)
-            except SupersededError as superseded:
-                if not await self._holds_what_is_spent(superseded.current):
-                    raise
-                change = _in_the_place_of(superseded.current, change_to=account, granted=granted, asked_at=asked_at)
-                stored = await held.hold.keep_granted(change)
+            stored = await self._put_granted(held, account, granted, asked_at)
         except SupersededError:
             if spent is not None:  # a backup may bring it back
                 given = account.with_token(token_from_grant(account.token, granted, asked_at))
                 self._notify(AccountEvent(kind=kind, account=given, reason=NOT_KEPT, replaced=spent))
+            raise
+        if rotated and account.token.refresh_token is not None:
+            self._replaced_tokens.rotated(account, stored)
+        self._notify(AccountEvent(kind=kind, account=stored, replaced=spent))
+        if isinstance(granted, PartlyGranted):
+            return Unavailable(detail=granted.detail, account=stored)
+        return Ready(account=stored, posted=True)
+
+    async def _put_granted(
+        self, held: HeldAccount, account: Account, granted: Granted | PartlyGranted, asked_at: float
+    ) -> Account:
+        """Put what was granted in the place of what was presented, or of an old copy that is there by now."""
+        change = succeed(
+            account, granted, asked_at, stale=lambda current: self._replaced_tokens.heal(current) is not None
+        )
+        try:
+            return await self._write_granted(held, account, change)
+        except SupersededError as superseded:
+            if not await self._holds_what_is_spent(superseded.current):
+                raise
+            change = _in_the_place_of(superseded.current, account, granted, asked_at)
+        return await self._write_granted(held, account, change)
+
+    async def _write_granted(self, held: HeldAccount, account: Account, change: Change) -> Account:
+        """Write it now, or as soon as the store takes it. Raises SupersededError."""
+        try:
+            stored = await held.hold.keep_granted(change)
+        except SupersededError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the new pair is nowhere else
             logger.error(
@@ -221,12 +240,7 @@ class Ledger:
             assert stored is not None  # noqa: S101 - the change never removes
             self._pending_writes.write_later(stored, change, held, granted=True)
         assert stored is not None  # noqa: S101 - likewise
-        if rotated and account.token.refresh_token is not None:
-            self._replaced_tokens.rotated(account, stored)
-        self._notify(AccountEvent(kind=kind, account=stored, replaced=spent))
-        if isinstance(granted, PartlyGranted):
-            return Unavailable(detail=granted.detail, account=stored)
-        return Ready(account=stored, posted=True)
+        return stored
 
     async def _holds_what_is_spent(self, current: Account | None) -> bool:
         """Whether an old copy of the record was put back meanwhile, and no newer credential."""
@@ -280,11 +294,11 @@ class Ledger:
 
 
 def _in_the_place_of(
-    current: Account | None, *, change_to: Account, granted: Granted | PartlyGranted, asked_at: float
+    current: Account | None, presented: Account, granted: Granted | PartlyGranted, asked_at: float
 ) -> Change:
     """Put the granted token in the place of the one that `current` holds, which is spent, and of no other."""
     held = None if current is None else current.token.refresh_token
-    put = succeed(change_to, granted, asked_at, stale=lambda now: now.token.refresh_token == held)
+    put = succeed(presented, granted, asked_at, stale=lambda now: now.token.refresh_token == held)
 
     def change(now: Account | None) -> Account | None:
         renewed = put(now)
