@@ -148,3 +148,15 @@ async def open_desk(
 async def _served(userinfo: Userinfo) -> AsyncIterator[Userinfo]:
     async with userinfo.server:
         yield userinfo
+
+
+@asynccontextmanager
+async def process(desk: Desk, *, running: bool = False) -> AsyncIterator[Operations]:
+    """Another process on the same home: a gateway, or (not `running`) the command line."""
+    service = Service(desk.home, {}, process="gateway" if running else "command line")
+    if running:
+        await service.start()
+    try:
+        yield Operations(service, patience_seconds=10)
+    finally:
+        await service.stop()

@@ -4,7 +4,6 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from authpool.verbs.sources import Credential
 from support.command_line import authpool_on
 from support.gateway import Mitmdump
 from support.home import account_path, read_account, write_account, write_configuration
-from support.operator import Desk, open_desk
+from support.operator import Desk, open_desk, process
 from support.rotating_provider import RotatingProvider
 
 ALICE = "google/alice@example.com"
@@ -36,18 +35,6 @@ def copy_account(desk: Desk, source: str, target: str) -> None:
     """Copy an account's file by hand, as `cp` and an editor would: the name inside becomes the new one."""
     document = dict(desk.stored(source))
     write_account(desk.home, target, document | {"name": target.partition("/")[2]})
-
-
-@asynccontextmanager
-async def process(desk: Desk, *, running: bool = False) -> AsyncIterator[Operations]:
-    """Another process on the same home: a gateway, or (not `running`) the command line."""
-    service = Service(desk.home, {}, process="gateway" if running else "command line")
-    if running:
-        await service.start()
-    try:
-        yield Operations(service, patience_seconds=10)
-    finally:
-        await service.stop()
 
 
 async def rows(operations: Operations) -> dict[str, AccountRow]:

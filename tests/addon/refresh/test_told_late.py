@@ -1,36 +1,20 @@
 """Who exchanged a refresh token may be killed before it could write that into the audit trail."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from authpool.accounts.account import fingerprint
 from authpool.errors import RefusedError
-from authpool.gateway.service import Service
 from authpool.refresh.credential_notes import TOLD_LATE
 from authpool.store.folder.trail_files import read_trail
-from authpool.verbs.operations import Operations
 from support.ending_process import ended
 from support.home import Document, write_account
-from support.operator import Desk, open_desk
+from support.operator import Desk, open_desk, process
 
 ALICE = "google/alice@example.com"
 COPY = "work/alice@example.com"
-
-
-@asynccontextmanager
-async def process(desk: Desk, *, running: bool) -> AsyncIterator[Operations]:
-    """Another process on the same home: a gateway, or (not `running`) the command line."""
-    service = Service(desk.home, {}, process="gateway" if running else "command line")
-    if running:
-        await service.start()
-    try:
-        yield Operations(service, patience_seconds=10)
-    finally:
-        await service.stop()
 
 
 async def refresh_untold(desk: Desk) -> Document:
