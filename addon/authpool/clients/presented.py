@@ -83,7 +83,7 @@ def take_from_target(target: bytes) -> tuple[bytes, bytes | None]:
         name, _, value = (unquote_to_bytes(part.replace(b"+", b" ")) for part in pair.partition(b"="))
         if name == PARAMETER and value.startswith(_PREFIX):
             key = key or value
-        elif not _WHOLE.search(value) and not _WHOLE.search(name):
+        elif not any(map(_WHOLE.search, (name, value, pair))):  # decoded, and as it stands
             kept.append(pair)
     if len(kept) == query.count(b"&") + 1:
         return target, None
