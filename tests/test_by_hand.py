@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,17 +12,12 @@ import pytest
 
 from support.gateway import Mitmdump
 from support.pool_rig import Rig, client
+from support.ports import free_port
 
 pytestmark = pytest.mark.mitmproxy
 
 SCRIPT = Path(__file__).parent.parent / "addon" / "gateway.py"
 XSRF = "_mitmproxy_xsrf"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -38,6 +37,7 @@ from authpool.plugins.manager import load_plugins
 from authpool.proxy import options
 from authpool.requests.refusals import CODES
 from support.operator import Desk, open_desk
+from support.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "addon" / "docs").glob("*.md"))]
@@ -243,12 +243,6 @@ async def until_it_answers(url: str, ended: "asyncio.Task[object]") -> bool:
                         return True
                 await asyncio.sleep(0.05)
     return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # --- what can be looked up ------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -26,6 +25,7 @@ from support.gateway import Mitmdump
 from support.gateway_clients import basic
 from support.mitmweb import PASSWORD, Browser, Mitmweb, browser, chromium
 from support.pool_rig import Rig, client, proxied
+from support.ports import free_port
 from support.raw_client import send_raw
 from support.secret_search import SecretProvider, SecretSearch, new_secret, whole_forms
 from support.server import HttpServer
@@ -194,12 +194,6 @@ async def _write_home(scene: Scene, hooks_url: str) -> None:
     await scene.authpool("add", "q", "-", "dave", stdin=rig.provider.issue("dave")["refresh_token"])
     await scene.authpool("add", "c", "none", "erin")
     scene.keys.append(await scene.authpool("client", "add", "ci", shown=False))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # --- the traffic ----------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from support.certificates import write_spare_ca
+from support.ports import free_port
 
 _START_SECONDS = 45.0
 _STOP_SECONDS = 10.0
@@ -38,7 +38,7 @@ class Mitmdump:
         environment: Mapping[str, str] | None = None,
         cwd: Path = _ROOT,
     ) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.output: list[str] = []
         self.process: asyncio.subprocess.Process | None = None
         self._spare = tempfile.TemporaryDirectory() if confdir is None else None
@@ -160,12 +160,6 @@ class Mitmdump:
         writer.close()
         await writer.wait_closed()
         return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _environment(home: Path | None) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Gateway keys with `mitmdump` and `authpool` as people run them: every mode at once, and all that they leave."""
 
 import asyncio
-import socket
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,13 @@ from support.gateway import Mitmdump
 from support.gateway_clients import PLACES, SocksRefusedError, basic, through_socks
 from support.home import write_account
 from support.pool_rig import Rig, client, proxied
+from support.ports import free_port
 from support.streams import event_stream
 from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
 
 SCRIPT = Path(__file__).parents[3] / "addon" / "gateway.py"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def traces(key: str) -> list[bytes]:
