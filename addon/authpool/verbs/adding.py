@@ -22,10 +22,10 @@ from authpool.errors import (
 from authpool.gateway.service import Service
 from authpool.oauth.identity import provider_identity
 from authpool.oauth.verdict import Granted
-from authpool.pool.report import timestamp
 from authpool.refresh.conditional_change import token_from_grant
 from authpool.refresh.token_source import TokenSource
 from authpool.store import Hold
+from authpool.verbs.added import Added, paused_note
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.known_credentials import KnownCredentials
 from authpool.verbs.naming import Naming
@@ -38,6 +38,8 @@ from authpool.verbs.sources import Credential
 logger = logging.getLogger(__name__)
 
 LABEL = "label"
+ORDER = "order"
+"""Keys in an account's file: what another tool called it, and its place in that one's list."""
 
 
 class Adding:
@@ -63,6 +65,13 @@ class Adding:
         credential = await self._unclaimed.opened(credential)
         naming = Naming(self._service.store, pool.name)
         expected = await naming.expected(credential, name)
+        if (added := await self.add_without_grant(pool, credential, expected)) is not None:
+            return added.told()
+        async with self._holdings.patiently(self._unclaimed.alone(), "another `add` is under way in a process"):
+            return await self._add_grant(pool, credential, name, naming)
+
+    async def add_without_grant(self, pool: PoolConfig, credential: Credential, expected: str | None) -> Added | None:
+        """Add to a pool whose accounts have no refresh token; None: those of this one do."""
         if pool.type == "static":
             return await self._add_static(pool, credential, expected)
         self._holdings.require_secret(pool)
@@ -70,31 +79,30 @@ class Adding:
             return await self._add_client(pool, credential, expected)
         if (source := self._service.snapshot.sources.get(pool.name)) is not None:
             return await self._add_sourced(pool, source, credential, expected)
-        async with self._holdings.patiently(self._unclaimed.alone(), "another `add` is under way in a process"):
-            return await self._add_grant(pool, credential, name, naming)
+        return None
 
     # --- the types --------------------------------------------------------------------------------------------
 
-    async def _add_static(self, pool: PoolConfig, credential: Credential, expected: str | None) -> str:
+    async def _add_static(self, pool: PoolConfig, credential: Credential, expected: str | None) -> Added:
         secret = credential.secret or credential.access_token
         if secret is None:
             raise RefusedError("the source holds no secret: for a static pool it is one line, or `access_token`")
         if expected is None:
             raise RefusedError("a static secret tells no name; add it as: authpool add POOL SOURCE NAME")
-        account = self._provisional(pool, credential, expected, Token(access_token=secret))
+        account = self.provisional(pool, credential, expected, Token(access_token=secret))
         async with self._holdings.held(account.key) as hold:
             return await self._write(hold, pool, account)
 
     async def _add_sourced(
         self, pool: PoolConfig, source: TokenSource, credential: Credential, expected: str | None
-    ) -> str:
+    ) -> Added:
         if credential != replace(Credential(), name=credential.name):
             raise RefusedError(
                 f"accounts of {pool.name} have no secret of their own: authpool add {pool.name} none NAME"
             )
         if expected is None:
             raise RefusedError(f"say what the account is called: authpool add {pool.name} none NAME")
-        account = self._provisional(pool, credential, expected, Token())
+        account = self.provisional(pool, credential, expected, Token())
         async with self._holdings.held(account.key) as hold:
             try:
                 granted, asked_at = await self._service.refresher.source_tokens.prove(source, account, pool)
@@ -103,7 +111,7 @@ class Adding:
             token = token_from_grant(account.token, granted, asked_at)
             return await self._write(hold, pool, replace(account, token=token))
 
-    async def _add_client(self, pool: PoolConfig, credential: Credential, expected: str | None) -> str:
+    async def _add_client(self, pool: PoolConfig, credential: Credential, expected: str | None) -> Added:
         client = credential.client
         if client is None and credential.secret is not None and pool.client is not None:
             client = OAuthClient(client_id=pool.client.client_id, client_secret=credential.secret)
@@ -111,7 +119,7 @@ class Adding:
             raise RefusedError('the source holds no client: write it as JSON with "client_id" and "client_secret"')
         name = expected or client.client_id
         check_name(name)
-        account = self._provisional(pool, replace(credential, client=client), name, Token())
+        account = self.provisional(pool, replace(credential, client=client), name, Token())
         endpoints = await self._service.resolver.resolve(pool)
         async with self._holdings.held(account.key) as hold:
             proof = await self._prover.prove(pool, endpoints, account, credential, hold.deadline)
@@ -122,7 +130,6 @@ class Adding:
         refresh_token = credential.refresh_token or credential.secret
         if refresh_token is None:
             raise RefusedError("the source holds no refresh token; sign in so that the provider issues one")
-        expected = name or credential.name
         twin = await self._known.account_of(pool, refresh_token)
         rescued = await self._unclaimed.successor(refresh_token) if twin is None else None
         if rescued is not None and rescued.refresh_token is not None:  # the source's own token is spent
@@ -137,9 +144,17 @@ class Adding:
             twin = await self._known.account_of(pool, refresh_token)
         if twin is not None:
             return await self._add_again(pool, twin, credential, name)
+        return (await self.add_unknown(pool, credential, name, naming)).told()
+
+    async def add_unknown(self, pool: PoolConfig, credential: Credential, name: str | None, naming: Naming) -> Added:
+        """Add a refresh token that nobody here holds, nor ever exchanged; the caller is alone with it.
+
+        Raises UnprovedError where it does not work, RefusedError, StoreError, ConfigurationError, DiscoveryError.
+        """
+        refresh_token, expected = credential.refresh_token or credential.secret, name or credential.name
         endpoints = await self._service.resolver.resolve(pool)
         # Any name will do until the provider tells the true one.
-        account = self._provisional(pool, credential, expected or "unnamed", Token(refresh_token=refresh_token))
+        account = self.provisional(pool, credential, expected or "unnamed", Token(refresh_token=refresh_token))
         async with AsyncExitStack() as held:
             hold: Hold | None = None
             if expected is not None:
@@ -229,22 +244,24 @@ class Adding:
         for path in (proof.kept, credential.path):
             await self._unclaimed.discard(path)
 
-    def _provisional(self, pool: PoolConfig, credential: Credential, name: str, token: Token) -> Account:
+    def provisional(self, pool: PoolConfig, credential: Credential, name: str, token: Token) -> Account:
         """The account as it would be if it were new."""
         return Account(
             pool=pool.name,
             name=name,
             generation=1,
-            created_at=int(self._service.clock.time()),
+            created_at=credential.created_at or int(self._service.clock.time()),
             proxy_disabled=credential.proxy_disabled,
             proxy_disabled_at=credential.proxy_disabled_at,
             proxy_disabled_reason=credential.proxy_disabled_reason,
             token=token,
             client=_own_client(pool, credential.client),
-            extra={LABEL: credential.label} if credential.label is not None else {},
+            extra={
+                key: value for key, value in ((LABEL, credential.label), (ORDER, credential.order)) if value is not None
+            },
         )
 
-    async def _write(self, hold: Hold, pool: PoolConfig, fresh: Account) -> str:
+    async def _write(self, hold: Hold, pool: PoolConfig, fresh: Account) -> Added:
         """Write through the hold on the account."""
         change = CredentialReplacement(pool, fresh)
         stored = await hold.update(change, replace_broken=True)
@@ -252,12 +269,12 @@ class Adding:
             raise TypeError("a change that never removes has removed")
         before = change.before
         if stored is before:
-            return _unchanged(stored)
+            return Added(before=before, account=stored)
         self._service.notify(
             AccountEvent(kind="added" if before is None else "readded", account=stored, replaced=fresh.replaced)
         )
         await self._holdings.follow()
-        return _sentence(before, stored)
+        return Added(before=before, account=stored)
 
 
 def _added_from(credential: Credential, spent: str | None) -> dict[str, str]:
@@ -272,30 +289,3 @@ def _own_client(pool: PoolConfig, client: OAuthClient | None) -> OAuthClient | N
     known = pool.client
     same = client.client_id == known.client_id and client.client_secret in {None, known.secret()}
     return None if same else client
-
-
-def _unchanged(stored: Account) -> str:
-    if stored.disabled:
-        reason = stored.disabled_reason or "no reason given"
-        raise RefusedError(f"{stored.address} stays disabled ({reason}): this is the same secret as before")
-    return f"{stored.address} has this secret already{paused_note(stored)}"
-
-
-def _sentence(before: Account | None, stored: Account) -> str:
-    if before is None:
-        return f"Added {stored.address}{paused_note(stored)}"
-    note = ""
-    if before.disabled and not stored.disabled:
-        note = f"; it was disabled ({before.disabled_reason or 'no reason given'}) and is enabled again"
-    elif stored.disabled:
-        note = f"; it stays disabled ({stored.disabled_reason}): `authpool enable {stored.address}`"
-    return f"Re-added {stored.address} with a new credential{note}{paused_note(stored)}"
-
-
-def paused_note(account: Account) -> str:
-    """What to add to a sentence when the operator's own switch still holds the account back."""
-    if not account.proxy_disabled:
-        return ""
-    since = f" since {timestamp(account.proxy_disabled_at)}" if account.proxy_disabled_at is not None else ""
-    reason = f" ({account.proxy_disabled_reason})" if account.proxy_disabled_reason else ""
-    return f"; it is still paused{since}{reason} and serves nothing until: authpool resume {account.address}"

@@ -3,7 +3,7 @@
 from authpool.accounts.account import Account, AccountKey
 from authpool.accounts.name import check_name
 from authpool.accounts.printable import printable
-from authpool.errors import BrokenAccountError, RefusedError, UnknownAccountError
+from authpool.errors import BrokenAccountError, NamelessError, RefusedError, UnknownAccountError
 from authpool.oauth.identity import Identity
 from authpool.store import Store
 from authpool.verbs.sources import Credential
@@ -35,7 +35,7 @@ class Naming:
         if told is None:
             chosen = name or claimed
             if chosen is None:
-                raise RefusedError("the provider tells no name for this credential; say it yourself, after SOURCE")
+                raise NamelessError("the provider tells no name for this credential; say it yourself, after SOURCE")
         else:
             if claimed is not None and claimed.casefold() != told.casefold():
                 raise RefusedError(f"{_SAYS} {printable(told)}'s, not {printable(claimed)}'s")

@@ -14,9 +14,11 @@ from authpool.pool.report import timestamp
 from authpool.refresh.client_watch import WAY_OUT
 from authpool.refresh.refresher import Refresher
 from authpool.store import ForcesReloads, SealsSecrets
-from authpool.verbs.adding import Adding, paused_note
+from authpool.verbs.added import paused_note
+from authpool.verbs.adding import Adding
 from authpool.verbs.gateway_clients import GatewayClientVerbs
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
+from authpool.verbs.importing import Importing
 from authpool.verbs.moving import Moving
 from authpool.verbs.removing import Removing
 from authpool.verbs.rescued_tokens import RescuedTokens
@@ -60,6 +62,7 @@ class Operations:
         self._adding = Adding(service, self._holdings, self._reviving, unclaimed)
         self._moving = Moving(service, self._holdings)
         self._removing = Removing(service, self._holdings, unclaimed)
+        self.importing = Importing(service, self._holdings, self._adding, unclaimed)
         self.sealing = Sealing(service, unclaimed)
         self.clients = GatewayClientVerbs(service)
 

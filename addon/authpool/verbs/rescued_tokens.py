@@ -103,6 +103,11 @@ class RescuedTokens:
         found: bool = await self._run(lambda: any(self._folder.glob("*.json")))
         return found
 
+    async def all(self) -> "list[Rescued]":
+        """All that is kept here, still sealed where it is."""
+        found: list[Rescued] = await self._run(self._all)
+        return found
+
     async def of(self, marks: Collection[str]) -> "list[Rescued]":
         """All that came of refresh tokens with these fingerprints, at whatever remove, or is one of them."""
         files: list[Rescued] = await self._run(self._all)
