@@ -26,6 +26,7 @@ from authpool.refresh.conditional_change import token_from_grant
 from authpool.refresh.token_source import TokenSource
 from authpool.store import Hold
 from authpool.verbs.added import Added, paused_note
+from authpool.verbs.grouped_writes import GroupedWrites
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.known_credentials import KnownCredentials
 from authpool.verbs.naming import Naming
@@ -146,10 +147,19 @@ class Adding:
             return await self._add_again(pool, twin, credential, name)
         return (await self.add_unknown(pool, credential, name, naming)).told()
 
-    async def add_unknown(self, pool: PoolConfig, credential: Credential, name: str | None, naming: Naming) -> Added:
+    async def add_unknown(
+        self,
+        pool: PoolConfig,
+        credential: Credential,
+        name: str | None,
+        naming: Naming,
+        *,
+        among: GroupedWrites | None = None,
+    ) -> Added:
         """Add a refresh token that nobody here holds, nor ever exchanged; the caller is alone with it.
 
-        Raises UnprovedError where it does not work, RefusedError, StoreError, ConfigurationError, DiscoveryError.
+        `among`: it is one of many, whose accounts the caller looked up; each is held only while it is written. Raises
+        UnprovedError where it does not work, RefusedError, StoreError, ConfigurationError, DiscoveryError.
         """
         refresh_token, expected = credential.refresh_token or credential.secret, name or credential.name
         endpoints = await self._service.resolver.resolve(pool)
@@ -157,7 +167,7 @@ class Adding:
         account = self.provisional(pool, credential, expected or "unnamed", Token(refresh_token=refresh_token))
         async with AsyncExitStack() as held:
             hold: Hold | None = None
-            if expected is not None:
+            if expected is not None and among is None:
                 hold = await held.enter_async_context(self._holdings.held(account.key))
                 await self._refuse_twin(hold, account)
             deadline = None if hold is None else hold.deadline
@@ -175,7 +185,7 @@ class Adding:
                     token=proof.token,
                     extra={**account.extra, **_added_from(credential, spent)},
                 ).with_replaced(spent, self._service.clock.time())
-                return await self._write(hold, pool, named)
+                return await self._write(hold, pool, named, among)
 
     # --- a refresh token that is here already -----------------------------------------------------------------
 
@@ -261,10 +271,10 @@ class Adding:
             },
         )
 
-    async def _write(self, hold: Hold, pool: PoolConfig, fresh: Account) -> Added:
+    async def _write(self, hold: Hold, pool: PoolConfig, fresh: Account, among: GroupedWrites | None = None) -> Added:
         """Write through the hold on the account."""
         change = CredentialReplacement(pool, fresh)
-        stored = await hold.update(change, replace_broken=True)
+        stored = await (hold.update(change, replace_broken=True) if among is None else among.update(hold, change))
         if stored is None:
             raise TypeError("a change that never removes has removed")
         before = change.before

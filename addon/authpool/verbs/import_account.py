@@ -11,6 +11,7 @@ from authpool.gateway.service import Service
 from authpool.verbs.added import Added, paused_note
 from authpool.verbs.adding import Adding
 from authpool.verbs.credential_index import CredentialIndex
+from authpool.verbs.grouped_writes import GroupedWrites
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.import_formats.entry import ImportEntry
 from authpool.verbs.import_plan import HomeView, outcome, token_of
@@ -52,6 +53,7 @@ class AccountImport:
         self._index = index
         self._prove_disabled = prove_disabled
         self._naming = Naming(service.store, pool.name)
+        self._writes = GroupedWrites(service.store, pool.name)
         self._presented: set[str] = set()
         self._view = HomeView(pool=pool, index=index, known=known, spent=service.trail.index.known, rescued=())
 
@@ -106,7 +108,7 @@ class AccountImport:
                 raise RefusedError("the provider tells no names: list it with one, as name,refresh_token")
         self._presented.add(token)
         try:
-            added = await self._adding.add_unknown(self.pool, judged.credential, name, self._naming)
+            added = await self._adding.add_unknown(self.pool, judged.credential, name, self._naming, among=self._writes)
         except UnprovedError as error:
             if not error.spent:
                 self._presented.discard(token)
@@ -148,7 +150,7 @@ class AccountImport:
             return account if current is None else current
 
         async with self._holdings.held(account.key) as hold:
-            stored = await hold.update(add)
+            stored = await self._writes.update(hold, add)
             if stored is None or before is not None:
                 return outcome(entry, self.pool.name, "unchanged", _THERE, stored)
             self._service.notify(AccountEvent(kind="added", account=stored, reason=MARKED))

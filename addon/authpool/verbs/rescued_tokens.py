@@ -95,6 +95,8 @@ class RescuedTokens:
 
     async def discard(self, path: Path | None) -> None:
         """As `drop`, in a thread; what a disk that does not answer keeps is spent, and harms nobody."""
+        if path is None:
+            return
         with suppress(StoreUnavailableError):
             await self._run(self.drop, path)
 

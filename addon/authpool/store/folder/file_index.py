@@ -60,6 +60,11 @@ class FileIndex:
         names = self._names.get(key)
         return names[0] if names else None
 
+    def key_of(self, name: str) -> AccountKey:
+        """As `key`, without looking at a name that is known."""
+        seen = self.files.get(name)
+        return self.key(name) if seen is None else seen.record.key
+
     def key(self, name: str) -> AccountKey:
         """Whose file `name` is."""
         return AccountKey.of(self._pool, shown_name(name))
