@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 
 import click
@@ -13,9 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from authpool.accounts.printable import printable
+from authpool.cli.passphrase import asked_passphrase, passphrase_from
 from authpool.cli.session import Session, failures_told, table, tell
 from authpool.cli.streams import as_text
 from authpool.verbs.import_formats.paths import path_entries
+from authpool.verbs.import_formats.sealed_text import open_text
 from authpool.verbs.import_report import EntryOutcome, ImportReport
 from authpool.verbs.importing import JOBS, ImportOptions, Progress
 
@@ -32,6 +35,7 @@ _ATTENTION = frozenset({"failed", "left out", "added as disabled"})
 @click.option("--dry-run", is_flag=True, help="Tell what would happen; nobody is asked, and nothing is written.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=JOBS, show_default=True, help="Proofs at a time.")
 @click.option("--prove-disabled", is_flag=True, help="Prove also what the source says is disabled.")
+@click.option("--passphrase", "source", metavar="SOURCE", help="For what is sealed: file:PATH, env:NAME or -.")
 @click.option("--json", "as_json", is_flag=True, help="Answer JSON, for scripts.")
 @click.pass_obj
 def import_(
@@ -41,6 +45,7 @@ def import_(
     dry_run: bool,  # noqa: FBT001 - click passes it by name
     jobs: int,
     prove_disabled: bool,  # noqa: FBT001
+    source: str | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Import many accounts into POOL.
@@ -51,7 +56,9 @@ def import_(
     """
     options = ImportOptions(jobs=jobs, dry_run=dry_run, prove_disabled=prove_disabled)
     with failures_told(as_json=as_json):
-        found = [one for path in paths for one in path_entries(path.absolute())]
+        passphrase = cache(asked_passphrase if source is None else partial(passphrase_from, source))
+        opened = partial(open_text, passphrase=passphrase)
+        found = [one for path in paths for one in path_entries(path.absolute(), opened)]
         with _progress() as progress:
             report = session.run(
                 lambda operations: operations.importing.run(pool, found, options, progress), reminded=False

@@ -12,6 +12,7 @@ import click
 
 from authpool import __version__
 from authpool.cli.client_command import client
+from authpool.cli.exporting import export
 from authpool.cli.importing import import_
 from authpool.cli.reloading import reload_gateways
 from authpool.cli.scaffold import create_home
@@ -212,7 +213,7 @@ _verb(
     "POOL[/NAME]",
 )
 _verb("refresh", "Fetch a new access token now.", Operations.refresh)
-for _command in (seal, unseal, rekey, import_):
+for _command in (seal, unseal, rekey, import_, export):
     cli.add_command(_command)
 cli.add_command(client)
 for _tool in TOOLS:

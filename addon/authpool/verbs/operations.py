@@ -16,6 +16,7 @@ from authpool.refresh.refresher import Refresher
 from authpool.store import ForcesReloads, SealsSecrets
 from authpool.verbs.added import paused_note
 from authpool.verbs.adding import Adding
+from authpool.verbs.exporting import Exporting
 from authpool.verbs.gateway_clients import GatewayClientVerbs
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
 from authpool.verbs.importing import Importing
@@ -62,6 +63,7 @@ class Operations:
         self._adding = Adding(service, self._holdings, self._reviving, unclaimed)
         self._moving = Moving(service, self._holdings)
         self._removing = Removing(service, self._holdings, unclaimed)
+        self.exporting = Exporting(service, self._holdings)
         self.importing = Importing(service, self._holdings, self._adding, unclaimed)
         self.sealing = Sealing(service, unclaimed)
         self.clients = GatewayClientVerbs(service)
