@@ -63,9 +63,10 @@ def _encodings(secret: str) -> tuple[str, str, str]:
 def _spells(text: str, secret: str, size: int) -> bool:
     """Whether so long a part of a secret is in a text, forwards or backwards, whatever stands between its letters."""
     squeezed, wanted = _squeezed(text), _squeezed(secret)
-    if len(wanted) < _LEAST:
+    size = min(size, len(wanted))
+    if len(wanted) < _LEAST or len(squeezed) < size:
         return False
-    return any(part in squeezed or part[::-1] in squeezed for part in _parts(wanted, min(size, len(wanted))))
+    return any(part in squeezed or part[::-1] in squeezed for part in _parts(wanted, size))
 
 
 def _any_spelt(text: str, secrets: Iterable[str]) -> bool:

@@ -211,19 +211,23 @@ class _Run:
         except (StoreUnavailableError, ConfigurationError, DiscoveryError) as error:
             self._report.stopped = str(error)
             return outcome(entry, self._pool, "failed", str(error))
-        except NamelessError as error:
-            self._account.nameless = True
-            if entry.nickname is None:
-                return outcome(entry, self._pool, "failed", str(error))
-            self._turn_ends = 0.0  # what was just kept is to be seen
-            return None
         except AuthpoolError as error:
-            if isinstance(error.__cause__, UnprovedError):
-                return self._unproved(entry, error.__cause__, str(error))
-            return outcome(entry, self._pool, "failed", str(error))
+            return self._refused(entry, error)
         except Exception as error:
             logger.exception("An entry can't be imported: %s", entry.where)
             return outcome(entry, self._pool, "failed", f"unexpected error ({type(error).__name__})")
+
+    def _refused(self, entry: ImportEntry, error: AuthpoolError) -> EntryOutcome | None:
+        """What came of an entry that was proved: the cause says what was wrong, the error where it is kept."""
+        cause = error.__cause__
+        if isinstance(cause, UnprovedError):
+            return self._unproved(entry, cause, str(error))
+        if isinstance(cause, NamelessError):
+            self._account.nameless = True
+            if entry.nickname is not None:
+                self._turn_ends = 0.0  # what was just kept is to be seen first
+                return None
+        return outcome(entry, self._pool, "failed", str(error))
 
     def _unproved(self, entry: ImportEntry, error: UnprovedError, told: str = "") -> EntryOutcome | None:
         failed = outcome(entry, self._pool, "failed", told or str(error))

@@ -60,10 +60,9 @@ class FileIndex:
         names = self._names.get(key)
         return names[0] if names else None
 
-    def key_of(self, name: str) -> AccountKey:
-        """As `key`, without looking at a name that is known."""
-        seen = self.files.get(name)
-        return self.key(name) if seen is None else seen.record.key
+    def names(self, key: AccountKey) -> tuple[str, ...]:
+        """The names of an account's files, as far as they are known."""
+        return self._names.get(key, ())
 
     def key(self, name: str) -> AccountKey:
         """Whose file `name` is."""

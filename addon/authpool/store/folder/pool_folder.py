@@ -219,10 +219,12 @@ class PoolFolder:
             found[key] = known if known and os.path.lexists(self.path / known) else None
         sought = {key for key, name in found.items() if name is None}
         if sought and self.present():
-            listed = os.listdir(self.path)
-            with self._guard:  # most are known, and their names need not be decoded again: there may be thousands
-                named = [(self._index.key_of(name), name) for name in listed if is_account(name)]
-            found.update(sorted((one for one in named if one[0] in sought), reverse=True))
+            listed = set(os.listdir(self.path))
+            with self._guard:  # most names are known, and need not be decoded again: there may be thousands
+                others = [name for name in listed.difference(self._index.files) if is_account(name)]
+                unknown = [(self._index.key(name), name) for name in others]
+                noted = [(key, name) for key in sought for name in self._index.names(key) if name in listed]
+            found.update(sorted((one for one in (*noted, *unknown) if one[0] in sought), reverse=True))
         return found
 
     def _clear_away(self, path: Path) -> None:

@@ -17,7 +17,9 @@ from authpool.verbs.sources import bare_credential, credential_of, grant_in
 
 _RENEWED = ("last_refresh", "expiry_timestamp", "expires_at", "expired", "expiry", "expiry_date")
 """When a pair of tokens was granted, or how long its access token lives: the later, the newer."""
-_CREDENTIALS = frozenset({"refresh_token", "access_token", "token", "tokens", "client_secret", "sealed", "secret"})
+_CREDENTIALS = frozenset(
+    {"refresh_token", "access_token", "token", "tokens", "client_secret", "sealed", "secret", "api_key"}
+)
 _CCFLARE = frozenset({"provider", "paused"})
 """Columns of better-ccflare's table of accounts that no other form has both of."""
 
@@ -128,4 +130,5 @@ def _text(document: Mapping[str, Any], key: str) -> str | None:
 
 def _without(message: str, where: str) -> str:
     """A message that names its origin, without it: it is told beside it."""
-    return message.removeprefix(where).removeprefix(":").strip()
+    problem = message.removeprefix(where).removeprefix(":").strip()
+    return "it holds no refresh token" if problem.startswith("holds no refresh_token") else problem
