@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from authpool.accounts.account import Account, AccountKey, Token
+from authpool.accounts.account import Account, AccountKey, Token, fingerprint
 from authpool.accounts.events import AccountEvent
 from authpool.accounts.name import check_name
 from authpool.config import PoolConfig
@@ -18,11 +18,13 @@ from authpool.verbs.import_plan import HomeView, outcome, token_of
 from authpool.verbs.import_report import EntryOutcome, Kind
 from authpool.verbs.known_credentials import KnownCredentials
 from authpool.verbs.naming import Naming
-from authpool.verbs.rescued_tokens import RescuedTokens
+from authpool.verbs.presented_tokens import PresentedTokens
+from authpool.verbs.rescued_tokens import FOLDER, RescuedTokens
 from authpool.verbs.sources import Credential
 
 MARKED = "imported as disabled"
 """The reason of an account whose source says that it is disabled, and not why."""
+_CUT_OFF = "an earlier import was cut off while this was presented, and the answer may have been a newer one."
 _THERE = "the source says that it is disabled, and there is an account of that name: that one stays as it is"
 
 
@@ -55,6 +57,7 @@ class AccountImport:
         self._naming = Naming(service.store, pool.name)
         self._writes = GroupedWrites(service.store, pool.name)
         self._presented: set[str] = set()
+        self._journal = PresentedTokens(service.home / FOLDER)
         self._view = HomeView(pool=pool, index=index, known=known, spent=service.trail.index.known, rescued=())
 
     async def begin(self) -> None:
@@ -72,7 +75,12 @@ class AccountImport:
             if isinstance(record, Account):
                 trail.take_in(record)
         await trail.catch_up()
+        await self._service.run(self._journal.read)
         self._view = replace(self._view, rescued=await self._unclaimed.all())
+
+    async def landed(self) -> None:
+        """Nothing is under way any more."""
+        await self._service.run(self._journal.write)
 
     def would(self, entry: ImportEntry) -> EntryOutcome:
         """What would become of an entry, were its credential to work."""
@@ -106,16 +114,34 @@ class AccountImport:
             name = entry.nickname
             if name is None:
                 raise RefusedError("the provider tells no names: list it with one, as name,refresh_token")
+        added = await self._prove(judged, token, name)
+        return await self._add_disabled(judged) if added is None else self._told(entry, added)
+
+    async def _prove(self, entry: ImportEntry, token: str, name: str | None) -> Added | None:
+        """Present a credential and write its account; None: it is dead, as its source says."""
+        mark = fingerprint(token)
+        cut_off = mark in self._journal.doubtful
         self._presented.add(token)
+        self._journal.begin(mark)
         try:
-            added = await self._adding.add_unknown(self.pool, judged.credential, name, self._naming, among=self._writes)
+            added = await self._adding.add_unknown(self.pool, entry.credential, name, self._naming, among=self._writes)
         except UnprovedError as error:
+            if error.fault == "provider" and error.spent:
+                self._journal.doubt(mark)
+            elif error.fault == "credential":
+                self._journal.settle(mark)
             if not error.spent:
                 self._presented.discard(token)
-            if error.fault != "credential" or not judged.disabled or error.spent:
+            if error.fault != "credential":
                 raise
-            return await self._add_disabled(judged)
-        return self._told(entry, added)
+            if cut_off:
+                told = f"{_CUT_OFF} Now {error}"
+                raise UnprovedError(told, fault="credential", spent=True) from error
+            if not entry.disabled or error.spent:
+                raise
+            return None
+        self._journal.settle(mark)
+        return added
 
     async def _opened(self, entry: ImportEntry) -> Credential:
         return await self._unclaimed.opened(entry.credential)

@@ -161,6 +161,7 @@ class _Run:
                 self._report.interrupted = True
         for job in jobs:
             job.result()
+        await self._account.landed()
 
     async def _job(self) -> None:
         while self._queue and not self._over and self._pace.wait_seconds <= 0:
