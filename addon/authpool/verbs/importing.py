@@ -7,7 +7,7 @@ that is in no account yet. So no credential is presented that somebody else, or 
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +37,8 @@ JOBS = 8
 TURN_SECONDS = 2.0
 BETWEEN_TURNS_SECONDS = 0.06
 """Long enough for whoever waits for the lock to see that it is free (`authpool.files.kernel_lock`)."""
+TRIES = 8
+"""So often is an entry tried that a provider has no answer for."""
 TROUBLES = 8
 """So many entries in a row that failed through no fault of their own: the rest would, too."""
 
@@ -115,6 +117,7 @@ class _Run:
         self._total = 0
         self._turn_ends = 0.0
         self._troubles = 0
+        self._tries: Counter[str] = Counter()
 
     async def carry_out(self, groups: Sequence[Group], settled: Sequence[EntryOutcome]) -> ImportReport:
         self._queue.extend(groups)
@@ -225,8 +228,7 @@ class _Run:
             return self._unproved(entry, cause, str(error))
         if isinstance(cause, NamelessError):
             self._account.nameless = True
-            if entry.nickname is not None:
-                self._turn_ends = 0.0  # what was just kept is to be seen first
+            if entry.nickname is not None and self._may_try_again(entry):
                 return None
         return outcome(entry, self._pool, "failed", str(error))
 
@@ -245,12 +247,18 @@ class _Run:
             if self._pace.given_up:
                 self._report.stopped = f"the provider gives no answer: {error}"
                 return failed
-            if not error.spent:
-                return None
+            if (told or not error.spent) and self._may_try_again(entry):
+                return None  # where it was exchanged, what came of it is kept, and is presented next
         self._troubles += 1
         if self._troubles >= TROUBLES:
             self._report.stopped = f"the last {self._troubles} entries failed through no fault of their own: {error}"
         return failed
+
+    def _may_try_again(self, entry: ImportEntry) -> bool:
+        """Not for ever: a provider may answer everybody else."""
+        self._tries[entry.where] += 1
+        self._turn_ends = 0.0  # what was just kept is to be seen first
+        return self._tries[entry.where] < TRIES
 
     def _answered(self) -> None:
         self._troubles = 0

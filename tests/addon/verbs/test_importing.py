@@ -318,6 +318,44 @@ async def test_userinfo_that_is_down_spends_few_credentials(tmp_path: Path, monk
         assert presented_once(desk)
 
 
+async def test_entry_that_the_provider_never_answers_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While others are answered it is tried a few times, and fails by itself."""
+    monkeypatch.setattr(import_pace, "FIRST_PAUSE_SECONDS", 0.01)
+    async with open_desk(tmp_path) as desk:
+        found = signed_in(desk, *(f"u{n}@example.com" for n in range(20)))
+        odd = found[0].credential.refresh_token
+        desk.token_endpoint.script = lambda number, form: (
+            JSON(503, {}) if form["refresh_token"] == odd else desk.provider(number, form)
+        )
+        report = await imported(desk, found)
+        assert report.counts == {"added": 19, "failed": 1}
+        assert not report.stopped
+
+
+async def test_userinfo_that_stumbles_once_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was proved is kept, and named at the next try."""
+    monkeypatch.setattr(import_pace, "FIRST_PAUSE_SECONDS", 0.01)
+    async with open_desk(tmp_path) as desk:
+        answer = desk.userinfo.answer
+
+        async def stumble(request: Any) -> Any:
+            return JSON(503, {}) if not desk.userinfo.received else await answer(request)
+
+        async def note(request: Any) -> Any:
+            given = await stumble(request)
+            if not desk.userinfo.received:
+                desk.userinfo.received.append(request)
+            return given
+
+        desk.userinfo.answer = note  # type: ignore[method-assign]
+        report = await imported(desk, signed_in(desk, "a@example.com", "b@example.com"), jobs=1)
+        assert report.counts == {"added": 2}
+        assert desk.unclaimed == []
+        assert presented_once(desk)
+
+
 async def test_lost_answer_is_not_taken_for_a_dead_credential(tmp_path: Path) -> None:
     """The entry says that an answer was lost; the others go on."""
     async with open_desk(tmp_path) as desk:
