@@ -208,7 +208,8 @@ class _Run:
         """What became of an entry; None: try again later."""
         try:
             settled = await self._account.import_(entry)
-            self._answered()
+            if settled.kind in {"added", "re-added"}:
+                self._answered()
             return settled
         except UnprovedError as error:
             return self._unproved(entry, error)
@@ -226,6 +227,8 @@ class _Run:
         cause = error.__cause__
         if isinstance(cause, UnprovedError):
             return self._unproved(entry, cause, str(error))
+        if isinstance(cause, StoreUnavailableError):
+            self._report.stopped = str(cause)
         if isinstance(cause, NamelessError):
             self._account.nameless = True
             if entry.nickname is not None and self._may_try_again(entry):
@@ -234,6 +237,7 @@ class _Run:
 
     def _unproved(self, entry: ImportEntry, error: UnprovedError, told: str = "") -> EntryOutcome | None:
         failed = outcome(entry, self._pool, "failed", told or str(error))
+        untouched = outcome(entry, self._pool, "not tried")
         if error.fault == "credential":
             self._answered()
             return failed
@@ -241,12 +245,12 @@ class _Run:
             return failed
         if error.fault == "client" and error.code == "invalid_client":
             self._report.stopped = str(error)
-            return failed
+            return untouched
         if error.fault == "provider":
             self._pace.failed(error.retry_after_seconds)
             if self._pace.given_up:
                 self._report.stopped = f"the provider gives no answer: {error}"
-                return failed
+                return failed if error.spent else untouched
             if (told or not error.spent) and self._may_try_again(entry):
                 return None  # where it was exchanged, what came of it is kept, and is presented next
         self._troubles += 1

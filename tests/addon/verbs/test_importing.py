@@ -1,6 +1,7 @@
 """Many accounts at once: nothing is presented twice, one bad entry stops nothing, and a second run changes nothing."""
 
 import asyncio
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from authpool.errors import RefusedError
+from authpool.files.atomic_file import FileOperations
 from authpool.verbs import import_pace
 from authpool.verbs.import_formats.entry import ImportEntry
 from authpool.verbs.import_formats.texts import text_entries
@@ -352,6 +354,35 @@ async def test_userinfo_that_stumbles_once_costs_nothing(tmp_path: Path, monkeyp
         desk.userinfo.answer = note  # type: ignore[method-assign]
         report = await imported(desk, signed_in(desk, "a@example.com", "b@example.com"), jobs=1)
         assert report.counts == {"added": 2}
+        assert desk.unclaimed == []
+        assert presented_once(desk)
+
+
+class FullAfter(FileOperations):
+    """A disk that has room for so many accounts."""
+
+    def __init__(self, accounts: int) -> None:
+        self.left = accounts
+
+    def create(self, path: Path) -> int:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return super().create(path)
+
+
+async def test_full_disk_stops_the_import_and_loses_nothing(tmp_path: Path) -> None:
+    """What was exchanged and can't be written is kept; with room, the next run goes on from there."""
+    files = FullAfter(5)
+    async with open_desk(tmp_path, files=files) as desk:
+        found = signed_in(desk, *(f"u{n}@example.com" for n in range(40)))
+        report = await imported(desk, found, jobs=2)
+        assert "No space left" in report.stopped
+        assert report.counts["added"] == 5
+        assert report.counts["not tried"] >= 30
+        assert len(desk.unclaimed) == report.counts["failed"] <= 3
+        files.left = 1000
+        assert (await imported(desk, found)).counts == {"added": 35, "unchanged": 5}
         assert desk.unclaimed == []
         assert presented_once(desk)
 
