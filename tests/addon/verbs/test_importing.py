@@ -406,6 +406,19 @@ async def test_provider_without_names_spends_one_credential_to_find_out(tmp_path
         assert len(desk.unclaimed) == 1
 
 
+async def test_label_names_an_account_that_nobody_else_names(tmp_path: Path) -> None:
+    """better-ccflare's own name for it, where the provider tells none; what was kept meanwhile is taken up."""
+    async with open_desk(tmp_path, userinfo=False) as desk:
+        tokens = [desk.provider.issue(name)["refresh_token"] for name in ("a", "b")]
+        rows = [{"provider": "x", "paused": 0, "name": f"work-{n}", "refresh_token": t} for n, t in enumerate(tokens)]
+        report = await imported(desk, listed(*rows), jobs=1)
+        assert report.counts == {"added": 2}
+        assert desk.stored("google/work-0")["label"] == "work-0"
+        assert desk.unclaimed == []
+        assert presented_once(desk)
+        assert (await imported(desk, listed(*rows))).counts == {"unchanged": 2}
+
+
 # --- neighbours ------------------------------------------------------------------------------------------------------
 
 
