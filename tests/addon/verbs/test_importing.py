@@ -485,3 +485,13 @@ async def test_static_secrets_are_imported_by_name(tmp_path: Path) -> None:
         assert (await imported(desk, found, "keys")).counts == {"added": 2}
         assert (await imported(desk, found, "keys")).counts == {"unchanged": 2}
         assert desk.stored("keys/search-2")["token"]["access_token"] == "the-second"
+
+
+async def test_clients_are_imported_and_known_again(tmp_path: Path) -> None:
+    """Of a `client_credentials` pool: each with its secret, proved once."""
+    async with open_desk(tmp_path) as desk:
+        found = listed(*({"name": f"job-{n}", "client_id": f"client-{n}", "client_secret": "s"} for n in range(3)))
+        assert (await imported(desk, found, "service")).counts == {"added": 3}
+        assert (await imported(desk, found, "service")).counts == {"unchanged": 3}
+        assert len(desk.posts) == 3
+        assert desk.stored("service/job-1")["client"] == {"client_id": "client-1", "client_secret": "s"}
