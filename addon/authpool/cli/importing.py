@@ -16,9 +16,12 @@ from rich.progress import Progress as Bar
 from authpool.accounts.printable import printable
 from authpool.cli.passphrase import asked_passphrase, passphrase_from
 from authpool.cli.session import Session, failures_told, table, tell
-from authpool.cli.streams import as_text
-from authpool.verbs.import_formats.paths import path_entries
+from authpool.cli.streams import as_text, read_secret
+from authpool.errors import RefusedError
+from authpool.verbs.import_formats.entry import Found
+from authpool.verbs.import_formats.paths import MOST_BYTES, Opener, path_entries
 from authpool.verbs.import_formats.sealed_text import open_text
+from authpool.verbs.import_formats.texts import text_entries
 from authpool.verbs.import_report import EntryOutcome, ImportReport
 from authpool.verbs.importing import JOBS, ImportOptions, Progress
 
@@ -50,15 +53,15 @@ def import_(
 ) -> None:
     """Import many accounts into POOL.
 
-    A PATH is a file or a folder: Antigravity Manager's data folder or export list, Google authorized_user JSON, token
-    responses, one or a list, CSV or TSV (name,refresh_token), JSON lines, and files of other tools. Each is proved
-    with a refresh first, as by add. Interrupted, or run again, it goes on where it was.
+    A PATH is a file, a folder, or - for standard input: Antigravity Manager's data folder or export list, Google
+    authorized_user JSON, token responses, one or a list, CSV or TSV (name,refresh_token), JSON lines, and files of
+    other tools. Each is proved with a refresh first, as by add. Interrupted, or run again, it goes on where it was.
     """
     options = ImportOptions(jobs=jobs, dry_run=dry_run, prove_disabled=prove_disabled)
     with failures_told(as_json=as_json):
         passphrase = cache(asked_passphrase if source is None else partial(passphrase_from, source))
         opened = partial(open_text, passphrase=passphrase)
-        found = [one for path in paths for one in path_entries(path.absolute(), opened)]
+        found = [one for path in paths for one in _entries(path, opened)]
         with _progress() as progress:
             report = session.run(
                 lambda operations: operations.importing.run(pool, found, options, progress), reminded=False
@@ -70,6 +73,17 @@ def import_(
             "entries": [dataclasses.asdict(one) for one in report.outcomes],
         }
         tell(_told(report, as_json=as_json), as_json=as_json, more=more, error=printable(report.trouble))
+
+
+def _entries(path: Path, opened: Opener) -> Iterator[Found]:
+    """What a PATH holds; ``-`` is standard input. Raises RefusedError."""
+    if str(path) != "-":
+        return path_entries(path.absolute(), opened)
+    text = read_secret(most=MOST_BYTES, whole="one list")
+    try:
+        return text_entries(opened(text), "standard input")
+    except RefusedError as refused:
+        raise RefusedError(f"standard input {refused}") from None
 
 
 def _told(report: ImportReport, *, as_json: bool) -> str:

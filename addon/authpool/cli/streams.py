@@ -35,16 +35,19 @@ def asks_a_person() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def read_secret(*, prompt: str = "Credential") -> str:
-    """Ask for a secret without showing it, or read all of standard input. Raises RefusedError."""
+def read_secret(*, prompt: str = "Credential", most: int = MAX_BYTES, whole: str = "one credential") -> str:
+    """Ask for a secret without showing it, or read all of standard input, at most so many bytes. Raises RefusedError.
+
+    `whole` is what is expected there.
+    """
     if sys.stdin is None:
         raise RefusedError("standard input is closed: send the credential there, or use @FILE or env:NAME")
     if sys.stdin.isatty():
         secret: str = click.prompt(prompt, hide_input=True, err=True)
         return secret
-    data = sys.stdin.buffer.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise RefusedError("standard input is longer than 1 MiB; send one credential")
+    data = sys.stdin.buffer.read(most + 1)
+    if len(data) > most:
+        raise RefusedError(f"standard input is longer than {most >> 20} MiB; send {whole}")
     if data.startswith(_UTF_16):
         raise RefusedError("standard input is UTF-16 text: save or send it as UTF-8")
     try:

@@ -72,6 +72,23 @@ async def test_another_home_gets_the_same_accounts(tmp_path: Path, how: tuple[st
             assert line in text
 
 
+@pytest.mark.parametrize("how", (("--plain",), SEALED), ids=("plain", "sealed"))
+async def test_export_goes_through_a_pipe(tmp_path: Path, how: tuple[str, ...]) -> None:
+    """From standard output to standard input, and lies on no disk."""
+    async with open_desk(tmp_path) as desk:
+        await filled(desk)
+        ended = await authpool_on(desk.home, "export", "google", *how, env=PASSPHRASE)
+        home = another_home(desk, tmp_path / "other")
+        opened = () if how == ("--plain",) else SEALED
+        arguments = ("import", "--pool", "google", "-", "--json", *opened)
+        back = await authpool_on(home, *arguments, stdin=ended.out, env=PASSPHRASE)
+        told: Any = back.json
+        assert (back.status, told["counts"]) == (0, {"added": 2, "added as disabled": 1})
+        refused = await authpool_on(home, "import", "--pool", "google", "-", stdin=ended.out[:-5])
+        assert refused.status == 1
+        assert "standard input" in refused.out + refused.err
+
+
 async def test_old_export_of_the_same_home_spends_nothing(tmp_path: Path) -> None:
     """What was exchanged since is known; what is current is known as well."""
     async with open_desk(tmp_path) as desk:

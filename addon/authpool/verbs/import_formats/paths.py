@@ -22,19 +22,27 @@ type Opener = Callable[[str], str]
 
 def path_entries(path: Path, opened: Opener = str) -> Iterator[Found]:
     """Read every account that a file or a folder holds, in the order of its list where it has one."""
-    folder = _data_folder(path)
-    if folder is not None:
-        yield from _data_folder_entries(folder)
-    elif path.is_dir():
-        yield from _folder_entries(path)
-    else:
-        yield from _file_entries(path, opened)
+    try:
+        if (folder := _data_folder(path)) is not None:
+            yield from _data_folder_entries(folder)
+        elif path.is_dir():
+            for file in _files(path):
+                yield from _file_entries(file, opened)
+        else:
+            yield from _file_entries(path, opened)
+    except OSError as error:  # a folder, or a part of it
+        yield Unreadable(where=str(path), problem=f"it can't be read: {error.strerror}")
 
 
 def _data_folder(path: Path) -> Path | None:
-    """The folder in which Antigravity Manager keeps its data, where PATH is that, or its list."""
-    folder = path.parent if path.name == _INDEX and path.is_file() else path
-    return folder if (folder / _ACCOUNTS).is_dir() and (folder / _INDEX).exists() else None
+    """The folder in which Antigravity Manager keeps its data, where PATH is that, its list, or its account files."""
+    listed = path.name == _INDEX and path.is_file()
+    beside = path.name == _ACCOUNTS and (path.parent / _INDEX).is_file()
+    folder = path.parent if listed or beside else path
+    accounts = folder / _ACCOUNTS
+    if not accounts.is_dir():
+        return None
+    return folder if (folder / _INDEX).is_file() or any(one.suffix == ".json" for one in _files(accounts)) else None
 
 
 def _data_folder_entries(folder: Path) -> Iterator[Found]:
@@ -66,18 +74,8 @@ def _order(index: Path) -> list[str]:
     return list(dict.fromkeys(one for one in ids if isinstance(one, str) and one and os.sep not in one))
 
 
-def _folder_entries(folder: Path) -> Iterator[Found]:
-    """Every file of a folder that may be one; what else lies there is left alone."""
-    try:
-        files = _files(folder)
-    except OSError as error:
-        yield Unreadable(where=str(folder), problem=f"it can't be read: {error.strerror}")
-        return
-    for path in files:
-        yield from _file_entries(path, str)
-
-
 def _files(folder: Path) -> list[Path]:
+    """Every file of a folder that may be a list; what else lies there is left alone. Raises OSError."""
     paths = sorted(folder.iterdir())
     return [path for path in paths if path.name[0] != "." and path.suffix.casefold() in _SUFFIXES and path.is_file()]
 

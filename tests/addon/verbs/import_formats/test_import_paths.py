@@ -1,5 +1,6 @@
 """Which files a PATH stands for, and in which order their accounts come."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -36,6 +37,14 @@ def test_antigravity_folder_keeps_the_order_of_its_list(tmp_path: Path) -> None:
     private(folder / "accounts" / "b.json", json.dumps({"email": "b@e.com", "token": {"refresh_token": "b"}}))
     assert names(folder) == names(folder / "accounts.json") == ["z@e.com", "a@e.com", "m@e.com", "b@e.com"]
     assert [one.credential.order for one in path_entries(folder) if isinstance(one, ImportEntry)] == [0, 1, 2, None]
+
+
+def test_missing_list_hides_no_account(tmp_path: Path) -> None:
+    """Nor does it where the folder of the account files is named."""
+    folder = antigravity(tmp_path / "data", "b", "a")
+    assert names(folder / "accounts") == ["b@e.com", "a@e.com"]
+    (folder / "accounts.json").unlink()
+    assert names(folder) == names(folder / "accounts") == ["a@e.com", "b@e.com"]
 
 
 @pytest.mark.parametrize(
@@ -100,3 +109,15 @@ def test_list_may_be_longer_than_a_single_credential(tmp_path: Path) -> None:
     path = private(tmp_path / "list.csv", "".join(f"u{n}@example.com,{'t' * 120}{n}\n" for n in range(10_000)))
     assert path.stat().st_size > 1 << 20
     assert len(names(path)) == 10_000
+
+
+def test_folder_that_vanishes_meanwhile_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or can't be listed: other PATHs are read all the same."""
+
+    def gone(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", gone)
+    (found,) = path_entries(tmp_path)
+    assert isinstance(found, Unreadable)
+    assert "Permission denied" in found.problem
