@@ -19,7 +19,7 @@ from authpool.verbs.import_report import EntryOutcome, Kind
 from authpool.verbs.known_credentials import KnownCredentials
 from authpool.verbs.naming import Naming
 from authpool.verbs.presented_tokens import PresentedTokens
-from authpool.verbs.rescued_tokens import FOLDER, RescuedTokens
+from authpool.verbs.rescued_tokens import FOLDER, Rescued, RescuedTokens
 from authpool.verbs.sources import Credential
 
 MARKED = "imported as disabled"
@@ -67,8 +67,8 @@ class AccountImport:
         for account in self._index.all():
             trail.take_in(account)
 
-    async def look(self) -> None:
-        """See what others did until now. Raises StoreUnavailableError."""
+    async def look(self, *, tidy: bool = True) -> None:
+        """See what others did until now; `tidy`: clear away what they left. Raises StoreUnavailableError."""
         trail = self._service.trail.index
         for key, record in (await self._service.store.changes()).items():
             self._index.put(key, record)
@@ -76,7 +76,17 @@ class AccountImport:
                 trail.take_in(record)
         await trail.catch_up()
         await self._service.run(self._journal.read)
-        self._view = replace(self._view, rescued=await self._unclaimed.all())
+        self._view = replace(self._view, rescued=await (self._still_unclaimed() if tidy else self._unclaimed.all()))
+
+    async def _still_unclaimed(self) -> list[Rescued]:
+        """What is kept and in no account; whoever was killed right after it was written left the rest behind."""
+        rescued = []
+        for one in await self._unclaimed.all():
+            if self._index.holding(one.credential.refresh_token or ""):
+                await self._unclaimed.discard(one.path)
+            else:
+                rescued.append(one)
+        return rescued
 
     async def landed(self) -> None:
         """Nothing is under way any more."""

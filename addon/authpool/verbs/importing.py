@@ -176,7 +176,7 @@ class _Run:
             self._tell()
 
     async def _look_only(self) -> None:
-        await self._account.look()
+        await self._account.look(tidy=False)
         while self._queue:
             group = self._queue.popleft()
             self._report.outcomes.append(self._account.would(group[0]))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from authpool.accounts.account import fingerprint
 from authpool.errors import RefusedError
 from authpool.files.atomic_file import FileOperations
 from authpool.verbs import import_pace
@@ -469,6 +470,24 @@ async def test_interrupted_import_lets_land_what_was_begun(tmp_path: Path) -> No
         desk.token_endpoint.script = desk.provider
         assert (await imported(desk, found)).counts == {"added": 16, "unchanged": 4}
         assert presented_once(desk)
+
+
+async def test_what_a_killed_run_left_of_an_account_it_wrote_is_cleared_away(tmp_path: Path) -> None:
+    """The pair is in the account: nobody needs the other copy, and nobody presents it."""
+    async with open_desk(tmp_path) as desk:
+        found = signed_in(desk, "a@example.com")
+        await imported(desk, found)
+        held = desk.stored("google/a@example.com")["token"]["refresh_token"]
+        left = {"refresh_token": held, "exchanged_from": [fingerprint(found[0].credential.refresh_token)]}
+        path = desk.home / "unclaimed" / f"google-{fingerprint(held)}.json"
+        path.write_text(json.dumps(left))
+        path.chmod(0o600)
+        async with process(desk) as operations:
+            assert (await imported(operations, found, dry_run=True)).counts == {"unchanged": 1}
+            assert desk.unclaimed == [path]
+            assert (await imported(operations, found)).counts == {"unchanged": 1}
+        assert desk.unclaimed == []
+        assert len(desk.posts) == 1
 
 
 async def test_unknown_pool_is_refused_before_anything(tmp_path: Path) -> None:
