@@ -20,7 +20,6 @@ from authpool.verbs.known_credentials import KnownCredentials
 from authpool.verbs.naming import Naming
 from authpool.verbs.presented_tokens import PresentedTokens
 from authpool.verbs.rescued_tokens import FOLDER, Rescued, RescuedTokens
-from authpool.verbs.sources import Credential
 
 MARKED = "imported as disabled"
 """The reason of an account whose source says that it is disabled, and not why."""
@@ -109,13 +108,13 @@ class AccountImport:
         """What became of an entry. Raises UnprovedError, NamelessError, and what `Adding.add_unknown` raises."""
         if self.pool.type != "refresh_token":
             return await self._without_grant(entry)
-        entry = replace(entry, credential=await self._opened(entry))
-        judged = self._view.judge(entry)
+        judged = self._view.judge(await self._opened(entry))
+        if isinstance(judged, ImportEntry) and judged.credential.sealed is not None:
+            judged = self._view.judge(await self._opened(judged))
         if isinstance(judged, EntryOutcome):
             return judged
         if judged.disabled and not self._prove_disabled:
             return await self._add_disabled(judged)
-        judged = replace(judged, credential=await self._opened(judged))
         token = token_of(judged.credential) or ""
         if token in self._presented:
             return outcome(entry, self.pool.name, "left out", "the same credential was presented a moment ago")
@@ -153,8 +152,22 @@ class AccountImport:
         self._journal.settle(mark)
         return added
 
-    async def _opened(self, entry: ImportEntry) -> Credential:
-        return await self._unclaimed.opened(entry.credential)
+    async def _opened(self, entry: ImportEntry) -> ImportEntry:
+        """With the credential that is sealed in it, and all else as the source has it."""
+        listed = entry.credential
+        if listed.sealed is None:
+            return entry
+        opened = await self._unclaimed.opened(listed)
+        credential = replace(
+            listed,
+            secret=None,
+            sealed=None,
+            refresh_token=opened.refresh_token,
+            access_token=opened.access_token,
+            client=opened.client,
+            exchanged_from=opened.exchanged_from,
+        )
+        return replace(entry, credential=credential)
 
     async def _without_grant(self, entry: ImportEntry) -> EntryOutcome:
         client, name = entry.credential.client, entry.expected or entry.nickname

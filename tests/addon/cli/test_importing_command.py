@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.answers import Slow
+from support.answers import JSON, Slow
 from support.command_line import authpool_on, start
 from support.home import make_home
 from support.operator import Desk, open_desk
@@ -203,6 +203,38 @@ async def test_killed_import_loses_nothing_that_reached_it(tmp_path: Path, momen
             assert told["counts"] == {"added": 3, "failed": 3, "unchanged": 6}
             assert sum("cut off" in one["detail"] for one in told["entries"]) == 3
             assert set(presented[:6]).isdisjoint(desk.posts[9:])
+
+
+async def test_what_is_kept_in_a_sealed_home_is_taken_up(tmp_path: Path) -> None:
+    """The rescued tokens are sealed, too; with them come the names and labels of the list."""
+    async with open_desk(tmp_path) as desk:
+        text = (desk.home / "authpool.toml").read_text()
+        (desk.home / "authpool.toml").write_text(f'{text}\n[gateway]\nseal_key = "env:SEAL_KEY"\n')
+        key = {"SEAL_KEY": os.urandom(32).hex()}
+        assert (await authpool_on(desk.home, "seal", env=key)).status == 0
+        listed = [
+            {
+                "email": name,
+                "custom_label": f"label of {name}",
+                "refresh_token": desk.provider.issue(name)["refresh_token"],
+            }
+            for name in ("a@example.com", "b@example.com")
+        ]
+        path = write(tmp_path / "list.json", json.dumps(listed))
+        desk.userinfo.answered = JSON(200, {"email": "somebody@else.example"})
+        arguments = ("import", "--pool", "google", str(path), "--json")
+        first: Any = (await authpool_on(desk.home, *arguments, env=key)).json
+        assert first["counts"] == {"failed": 2}
+        assert len(desk.unclaimed) == 2
+        assert "refresh-" not in "".join(one.read_text() for one in desk.unclaimed)
+        desk.userinfo.answered = None
+        second: Any = (await authpool_on(desk.home, *arguments, env=key)).json
+        assert second["counts"] == {"added": 2}
+        assert desk.stored("google/a@example.com")["label"] == "label of a@example.com"
+        assert desk.unclaimed == []
+        assert len(desk.posts) == len(set(desk.posts))
+        third: Any = (await authpool_on(desk.home, *arguments, env=key)).json
+        assert third["counts"] == {"unchanged": 2}
 
 
 async def test_terminal_gets_a_bar_and_a_log_gets_lines(tmp_path: Path) -> None:
