@@ -20,6 +20,7 @@ from authpool.config.extensions import BUILT_IN, Extensions
 from authpool.config.host_pattern import HostPattern
 from authpool.config.named_option import read_named
 from authpool.config.pool_config import (
+    BasicInjection,
     ClientAuth,
     ClientConfig,
     HeaderInjection,
@@ -36,6 +37,7 @@ from authpool.files.strict_modes import check_way, trusted_users
 
 __all__ = [
     "CONFIG_NAME",
+    "BasicInjection",
     "ClientAuth",
     "ClientConfig",
     "ClientKeys",

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, quote, unquote_plus
 
 from mitmproxy import http
 
-from authpool.config.pool_config import HeaderInjection, PoolConfig, QueryInjection
+from authpool.config.pool_config import BasicInjection, HeaderInjection, PoolConfig, QueryInjection
 from authpool.proxy.request_head import LEFT_OUT, OVERRIDE_PARAMETERS, Fields, fields_left, spelled
 
 PLACEHOLDER: Final = "[authpool]"
@@ -28,7 +28,7 @@ def strip_credentials(request: http.Request, pool: PoolConfig) -> None:
         return
     if b"?" in request.data.path or b"#" in request.data.path:
         request.path = _own_path(request.path, pool, _CREDENTIAL_PARAMETERS)
-    placeholder = (_header_name(request, inject), inject.render(PLACEHOLDER).encode())
+    placeholder = (_header_name(request, inject), inject.shown(PLACEHOLDER).encode())
     request.headers.fields = (*_fields_left(request, pool, _dropped(inject.header)), placeholder)
 
 
@@ -106,7 +106,7 @@ def _shallow_copy[T](original: T) -> T:
     return duplicate
 
 
-def _header_name(request: http.Request, inject: HeaderInjection) -> bytes:
+def _header_name(request: http.Request, inject: HeaderInjection | BasicInjection) -> bytes:
     # Upper case is an error in HTTP/2 and HTTP/3 (RFC 9113 §8.2.1).
     return (inject.header.lower() if request.is_http2 or request.is_http3 else inject.header).encode()
 

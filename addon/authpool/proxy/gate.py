@@ -10,6 +10,7 @@ from authpool.config.pool_config import ECHOING_METHODS, PoolConfig
 from authpool.gateway.service import Service
 from authpool.proxy.client_access import ClientAccess
 from authpool.proxy.credential import PLACEHOLDER, clean_after_change, with_credential, with_fields
+from authpool.proxy.credential_echo import echo_of
 from authpool.proxy.destination import (
     asks_for_another_host,
     destination_of,
@@ -163,7 +164,7 @@ class TrafficGate:
         if ticket is None:
             return None
         if ticket.pooled is not None and ticket.pool is not None and ticket.pooled.access_token:
-            echo = Echo(ticket.pooled.access_token, PLACEHOLDER, for_client=ticket.pool.redact_echo)
+            echo = echo_of(ticket.pool, ticket.pooled.access_token)
         return TokenAnswer(echo, PLACEHOLDER) if ticket.exchange else echo
 
     def hides_request(self, flow: http.HTTPFlow) -> bool:
