@@ -1,9 +1,14 @@
 """How a pool's credential is put on a request: the `inject` table."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from authpool.config.config_table import ConfigTable, mistake
-from authpool.config.pool_config import BasicInjection, HeaderInjection, Injection, QueryInjection
+from authpool.config.extensions import BUILT_IN, Extensions
+from authpool.config.named_option import read_named
+from authpool.config.pool_config import BasicInjection, HeaderInjection, Injection, PluginInjection, QueryInjection
+from authpool.config.pool_type import BUILT_IN_TYPES
 
 _TOKEN = "{token}"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
@@ -29,10 +34,22 @@ _REFUSED_HEADERS = frozenset(
 )
 
 
-def read_injection(pool: ConfigTable) -> Injection:
-    """Read the `inject` table of a pool. Raises ConfigurationError."""
+def read_injection(
+    pool: ConfigTable,
+    extensions: Extensions = BUILT_IN,
+    pool_type: str = "refresh_token",
+    type_options: Mapping[str, Any] | None = None,
+) -> Injection:
+    """Read the `inject` table of a pool, whose type may put its credential on by itself. Raises ConfigurationError."""
+    if pool_type not in BUILT_IN_TYPES and extensions.provides_injection(pool_type):
+        if "inject" in pool:
+            problem = f"means nothing here: a pool of type {pool_type} puts its credential on by itself."
+            raise mistake(pool.at("inject"), problem, "Remove the line.")
+        return PluginInjection(name=pool_type, options=type_options or {}, by_type=True)
     if "inject" not in pool:
         return HeaderInjection()
+    if "name" in pool.take_table("inject"):
+        return _by_plugin(pool, extensions)
     table = ConfigTable(pool.take_table("inject"), pool.at("inject"), ("header", "query", "value", "basic"))
     header, parameter = table.take_string("header"), table.take_string("query")
     if "basic" in table:
@@ -46,6 +63,20 @@ def read_injection(pool: ConfigTable) -> Injection:
             raise mistake(table.at("query"), problem, 'Write it as `query = "key"`.')
         return QueryInjection(parameter=parameter, template=_template(table))
     raise mistake(table.path, "must have one of `header`, `query` and `basic`.", _EXAMPLE)
+
+
+def _by_plugin(pool: ConfigTable, extensions: Extensions) -> PluginInjection:
+    """Read ``{ name = "NAME", ... }``: the options are the plugin's to read."""
+    name, options = read_named(pool, "inject", "")
+    if not extensions.provides_injection(name):
+        remedy = "Load the plugin that provides it, or write one of `header`, `query` and `basic`."
+        raise mistake((*pool.at("inject"), "name"), "no plugin provides it.", remedy)
+    return PluginInjection(name=name, options=options)
+
+
+def is_header_for_credentials(name: str) -> bool:
+    """Whether a credential may be put on as a header of that name."""
+    return _HEADER_NAME.fullmatch(name) is not None and name.lower() not in _REFUSED_HEADERS
 
 
 def _basic(table: ConfigTable) -> BasicInjection:

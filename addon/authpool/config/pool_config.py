@@ -81,7 +81,24 @@ class QueryInjection:
         return self.template.replace("{token}", token)
 
 
-type Injection = HeaderInjection | BasicInjection | QueryInjection
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginInjection:
+    """A plugin puts the credential on, at the wire; `options` are the plugin's to read.
+
+    `by_type`: it is the plugin of the pool's `type` that does, with the options of that.
+    """
+
+    header: ClassVar[str] = "Authorization"
+    """Where a flow shows the placeholder."""
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    by_type: bool = False
+
+    def shown(self, placeholder: str) -> str:
+        return placeholder
+
+
+type Injection = HeaderInjection | BasicInjection | QueryInjection | PluginInjection
 """How a pool's credential is put on a request."""
 
 

@@ -101,7 +101,7 @@ def read_pool(
         issuer=issuer,
         **endpoints,
         scopes=_checked_strings(table, "scopes", _check_scope, "Write one scope per string."),
-        inject=read_injection(table),
+        inject=read_injection(table, extensions, pool_type, type_options),
         rotation=rotation,
         rotation_options=rotation_options,
         cooldown_by=_cooldown_by(table),

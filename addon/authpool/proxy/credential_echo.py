@@ -6,8 +6,10 @@ from authpool.proxy.echo import Echo
 from authpool.proxy.several_echoes import SeveralEchoes
 
 
-def echo_of(pool: PoolConfig, access_token: str) -> Echo:
-    """What covers the credential of a request of this pool."""
+def echo_of(pool: PoolConfig, access_token: str, secrets: tuple[str, ...] = ()) -> Echo:
+    """What covers the credential of a request of this pool; `secrets` are what a plugin put on beside it."""
+    if secrets:
+        return SeveralEchoes([*secrets, access_token], PLACEHOLDER, for_client=pool.redact_echo)
     if isinstance(pool.inject, BasicInjection):
         forms = (pool.inject.encoded(access_token), access_token)
         return SeveralEchoes(forms, PLACEHOLDER, for_client=pool.redact_echo)

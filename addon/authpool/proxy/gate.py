@@ -21,12 +21,15 @@ from authpool.proxy.destination import (
     takes_origin_form,
 )
 from authpool.proxy.echo import Echo
+from authpool.proxy.injected import outgoing, secrets_of, with_injected
 from authpool.proxy.message import answer_to
 from authpool.proxy.reach import ConfiguredReach
-from authpool.proxy.request_head import VERSION, head_of, hosts_named, is_framed, is_well_formed
+from authpool.proxy.request_head import VERSION, Fields, head_of, hosts_named, is_framed, is_well_formed
 from authpool.proxy.ticket import Ticket, Tickets
 from authpool.proxy.token_exchange import TokenAnswer
 from authpool.proxy.upstream_tls import UpstreamTls
+from authpool.requests.guarded_injector import GuardedInjector
+from authpool.requests.pooled_request import PooledRequest
 from authpool.requests.refusals import (
     GATEWAY_ERROR,
     HOSTS_DIFFER,
@@ -84,9 +87,32 @@ class TrafficGate:
                 ticket.pool.name,
             )
             return response_of(self._service.picker.refuse(ticket.pooled), request)
-        self._service.picker.sent(ticket.pooled)
         fields = clean_after_change(request, ticket.pool) if changed else None
+        if ticket.injector is not None:
+            return self._with_injection(request, ticket, ticket.pooled, ticket.pool, ticket.injector, fields)
+        self._service.picker.sent(ticket.pooled)
         return with_credential(request, ticket.pool, access_token, fields)
+
+    def _with_injection(
+        self,
+        request: http.Request,
+        ticket: Ticket,
+        pooled: PooledRequest,
+        pool: PoolConfig,
+        injector: GuardedInjector,
+        fields: Fields | None,
+    ) -> http.Request | http.Response:
+        """Have a plugin put the credential on, at each attempt anew; or refuse."""
+        before = ticket.outgoing
+        ticket.outgoing = outgoing(request, pool, fields, None if before is None else before.body)
+        account = pooled.account
+        injected = GATEWAY_ERROR if account is None else injector.inject(ticket.outgoing, account)
+        if isinstance(injected, Refusal):
+            pooled.refusal = injected
+            return response_of(injected, request)
+        wire, ticket.secrets = with_injected(request, pool, injected, fields), secrets_of(injected)
+        self._service.picker.sent(pooled)
+        return wire
 
     def _refusal(
         self, ticket: Ticket, pool: PoolConfig, request: http.Request, server: Server, *, changed: bool
@@ -164,7 +190,7 @@ class TrafficGate:
         if ticket is None:
             return None
         if ticket.pooled is not None and ticket.pool is not None and ticket.pooled.access_token:
-            echo = echo_of(ticket.pool, ticket.pooled.access_token)
+            echo = echo_of(ticket.pool, ticket.pooled.access_token, ticket.secrets)
         return TokenAnswer(echo, PLACEHOLDER) if ticket.exchange else echo
 
     def hides_request(self, flow: http.HTTPFlow) -> bool:

@@ -10,6 +10,8 @@ from authpool.config.pool_config import PoolConfig
 from authpool.config.routing import Destination
 from authpool.proxy.client_access import Admission
 from authpool.proxy.request_head import Fields, Head
+from authpool.requests.guarded_injector import GuardedInjector
+from authpool.requests.injector import OutgoingRequest
 from authpool.requests.pooled_request import PooledRequest
 
 
@@ -34,6 +36,15 @@ class Ticket:
     resend: bool = False
     exchange: bool = False
     """Whether it is for a pool's own token endpoint."""
+    injector: GuardedInjector | None = None
+    """What puts the credential of the pool on, where a plugin does."""
+    outgoing: OutgoingRequest | None = field(default=None, repr=False)
+    """The request as it went out last, as the injector was shown it."""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What the injector put on, as an answer may repeat it."""
+    again: bool = False
+    """Whether an answer asks for the same request with a new injection; so often it was done is `repeats`."""
+    repeats: int = 0
     hidden: Fields = field(default=(), repr=False)
     """The fields of such a request as the client sent them, where the flow shows less."""
 

@@ -16,6 +16,7 @@ from authpool.proxy.credential import PLACEHOLDER, strip_credentials
 from authpool.proxy.destination import destination_of
 from authpool.proxy.endings import Begun, Endings, outcome_of
 from authpool.proxy.gate import TrafficGate, refusal_of_head, response_of
+from authpool.proxy.injected import take_off
 from authpool.proxy.message import (
     answer_of,
     content_coding,
@@ -44,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 REPLACE_SECONDS = 5.0
 """So long the end of a streamed refusal waits for its token to be replaced, for the client's next request."""
+
+MOST_REPEATS = 2
+"""So often a request is sent again because its answer asks for another injection."""
 
 
 class Traffic:
@@ -75,6 +79,9 @@ class Traffic:
         if pool is not None:
             begun.pool = pool.name
             strip_credentials(request, pool)
+            if snapshot.injectors and (injector := snapshot.injectors.get(pool.name)) is not None:
+                ticket.injector = injector
+                take_off(request, injector)
         refusal = self._let_in(flow, begun, pool)
         if refusal is not None:
             self._answer(flow, refusal)
@@ -151,7 +158,8 @@ class Traffic:
         fields = telling_fields(response.headers)
         if ticket is not None:
             ticket.decided = False
-            self._hear(ticket, answer_of(response, fields))
+            if ticket.injector is None or not self._is_asked_again(ticket, answer_of(response, fields)):
+                self._hear(ticket, answer_of(response, fields))
             if self.gate.may_resend(flow):
                 return
         if is_stream(fields, ticket.pool.stream_types if ticket is not None and ticket.pool is not None else ()):
@@ -163,6 +171,18 @@ class Traffic:
             if ticket.meaning is not None:
                 self._service.failover.heard(ticket.pooled, answer, ticket.meaning)
 
+    def _is_asked_again(self, ticket: Ticket, answer: UpstreamAnswer) -> bool:
+        """Let the injector hear an answer; whether the request is to be sent with another injection, if it can be."""
+        pooled, ticket.again = ticket.pooled, False
+        account = None if pooled is None or not pooled.sends else pooled.account
+        if ticket.injector is None or ticket.outgoing is None or account is None:
+            return False
+        asked = ticket.injector.again(ticket.outgoing, answer, account)
+        if not asked or ticket.repeats >= MOST_REPEATS or ticket.outgoing.body.content is None:
+            return False
+        ticket.again, ticket.meaning = True, None
+        return True
+
     async def answered(self, flow: http.HTTPFlow) -> None:
         """An answer that speaks against the account has arrived whole: say whether to send the request again."""
         ticket = self._tickets.get(flow)
@@ -170,6 +190,11 @@ class Traffic:
             return
         pooled, response = ticket.pooled, flow.response
         ticket.decided = True
+        if ticket.again:
+            ticket.again, ticket.resend, ticket.repeats = False, True, ticket.repeats + 1
+            pooled.trail.append(f"{pooled.address}: asked for another injection")
+            flow.comment = pooled.comment("resending")
+            return
         if ticket.meaning is None:
             coded = content_coding(response)
             body = await asyncio.to_thread(looked_at, response) if coded else looked_at(response)
