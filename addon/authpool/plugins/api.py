@@ -36,7 +36,8 @@ from authpool.errors import (
     UnknownAccountError,
 )
 from authpool.oauth.provider_text import harmless_words
-from authpool.oauth.verdict import retry_after_seconds
+from authpool.oauth.token_client import TokenClient
+from authpool.oauth.verdict import NotSent, Reply, ReplyLost, retry_after_seconds
 from authpool.plugins.event_thread import EventThread
 from authpool.refresh.token_source import Fetched, TokenSource, TokenSourceFactory, source_options
 from authpool.requests.classifier import AnswerClass
@@ -104,6 +105,7 @@ __all__ = [
     "InjectorFactory",
     "IssuedKey",
     "KeyRing",
+    "NotSent",
     "OperatorKey",
     "OutgoingRequest",
     "Place",
@@ -115,6 +117,8 @@ __all__ = [
     "Quota",
     "Ranking",
     "Record",
+    "Reply",
+    "ReplyLost",
     "RequestBody",
     "Rewritten",
     "Rotation",
@@ -131,6 +135,7 @@ __all__ = [
     "StoreFactory",
     "StoreUnavailableError",
     "SystemClock",
+    "TokenClient",
     "TokenSource",
     "TokenSourceError",
     "TokenSourceFactory",
