@@ -51,6 +51,8 @@ _PRESIGNED = frozenset(
 )
 SKEW_SECONDS = 240.0
 """A signature is good for five minutes to either side; with a clock further off than this AWS's own is taken."""
+MOST_SKEW_SECONDS = 86_400.0
+"""What is further off than this is no clock that is slow: it would be asked for signatures of another year."""
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::(?:\d{12}|\{account\}):role/[!-~]+")
 _WORD = re.compile(r"[a-z0-9-]+")
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]+)</Code>|\"(?:__type|code|Code)\"\s*:\s*\"(?:[^\"#]*#)?([A-Za-z0-9.]+)")
@@ -62,6 +64,7 @@ _TOO_MUCH = frozenset(
     }
 )
 _JUDGED = frozenset({400, 403, 503})
+MOST_HOSTS = 1000
 CHUNKED = (
     "The body comes in chunks that are signed or checked one by one (aws-chunked). Have the client send it as it is: "
     "for AWS's SDKs and command line AWS_REQUEST_CHECKSUM_CALCULATION=when_required does."
@@ -128,8 +131,11 @@ class Signer(Injector):
         except (ValueError, OverflowError):
             return False
         ahead = theirs - self._clock()
-        if abs(ahead - self._ahead.get(request.host, 0.0)) < SKEW_SECONDS:
+        known = self._ahead.get(request.host, 0.0)
+        if abs(ahead - known) < SKEW_SECONDS or abs(ahead) > MOST_SKEW_SECONDS:
             return False
+        if len(self._ahead) >= MOST_HOSTS:
+            self._ahead.clear()
         self._ahead[request.host] = ahead
         logger.warning(
             "The clock of %s is %+.0f s off ours: requests to it are signed by that one", request.host, ahead

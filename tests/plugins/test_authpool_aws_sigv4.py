@@ -318,6 +318,7 @@ def test_a_code_tells_a_bad_key_and_a_limit(told: UpstreamAnswer, meaning: str |
         (400, -3600, True),
         (403, SKEW_SECONDS - 10, False),
         (403, 0, False),
+        (403, 86_400 * 365, False),
         (200, 3600, False),
         (404, 3600, False),
     ),

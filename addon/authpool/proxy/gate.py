@@ -25,10 +25,9 @@ from authpool.proxy.injected import outgoing, secrets_of, with_injected
 from authpool.proxy.message import answer_to
 from authpool.proxy.reach import ConfiguredReach
 from authpool.proxy.request_head import VERSION, Fields, head_of, hosts_named, is_framed, is_well_formed
-from authpool.proxy.ticket import Ticket, Tickets
+from authpool.proxy.ticket import Injection, Ticket, Tickets
 from authpool.proxy.token_exchange import TokenAnswer
 from authpool.proxy.upstream_tls import UpstreamTls
-from authpool.requests.guarded_injector import GuardedInjector
 from authpool.requests.pooled_request import PooledRequest
 from authpool.requests.refusals import (
     GATEWAY_ERROR,
@@ -88,29 +87,27 @@ class TrafficGate:
             )
             return response_of(self._service.picker.refuse(ticket.pooled), request)
         fields = clean_after_change(request, ticket.pool) if changed else None
-        if ticket.injector is not None:
-            return self._with_injection(request, ticket, ticket.pooled, ticket.pool, ticket.injector, fields)
+        if ticket.injection is not None:
+            return self._injected(request, ticket.injection, ticket.pooled, ticket.pool, fields)
         self._service.picker.sent(ticket.pooled)
         return with_credential(request, ticket.pool, access_token, fields)
 
-    def _with_injection(
+    def _injected(
         self,
         request: http.Request,
-        ticket: Ticket,
+        injection: Injection,
         pooled: PooledRequest,
         pool: PoolConfig,
-        injector: GuardedInjector,
         fields: Fields | None,
     ) -> http.Request | http.Response:
         """Have a plugin put the credential on, at each attempt anew; or refuse."""
-        before = ticket.outgoing
-        ticket.outgoing = outgoing(request, pool, fields, None if before is None else before.body)
-        account = pooled.account
-        injected = GATEWAY_ERROR if account is None else injector.inject(ticket.outgoing, account)
+        before, account = injection.outgoing, pooled.account
+        shown = injection.outgoing = outgoing(request, pool, fields, None if before is None else before.body)
+        injected = GATEWAY_ERROR if account is None else injection.injector.inject(shown, account)
         if isinstance(injected, Refusal):
             pooled.refusal = injected
             return response_of(injected, request)
-        wire, ticket.secrets = with_injected(request, pool, injected, fields), secrets_of(injected)
+        wire, injection.secrets = with_injected(request, pool, injected, fields), secrets_of(injected)
         self._service.picker.sent(pooled)
         return wire
 
@@ -190,7 +187,8 @@ class TrafficGate:
         if ticket is None:
             return None
         if ticket.pooled is not None and ticket.pool is not None and ticket.pooled.access_token:
-            echo = echo_of(ticket.pool, ticket.pooled.access_token, ticket.secrets)
+            secrets = () if ticket.injection is None else ticket.injection.secrets
+            echo = echo_of(ticket.pool, ticket.pooled.access_token, secrets)
         return TokenAnswer(echo, PLACEHOLDER) if ticket.exchange else echo
 
     def hides_request(self, flow: http.HTTPFlow) -> bool:

@@ -53,7 +53,7 @@ def with_injected(
     """Copy a request, with what was put on in the place of what it had by these names."""
     replaced = frozenset(name.lower().encode() for name in injected.headers)
     sent = [field for field in _sent(request, pool, fields) if field[0].lower() not in replaced]
-    lower = request.is_http2 or request.is_http3  # RFC 9113 §8.2.1
+    lower = _has_frames(request)  # RFC 9113 §8.2.1
     sent += [
         ((name.lower() if lower else name).encode(), value.encode("latin-1"))
         for name, value in injected.headers.items()
@@ -78,16 +78,20 @@ def secrets_of(injected: Injected) -> tuple[str, ...]:
 
 
 def _sent(request: http.Request, pool: PoolConfig, fields: Fields | None) -> list[tuple[bytes, bytes]]:
-    """The fields that go out; Host is left to ``:authority`` where there is one, so that there is one name for it."""
-    left_out = {_PLACE, b"host"} if request.data.authority else {_PLACE}
+    """The fields that go out; a Host beside ``:authority`` is left out, so that there is one name for it."""
+    left_out = {_PLACE, b"host"} if _has_frames(request) and request.data.authority else {_PLACE}
     return [field for field in fields_sent(request, pool, fields) if field[0].lower() not in left_out]
 
 
 def _host(request: http.Request) -> str:
-    named = request.data.authority or next(
-        (value for name, value in request.headers.fields if name.lower() == b"host"), b""
-    )
-    return _text(named)
+    """What the upstream goes by: ``:authority``, and in HTTP/1 the field Host whatever the target says."""
+    field = next((value for name, value in request.headers.fields if name.lower() == b"host"), b"")
+    authority: bytes = request.data.authority
+    return _text(authority or field if _has_frames(request) else field or authority)
+
+
+def _has_frames(request: http.Request) -> bool:
+    return bool(request.is_http2 or request.is_http3)
 
 
 def _text(data: bytes) -> str:

@@ -16,6 +16,21 @@ from authpool.requests.pooled_request import PooledRequest
 
 
 @dataclass(slots=True, kw_only=True)
+class Injection:
+    """What a plugin puts on the request, and has put on it.
+
+    `outgoing` is the request as it went out last, as the injector was shown it, and `secrets` what an answer may repeat
+    of that. `again`: an answer asks for the same request with a new injection; so often it was done is `repeats`.
+    """
+
+    injector: GuardedInjector
+    outgoing: OutgoingRequest | None = field(default=None, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    again: bool = False
+    repeats: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
 class Ticket:
     """What was decided about a flow, for the destination it had then; without a pooled request it is not ours.
 
@@ -36,15 +51,8 @@ class Ticket:
     resend: bool = False
     exchange: bool = False
     """Whether it is for a pool's own token endpoint."""
-    injector: GuardedInjector | None = None
-    """What puts the credential of the pool on, where a plugin does."""
-    outgoing: OutgoingRequest | None = field(default=None, repr=False)
-    """The request as it went out last, as the injector was shown it."""
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    """What the injector put on, as an answer may repeat it."""
-    again: bool = False
-    """Whether an answer asks for the same request with a new injection; so often it was done is `repeats`."""
-    repeats: int = 0
+    injection: Injection | None = None
+    """Where a plugin puts the credential on."""
     hidden: Fields = field(default=(), repr=False)
     """The fields of such a request as the client sent them, where the flow shows less."""
 

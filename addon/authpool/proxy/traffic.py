@@ -29,7 +29,7 @@ from authpool.proxy.message import (
 from authpool.proxy.probes import answer_probe
 from authpool.proxy.reach import ConfiguredReach
 from authpool.proxy.request_head import head_of
-from authpool.proxy.ticket import Ticket, Tickets
+from authpool.proxy.ticket import Injection, Ticket, Tickets
 from authpool.proxy.token_exchange import METHODS as EXCHANGE_METHODS
 from authpool.proxy.token_exchange import hide_authorization, is_token_exchange
 from authpool.proxy.upstream_tls import UpstreamTls
@@ -80,7 +80,7 @@ class Traffic:
             begun.pool = pool.name
             strip_credentials(request, pool)
             if snapshot.injectors and (injector := snapshot.injectors.get(pool.name)) is not None:
-                ticket.injector = injector
+                ticket.injection = Injection(injector=injector)
                 take_off(request, injector)
         refusal = self._let_in(flow, begun, pool)
         if refusal is not None:
@@ -158,7 +158,8 @@ class Traffic:
         fields = telling_fields(response.headers)
         if ticket is not None:
             ticket.decided = False
-            if ticket.injector is None or not self._is_asked_again(ticket, answer_of(response, fields)):
+            injection = ticket.injection
+            if injection is None or not self._is_asked_again(ticket, injection, answer_of(response, fields)):
                 self._hear(ticket, answer_of(response, fields))
             if self.gate.may_resend(flow):
                 return
@@ -171,17 +172,16 @@ class Traffic:
             if ticket.meaning is not None:
                 self._service.failover.heard(ticket.pooled, answer, ticket.meaning)
 
-    def _is_asked_again(self, ticket: Ticket, answer: UpstreamAnswer) -> bool:
+    def _is_asked_again(self, ticket: Ticket, injection: Injection, answer: UpstreamAnswer) -> bool:
         """Let the injector hear an answer; whether the request is to be sent with another injection, if it can be."""
-        pooled, ticket.again = ticket.pooled, False
+        pooled, shown, injection.again = ticket.pooled, injection.outgoing, False
         account = None if pooled is None or not pooled.sends else pooled.account
-        if ticket.injector is None or ticket.outgoing is None or account is None:
+        if shown is None or account is None:
             return False
-        asked = ticket.injector.again(ticket.outgoing, answer, account)
-        if not asked or ticket.repeats >= MOST_REPEATS or ticket.outgoing.body.content is None:
-            return False
-        ticket.again, ticket.meaning = True, None
-        return True
+        asked = injection.injector.again(shown, answer, account)
+        if asked and injection.repeats < MOST_REPEATS and shown.body.content is not None:
+            injection.again, ticket.meaning = True, None
+        return injection.again
 
     async def answered(self, flow: http.HTTPFlow) -> None:
         """An answer that speaks against the account has arrived whole: say whether to send the request again."""
@@ -190,8 +190,9 @@ class Traffic:
             return
         pooled, response = ticket.pooled, flow.response
         ticket.decided = True
-        if ticket.again:
-            ticket.again, ticket.resend, ticket.repeats = False, True, ticket.repeats + 1
+        injection = ticket.injection
+        if injection is not None and injection.again:
+            injection.again, injection.repeats, ticket.resend = False, injection.repeats + 1, True
             pooled.trail.append(f"{pooled.address}: asked for another injection")
             flow.comment = pooled.comment("resending")
             return
