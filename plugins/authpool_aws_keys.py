@@ -31,6 +31,10 @@ BAD_KEYS = frozenset(
     }
 )
 """Codes by which AWS says that a key pair, or its session, is no good."""
+_MISTAKES = frozenset({"InvalidParameterValue", "RegionDisabledException", "ValidationError"})
+_CLOCK_IS_OFF = ("Signature expired", "Signature not yet current")
+"""STS says it by the code of a wrong key: nobody is to be disabled because this machine's clock is off."""
+_ACCOUNT_ID = re.compile(r"\d{12}")
 
 
 class AccountKeys(TokenSource):
@@ -71,6 +75,8 @@ class AssumedRole(TokenSource):
 
     async def fetch(self, account: Account) -> Fetched:
         keys, _ = _own_keys(account, self._clock())
+        if "{account}" in self._role_arn and not _ACCOUNT_ID.fullmatch(account.name):
+            raise CredentialDeadError("its name is no AWS account ID (12 digits), and `role_arn` is made with it")
         form = {
             "Action": "AssumeRole",
             "Version": "2011-06-15",
@@ -87,9 +93,10 @@ class AssumedRole(TokenSource):
             return _session(answer.body)
         code = _element(answer.body, "Code") or f"HTTP {answer.status}"
         why = f"STS: {code}: {clip_reason(harmless_words(_element(answer.body, 'Message')))}"
-        if code in BAD_KEYS or code == "SignatureDoesNotMatch":
+        off = any(words in why for words in _CLOCK_IS_OFF)
+        if code in BAD_KEYS or (code == "SignatureDoesNotMatch" and not off):
             raise CredentialDeadError(why)
-        if code in {"ValidationError", "RegionDisabledException", "InvalidParameterValue"}:
+        if code in _MISTAKES and "{account}" not in self._role_arn:  # else it may be this account's name
             raise CredentialMisconfiguredError(why)
         raise CredentialUnavailableError(why, retry_after_seconds(answer.retry_after, self._clock()))
 

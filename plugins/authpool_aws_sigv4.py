@@ -46,9 +46,11 @@ _SIGNED = frozenset({"content-type", "content-md5"})
 _PRESIGNED = frozenset(
     {
         *("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders"),
-        *("x-amz-signature", "x-amz-security-token", "x-amz-content-sha256", "awsaccesskeyid", "signature"),
+        *("x-amz-signature", "x-amz-security-token", "x-amz-content-sha256"),
     }
 )
+_PRESIGNED_BEFORE = frozenset({"awsaccesskeyid", "signature"})
+"""By Signature Version 2, which S3 alone still knows; another service's `signature` may be anything."""
 SKEW_SECONDS = 240.0
 """A signature is good for five minutes to either side; with a clock further off than this AWS's own is taken."""
 MOST_SKEW_SECONDS = 86_400.0
@@ -79,9 +81,9 @@ class Signer(Injector):
     """Signs the requests of one pool."""
 
     client_headers = frozenset({"x-amz-security-token", "x-amz-s3session-token"})
-    client_parameters = _PRESIGNED
 
     def __init__(self, service: str, region: str, clock: Callable[[], float] = time.time) -> None:
+        self.client_parameters = _PRESIGNED | (_PRESIGNED_BEFORE if service in PLAIN_PATHS else frozenset())
         self._service = service
         self._region = region
         self._clock = clock

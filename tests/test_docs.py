@@ -117,6 +117,7 @@ def test_configurations_are_accepted(document: Path, tmp_path: Path, monkeypatch
         for pool in config.pools.values():
             plugins.rotation(pool)
         plugins.token_sources(config.pools)
+        plugins.injectors(config.pools)
 
 
 def test_the_plugins_that_are_shown_can_be_loaded(tmp_path: Path) -> None:

@@ -34,15 +34,23 @@ ROLE = "arn:aws:iam::{account}:role/CI"
 class Sts:
     """What STS answers to AssumeRole."""
 
-    def __init__(self, status: int = 200, code: str = "", *, lifetime_seconds: int = 3600, key: str = "ASIA") -> None:
-        self.status, self.code, self.key = status, code, key
+    def __init__(
+        self,
+        status: int = 200,
+        code: str = "",
+        message: str = "User: arn:aws:iam::1:user/a is not authorized",
+        *,
+        lifetime_seconds: int = 3600,
+        key: str = "ASIA",
+    ) -> None:
+        self.status, self.code, self.message, self.key = status, code, message, key
         self.ends_at = int(time.time()) + lifetime_seconds
 
     async def play(self, reply: Reply) -> None:
         ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.ends_at))
         text = (
             f"<ErrorResponse><Error><Type>Sender</Type><Code>{self.code}</Code>"
-            f"<Message>User: arn:aws:iam::1:user/a is not authorized</Message></Error></ErrorResponse>"
+            f"<Message>{self.message}</Message></Error></ErrorResponse>"
             if self.status != 200
             else '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
             f"<AccessKeyId>{self.key}</AccessKeyId><SecretAccessKey>role&amp;secret</SecretAccessKey>"
@@ -137,7 +145,17 @@ FAILURES: tuple[tuple[Any, type[TokenSourceError], str], ...] = (
     (Sts(403, "InvalidClientTokenId"), CredentialDeadError, "STS: InvalidClientTokenId"),
     (Sts(403, "SignatureDoesNotMatch"), CredentialDeadError, "STS: SignatureDoesNotMatch"),
     (Sts(403, "ExpiredToken"), CredentialDeadError, "STS: ExpiredToken"),
-    (Sts(400, "ValidationError"), CredentialMisconfiguredError, "STS: ValidationError"),
+    (
+        Sts(403, "SignatureDoesNotMatch", "Signature expired: 20200101T000000Z is now earlier than 20200101T001000Z"),
+        CredentialUnavailableError,
+        "STS: SignatureDoesNotMatch: Signature expired",
+    ),
+    (
+        Sts(403, "SignatureDoesNotMatch", "Signature not yet current: 20200101T000000Z is still later than ..."),
+        CredentialUnavailableError,
+        "STS: SignatureDoesNotMatch: Signature not yet current",
+    ),
+    (Sts(400, "ValidationError"), CredentialUnavailableError, "STS: ValidationError"),
     (Sts(400, "Throttling"), CredentialUnavailableError, "STS: Throttling"),
     (HTML(503), CredentialUnavailableError, "STS: HTTP 503"),
     (HTML(200), CredentialUnavailableError, "no key pair"),
@@ -155,6 +173,21 @@ async def test_what_sts_refuses(sts: Upstream, answer: Any, kind: type[TokenSour
     assert told in refused.value.detail
     assert "\n" not in refused.value.detail
     assert "of-alice" not in refused.value.detail
+
+
+async def test_one_role_for_all_is_the_pools_fault(sts: Upstream) -> None:
+    """With the account's name in it, it may be the account's."""
+    sts.then(Sts(400, "ValidationError"))
+    source = AssumedRole(role_arn=ROLE.replace("{account}", "1" * 12), sts_url=f"{sts.url}/", region="eu-west-1")
+    with pytest.raises(CredentialMisconfiguredError, match="STS: ValidationError"):
+        await source.fetch(ACCOUNT)
+
+
+async def test_a_name_that_is_no_account_id(sts: Upstream) -> None:
+    """Is told before anybody is asked."""
+    with pytest.raises(CredentialDeadError, match="12 digits"):
+        await role(sts).fetch(replace(ACCOUNT, name="ci"))
+    assert sts.received == []
 
 
 async def test_nobody_there() -> None:

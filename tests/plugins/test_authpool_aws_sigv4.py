@@ -6,6 +6,7 @@ import re
 import time
 from datetime import UTC, datetime
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,10 +22,12 @@ from authpool.requests.upstream_answer import UpstreamAnswer
 from authpool_aws_signature import Keys
 from authpool_aws_sigv4 import SKEW_SECONDS, Signer
 from support.answers import JSON
+from support.certificates import CertificateAuthority
 from support.exchange import Answer, Request
 from support.gateway import RunningGateway
 from support.home import write_account
-from support.pool_rig import Rig, client, reverse_gateway
+from support.pool_rig import Rig, client, gateway_master, proxied, reverse_gateway
+from support.upstream import Upstream
 
 KEYS = Keys(access_key_id="AKIAALICE", secret="the/secret+of-alice=", session_token="the-session+of/alice==")
 BOB = Keys(access_key_id="AKIABOB", secret="the/secret+of-bob=")
@@ -139,6 +142,35 @@ async def test_a_presigned_request_is_made_a_signed_one(rig: Rig) -> None:
     assert request.target == "/bucket/key?versionId=3%2F4"
     assert is_signed(request)
     assert "the-clients-own" not in shown
+
+
+@pytest.mark.mitmproxy
+async def test_another_services_signature_is_its_own(rig: Rig) -> None:
+    """Only S3 knows URLs that are signed in the old way."""
+    aws_home(rig, OTHER)
+    async with reverse_gateway(rig) as gateway, client(gateway.url) as api:
+        await api.get("/x?signature=1&Signature=2&AWSAccessKeyId=3")
+    assert rig.upstream.received[0].target == "/x?signature=1&Signature=2&AWSAccessKeyId=3"
+    assert is_signed(rig.upstream.received[0], service="execute-api")
+
+
+@pytest.mark.mitmproxy
+async def test_a_streamed_body_goes_to_s3_over_tls(rig: Rig, confdir: Path, authority: CertificateAuthority) -> None:
+    """Without its hash, which is said; whole bodies are hashed there too."""
+    async with Upstream(authority.server_context()) as upstream:
+        rig.host = upstream.authority
+        aws_home(rig, S3)
+        trusted = {"ssl_verify_upstream_trusted_ca": str(authority.ca_file), "stream_large_bodies": "1k"}
+        async with (
+            gateway_master(rig.path, confdir=confdir, **trusted) as gateway,
+            proxied(gateway.url, confdir) as api,
+        ):
+            statuses = [(await api.put(f"{upstream.url}/b/k", content=b"x" * size)).status_code for size in (4096, 1)]
+    assert statuses == [200, 200]
+    told = [request.header("x-amz-content-sha256") for request in upstream.received]
+    assert told == ["UNSIGNED-PAYLOAD", hashlib.sha256(b"x").hexdigest()]
+    assert [len(request.body) for request in upstream.received] == [4096, 1]
+    assert all(map(is_signed, upstream.received))
 
 
 @pytest.mark.mitmproxy
