@@ -17,8 +17,9 @@ from authpool.config import HostPattern, PoolConfig
 from authpool.config.pool_config import PluginInjection
 from authpool.errors import ConfigurationError, InjectionRefusedError
 from authpool.plugins.manager import Plugins
-from authpool.requests.injector import OutgoingRequest, RequestBody
+from authpool.requests.injector import Injector, OutgoingRequest, RequestBody
 from authpool.requests.upstream_answer import UpstreamAnswer
+from authpool.testing.injectors import InjectorConformance
 from authpool_aws_signature import Keys
 from authpool_aws_sigv4 import SKEW_SECONDS, Signer
 from support.answers import JSON
@@ -267,6 +268,14 @@ class _Xml:
         await reply.head(self.status, {"content-type": "application/xml", **self.headers}, len(self.body))
         await reply.data(self.body)
         await reply.end()
+
+
+class TestSigner(InjectorConformance):
+    access_tokens = (KEYS.as_token(), BOB.as_token())
+
+    @pytest.fixture
+    def injector(self) -> Injector:
+        return Signer("s3", "eu-west-1")
 
 
 # --- the signer by itself ---------------------------------------------------------------------------------------------

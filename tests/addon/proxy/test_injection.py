@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from mitmproxy import http
 
-from authpool.config import load_config
+from authpool.config import HostPattern, PluginInjection, PoolConfig, load_config
 from authpool.errors import ConfigurationError
 from authpool.plugins.manager import load_plugins
+from authpool.requests.injector import Injector
+from authpool.testing.injectors import InjectorConformance
 from support.answers import JSON
 from support.certificates import CertificateAuthority
 from support.exchange import Answer, Request
@@ -72,6 +74,28 @@ class DPoP(Injector):
 def authpool_injection(name):
     return DPoP if name == "dpop" else None
 """
+
+
+def injector_of(text: str, name: str) -> Injector:
+    """What the text of a plugin provides for a pool."""
+    module: dict[str, Any] = {}
+    exec(compile(text, "plugin", "exec"), module)
+    pool = PoolConfig(name="p", hosts=(HostPattern.parse("a.test"),), inject=PluginInjection(name=name))
+    made = module["authpool_injection"](name)(pool)
+    assert isinstance(made, Injector)
+    return made
+
+
+class TestHmac(InjectorConformance):
+    @pytest.fixture
+    def injector(self) -> Injector:
+        return injector_of(HMAC, "hmac")
+
+
+class TestDPoP(InjectorConformance):
+    @pytest.fixture
+    def injector(self) -> Injector:
+        return injector_of(DPOP, "dpop")
 
 
 def write_plugin(rig: Rig, text: str) -> None:
