@@ -45,6 +45,19 @@ def client_credentials_request(pool: PoolConfig, url: str, account: Account) -> 
     return _request(pool, url, account, form)
 
 
+def code_request(
+    pool: PoolConfig, url: str, account: Account, *, code: str, verifier: str, redirect_uri: str
+) -> GrantRequest:
+    """RFC 6749 §4.1.3 with RFC 7636 §4.5: exchange the code of a sign-in."""
+    form = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": redirect_uri,
+        "code_verifier": verifier,
+    }
+    return _request(pool, url, account, form)
+
+
 def revocation_request(pool: PoolConfig, url: str, account: Account) -> GrantRequest:
     """RFC 7009 §2.1. The account must have a refresh token; with that a provider ends the whole grant."""
     refresh_token = account.token.refresh_token

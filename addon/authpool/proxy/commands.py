@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from mitmproxy import command, ctx, exceptions, types
 from mitmproxy.log import ALERT
 
 from authpool.accounts.account import AccountKey
+from authpool.config import PoolConfig
 from authpool.errors import AuthpoolError
 from authpool.gateway.service import Service
+from authpool.oauth.authorization import AuthorizationRequest
 from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS
 from authpool.oauth.token_requests import GRACE_SECONDS
 from authpool.proxy.addon import Gateway
@@ -23,6 +25,7 @@ from authpool.verbs.history import history, history_cells
 from authpool.verbs.operations import Operations, live_rows
 from authpool.verbs.plugin_table import HEADER as PLUGIN_HEADER
 from authpool.verbs.plugin_table import plugin_cells
+from authpool.verbs.signing_in import TIMEOUT_SECONDS
 from authpool.verbs.sources import read_source
 
 logger = logging.getLogger(__name__)
@@ -50,13 +53,17 @@ class Commands:
             credential = read_source(source, environ=os.environ)
         except AuthpoolError as error:
             raise exceptions.CommandError(str(error)) from error
-        pools = self._service().snapshot.config.pools
-        if pool not in pools:
-            known = ", ".join(sorted(pools)) or "none"
-            raise exceptions.CommandError(f"authpool.toml configures no pool {pool}; there are: {known}")
+        pools = self._known_pool(pool)
         self._run(lambda operations: operations.add(pool, credential, name or None))
         proof = f": the token endpoint has up to {PROOF_SECONDS:.0f} s to prove the credential"
         return f"Adding to {pool}{'' if pools[pool].type == 'static' else proof}. {_LOG_TELLS}"
+
+    @command.command("authpool.login")
+    def login(self, pool: str, name: str = "") -> str:
+        """Add or re-add an account by signing in: the event log has the address for a browser on this machine."""
+        self._known_pool(pool)
+        self._run(lambda operations: operations.login(pool, name or None, LogReader()), waits_for_person=True)
+        return f"Signing in to {pool}: the event log has the address to open in a browser, and what comes of it"
 
     @command.command("authpool.accounts")
     def accounts(self) -> types.Data:
@@ -130,6 +137,14 @@ class Commands:
         keep_grant, force = grant == "keep-grant", grant == "force"
         return self._start("Removing", account, lambda verbs: verbs.remove(account, keep_grant=keep_grant, force=force))
 
+    def _known_pool(self, pool: str) -> Mapping[str, PoolConfig]:
+        """All pools, of which `pool` is one. Raises CommandError."""
+        pools = self._service().snapshot.config.pools
+        if pool not in pools:
+            known = ", ".join(sorted(pools)) or "none"
+            raise exceptions.CommandError(f"authpool.toml configures no pool {pool}; there are: {known}")
+        return pools
+
     def _service(self) -> Service:
         service = self._gateway.service
         if service is None:
@@ -148,9 +163,10 @@ class Commands:
         doubt = "" if known else ", which is in no pool as far as this gateway knows (authpool.accounts lists all)"
         return f"{doing} {account}{doubt}. {_LOG_TELLS}"
 
-    def _run(self, operation: Callable[[Operations], Awaitable[str]]) -> None:
+    def _run(self, operation: Callable[[Operations], Awaitable[str]], *, waits_for_person: bool = False) -> None:
         try:
-            self._gateway.under_way.begin(self._report(operation, self._service()), "an authpool command")
+            work = self._report(operation, self._service())
+            self._gateway.under_way.begin(work, "an authpool command", waits_for_person=waits_for_person)
         except AuthpoolError as error:
             raise exceptions.CommandError(str(error)) from error
 
@@ -159,11 +175,28 @@ class Commands:
         await _report(operation, service)
 
 
+class LogReader:
+    """The person who reads the log: told there, and unable to answer but by the browser."""
+
+    def show(self, request: AuthorizationRequest, port: int) -> None:
+        logger.log(_level(), "Sign in within %g s; it comes back to port %d of this machine:", TIMEOUT_SECONDS, port)
+        logger.log(_level(), "%s", request.url)
+
+    async def pasted(self) -> str:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # never
+
+    def doubt(self, why: str) -> None:
+        """Nothing was pasted."""
+
+
+def _level() -> int:
+    """The console shows nothing of its log but alerts and worse, and mitmweb has no alerts."""
+    return ALERT if "console_eventlog_verbosity" in ctx.options else logging.INFO
+
+
 async def _report(operation: Callable[[Operations], Awaitable[str]], service: Service) -> None:
     try:
-        # The console shows nothing of its log but alerts and worse, and mitmweb has no alerts.
-        level = ALERT if "console_eventlog_verbosity" in ctx.options else logging.INFO
-        logger.log(level, "%s", await operation(Operations(service)))
+        logger.log(_level(), "%s", await operation(Operations(service)))
     except asyncio.CancelledError as cancelled:
         for note in getattr(cancelled, "__notes__", ()):
             logger.error("authpool: %s", note)
