@@ -45,7 +45,7 @@ function configuration() {
     jwks: { keys: [signingKey()] },
     features: {
       clientCredentials: { enabled: true },
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: options.pages === true },
       introspection: { enabled: true, allowedPolicy: () => true },
       resourceIndicators: { enabled: false },
       revocation: { enabled: true, allowedPolicy: () => true },

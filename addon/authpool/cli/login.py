@@ -87,9 +87,9 @@ class Terminal:
                 self._say("A browser was started.")
         else:
             self._say(f"Use a browser elsewhere, for {headless}.")
-            tunnel = ssh_line(os.environ, port, _user())
-            if tunnel is not None:
-                self._say(f"For it to come back here by itself, run this where the browser is:\n{tunnel}")
+        tunnel = ssh_line(os.environ, port, _user())
+        if tunnel is not None:
+            self._say(f"For it to come back here by itself, run this where the browser is:\n{tunnel}")
         if self._lines is not None and self._lines.any:
             self._say("If the browser ends up at a page that can't be reached, paste that page's address here:")
 

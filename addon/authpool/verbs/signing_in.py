@@ -20,7 +20,15 @@ from authpool.oauth.grant_request import GrantRequest, code_request, without_sec
 from authpool.oauth.id_token import check_id_token
 from authpool.oauth.identity import id_token_claims, provider_identity
 from authpool.oauth.redirect_listener import RedirectListener
-from authpool.oauth.verdict import ClientRejected, Granted, GrantRejected, SignInRequired, TryLater, Verdict
+from authpool.oauth.verdict import (
+    ClientRejected,
+    Granted,
+    GrantRejected,
+    PartlyGranted,
+    SignInRequired,
+    TryLater,
+    Verdict,
+)
 from authpool.refresh.conditional_change import token_from_grant
 from authpool.verbs.account_writing import AccountWriting
 from authpool.verbs.holdings import Holdings
@@ -157,8 +165,12 @@ class SigningIn:
         form = code_request(pool, url, account, code=code, verifier=request.verifier, redirect_uri=request.redirect_uri)
         verdict, lost = await self._service.refresher.ask(form, pool)
         if not isinstance(verdict, Granted):
-            told = clip_reason(without_secrets(_why_not(verdict, lost=lost), account, pool, code, request.verifier))
-            raise RefusedError(f"{told}. Nothing was changed: sign in again")
+            if not isinstance(verdict, PartlyGranted | TryLater):
+                verdict = replace(
+                    verdict, reason=without_secrets(verdict.reason, account, pool, code, request.verifier)
+                )
+            why = clip_reason(_why_not(verdict, lost=lost))
+            raise RefusedError(f"{why}. Nothing was changed: sign in again")
         if verdict.id_token is not None:
             client_id = pool.client.client_id if pool.client is not None else ""
             check_id_token(id_token_claims(verdict.id_token), request, client_id, clock.time())
