@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -59,6 +60,16 @@ class Login:
             self.said.append(line)
             self.url = line.strip() if line.startswith("http") else ""
         return self.url
+
+    async def until(self, pattern: str) -> str:
+        """Wait for a line with the pattern in it; answers its group."""
+        assert self.process.stderr is not None
+        while True:
+            line = (await self.process.stderr.readline()).decode()
+            assert line, f"it did not come: {self.said}"
+            self.said.append(line)
+            if found := re.search(pattern, line):
+                return found[1]
 
     def type(self, line: str) -> None:
         assert self.process.stdin is not None
@@ -263,3 +274,35 @@ async def test_a_dead_account_comes_back_through_a_browser(tmp_path: Path, oidc:
         token = read_account(home, f"main/{ALICE}")["token"]["access_token"]
         assert upstream.received[-1].bearer == token
         assert [r.grant_type for r in (await oidc.stats()).token_requests] == ["authorization_code"]
+
+
+async def test_a_second_browser_enters_the_code(tmp_path: Path, oidc: OidcProvider) -> None:
+    """Over ssh, by itself: the code is typed at oidc-provider's page, and the account is there."""
+    if chromium() is None:
+        assert os.environ.get("AUTHPOOL_REQUIRE_CLIENTS") != "1", "there is no `chromium` on the PATH"
+        pytest.skip("there is no chromium")
+    device = {"authorize_url": f"{oidc.issuer}/auth", "device_url": f"{oidc.issuer}/device/auth"}
+    home = make_home(tmp_path, pools={"main": oidc.pool() | device})
+    async with login(home, "main", "--json", env=FAR) as running:
+        url = await running.printed()
+        code = await running.until(r"│ +((?:\S )+\S) +│")
+        async with browser(tmp_path / "browser", url) as page:
+            async with asyncio.timeout(60):
+                while running.process.returncode is None:
+                    await page.run(
+                        "(() => { const code = document.querySelector('input[name=user_code]');"
+                        f"if (code) code.value = '{code.replace(' ', '')}';"
+                        "const login = document.querySelector('input[name=login]');"
+                        f"if (login) login.value = '{ALICE}';"
+                        "const word = document.querySelector('input[name=password]'); if (word) word.value = 'x';"
+                        "const button = document.querySelector('button[type=submit]');"
+                        "if (button && !button.dataset.clicked) { button.dataset.clicked = 1; button.click(); } })()"
+                    )
+                    await asyncio.sleep(0.2)
+        ended = await running.ended()
+    assert json.loads(ended.out) == {"ok": True, "message": f"Added main/{ALICE}"}
+    assert "and enter this code there:" in ended.err
+    stats = await oidc.stats()
+    asked = [r for r in stats.token_requests if (r.grant_type or "").endswith("device_code")]
+    assert asked[-1].ok
+    assert {r.error for r in asked[:-1]} <= {"authorization_pending", "slow_down"}

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from authpool.config import PoolConfig
 from authpool.errors import RefusedError
 from authpool.oauth.discovery import Endpoints
+from authpool.oauth.error_code import shown_code
 from authpool.oauth.provider_text import harmless_words
 
 LONGEST_CODE = 8192
@@ -151,7 +152,7 @@ def is_issuer(issuer: str, known: str, tenant: str | None) -> bool:
 
 
 def _refusal(answer: dict[str, str]) -> str:
-    code = harmless_words(answer["error"])
+    code = shown_code(answer["error"])
     said = harmless_words(answer.get("error_description", ""))
     meaning = _MEANINGS.get(answer["error"], "the provider ended the sign-in")
     return f"{meaning} ({code}{f': {said}' if said else ''})"

@@ -4,23 +4,25 @@ Its signature is not checked: it came straight from the token endpoint over TLS,
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from authpool.errors import RefusedError
-from authpool.oauth.authorization import AuthorizationRequest, is_issuer
+from authpool.oauth.authorization import is_issuer
 
 LEEWAY_SECONDS = 300
 """So much the clocks of this machine and of the provider may differ."""
 
 
-def check_id_token(claims: Mapping[str, Any], request: AuthorizationRequest, client_id: str, now: float) -> None:
+def check_id_token(
+    claims: Mapping[str, Any], *, issuers: Collection[str], client_id: str, nonce: str | None, now: float
+) -> None:
     """Check whose, for whom, until when and for which sign-in an id_token is. Raises RefusedError.
 
-    `now`: Unix seconds.
+    `issuers` as in SignInConfig; `nonce` is None where none was sent; `now`: Unix seconds.
     """
     issuer, tenant = claims.get("iss"), claims.get("tid")
-    if request.issuers and not any(_is_from(issuer, known, tenant) for known in request.issuers):
+    if issuers and not any(_is_from(issuer, known, tenant) for known in issuers):
         raise RefusedError("the id_token is from another issuer (`iss`) than the one that was asked")
     audience = claims.get("aud")
     if client_id not in (audience if isinstance(audience, list) else [audience]):
@@ -32,7 +34,7 @@ def check_id_token(claims: Mapping[str, Any], request: AuthorizationRequest, cli
         raise RefusedError("the id_token does not say when it ends (`exp`)")
     if expires_at + LEEWAY_SECONDS <= now:
         raise RefusedError("the id_token has ended (`exp`): is this machine's clock right?")
-    if request.nonce is not None and not _is_same(claims.get("nonce"), request.nonce):
+    if nonce is not None and not _is_same(claims.get("nonce"), nonce):
         raise RefusedError("the id_token is of another sign-in (`nonce`)")
 
 

@@ -5,17 +5,16 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 
-from mitmproxy import command, ctx, exceptions, types
-from mitmproxy.log import ALERT
+from mitmproxy import command, exceptions, types
 
 from authpool.accounts.account import AccountKey
 from authpool.config import PoolConfig
 from authpool.errors import AuthpoolError
 from authpool.gateway.service import Service
-from authpool.oauth.authorization import AuthorizationRequest
 from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS
 from authpool.oauth.token_requests import GRACE_SECONDS
 from authpool.proxy.addon import Gateway
+from authpool.proxy.log_reader import LogReader, told_level
 from authpool.verbs.account_table import HEADER, account_cells
 from authpool.verbs.client_table import HEADER as CLIENT_HEADER
 from authpool.verbs.client_table import client_cells
@@ -25,7 +24,6 @@ from authpool.verbs.history import history, history_cells
 from authpool.verbs.operations import Operations, live_rows
 from authpool.verbs.plugin_table import HEADER as PLUGIN_HEADER
 from authpool.verbs.plugin_table import plugin_cells
-from authpool.verbs.signing_in import TIMEOUT_SECONDS
 from authpool.verbs.sources import read_source
 
 logger = logging.getLogger(__name__)
@@ -45,6 +43,7 @@ class Commands:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._readers: set[LogReader] = set()
 
     @command.command("authpool.add")
     def add(self, pool: str, source: str, name: str = "") -> str:
@@ -62,8 +61,27 @@ class Commands:
     def login(self, pool: str, name: str = "") -> str:
         """Add or re-add an account by signing in: the event log has the address for a browser on this machine."""
         self._known_pool(pool)
-        self._run(lambda operations: operations.login(pool, name or None, LogReader()), waits_for_person=True)
+        reader = LogReader()
+        self._readers.add(reader)
+        self._run(lambda operations: self._login(operations, pool, name, reader), waits_for_person=True)
         return f"Signing in to {pool}: the event log has the address to open in a browser, and what comes of it"
+
+    async def _login(self, operations: Operations, pool: str, name: str, reader: LogReader) -> str:
+        try:
+            return await operations.login(pool, name or None, reader)
+        finally:
+            self._readers.discard(reader)
+
+    @command.command("authpool.login.answer")
+    def login_answer(self, answer: str) -> str:
+        """Finish a sign-in whose browser can't reach this machine: the address that it ended up at, or the code."""
+        if not self._readers:
+            raise exceptions.CommandError("no sign-in is under way; begin one with authpool.login POOL")
+        if len(self._readers) > 1 and "state=" not in answer:
+            raise exceptions.CommandError("more than one sign-in is under way: give the whole address")
+        for reader in self._readers:
+            reader.hear(answer)
+        return f"Finishing the sign-in. {_LOG_TELLS}"
 
     @command.command("authpool.accounts")
     def accounts(self) -> types.Data:
@@ -175,28 +193,9 @@ class Commands:
         await _report(operation, service)
 
 
-class LogReader:
-    """The person who reads the log: told there, and unable to answer but by the browser."""
-
-    def show(self, request: AuthorizationRequest, port: int) -> None:
-        logger.log(_level(), "Sign in within %g s; it comes back to port %d of this machine:", TIMEOUT_SECONDS, port)
-        logger.log(_level(), "%s", request.url)
-
-    async def pasted(self) -> str:
-        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # never
-
-    def doubt(self, why: str) -> None:
-        """Nothing was pasted."""
-
-
-def _level() -> int:
-    """The console shows nothing of its log but alerts and worse, and mitmweb has no alerts."""
-    return ALERT if "console_eventlog_verbosity" in ctx.options else logging.INFO
-
-
 async def _report(operation: Callable[[Operations], Awaitable[str]], service: Service) -> None:
     try:
-        logger.log(_level(), "%s", await operation(Operations(service)))
+        logger.log(told_level(), "%s", await operation(Operations(service)))
     except asyncio.CancelledError as cancelled:
         for note in getattr(cancelled, "__notes__", ()):
             logger.error("authpool: %s", note)

@@ -19,11 +19,12 @@ from authpool.verbs.adding import Adding
 from authpool.verbs.gateway_clients import GatewayClientVerbs
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
 from authpool.verbs.moving import Moving
+from authpool.verbs.person import TIMEOUT_SECONDS, Person
 from authpool.verbs.removing import Removing
 from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sealing import Sealing
-from authpool.verbs.signing_in import TIMEOUT_SECONDS, Person, SigningIn
+from authpool.verbs.signing_in import SigningIn
 from authpool.verbs.sources import Credential
 
 
@@ -76,11 +77,17 @@ class Operations:
         name: str | None,
         person: Person,
         *,
+        device: bool = False,
         port: int | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> str:
-        """Add an account, or take one back, by its owner signing in; `port` is the one the sign-in comes back to."""
-        return await self._signing_in.by_browser(pool, name or None, person, port=port, timeout_seconds=timeout_seconds)
+        """Add an account, or take one back, by its owner signing in; `port` is the one the sign-in comes back to.
+
+        `device`: on another device, also where a browser could be started here.
+        """
+        return await self._signing_in.sign_in(
+            pool, name or None, person, device=device, port=port, timeout_seconds=timeout_seconds
+        )
 
     def pools(self) -> list[str]:
         """The configured pools, by name."""

@@ -210,7 +210,7 @@ def claims(request: AuthorizationRequest, **others: Any) -> dict[str, Any]:
 def test_an_id_token_of_this_sign_in_is_good(others: dict[str, Any]) -> None:
     """The clocks may differ a little."""
     request = asked("openid")
-    check_id_token(claims(request, **others), request, "the client", NOW)
+    check_id_token(claims(request, **others), issuers=(ISSUER,), client_id="the client", nonce=request.nonce, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -233,4 +233,6 @@ def test_an_id_token_of_somebody_or_something_else_is_refused(others: dict[str, 
     """Each claim by itself."""
     request = asked("openid")
     with pytest.raises(RefusedError, match=rf"\(`{why}`\)"):
-        check_id_token(claims(request, **others), request, "the client", NOW)
+        check_id_token(
+            claims(request, **others), issuers=(ISSUER,), client_id="the client", nonce=request.nonce, now=NOW
+        )

@@ -4,7 +4,8 @@ import asyncio
 import base64
 import errno
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -15,8 +16,12 @@ import pytest
 from authpool.errors import AuthpoolError, RefusedError, StoreError
 from authpool.files.atomic_file import FileOperations
 from authpool.oauth.authorization import AuthorizationRequest
+from authpool.oauth.device_authorization import DeviceCode
 from support.answers import JSON, Reset, Slow
+from support.exchange import Answer
 from support.operator import Desk, open_desk, process
+from support.ports import free_port
+from support.token_endpoint import ScriptedTokenEndpoint
 
 ALICE = "google/alice@example.com"
 BOB = "google/bob@example.com"
@@ -31,6 +36,9 @@ class Browser:
         self.port = 0
         self.lines: asyncio.Queue[str] = asyncio.Queue()
         self.doubts: list[str] = []
+        self.warnings: list[str] = []
+        self.headless: str | None = None
+        self.code: DeviceCode | None = None
         self.shown = asyncio.Event()
         self._coming: asyncio.Task[str] | None = None
 
@@ -41,6 +49,16 @@ class Browser:
         if answer is not None:
             self._coming = asyncio.create_task(_get(f"{request.redirect_uri}?{urlencode(answer)}"))
         self.shown.set()
+
+    def why_headless(self) -> str | None:
+        return self.headless
+
+    def show_code(self, code: DeviceCode) -> None:
+        self.code = code
+        self.shown.set()
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
     async def pasted(self) -> str:
         return await self.lines.get()
@@ -287,7 +305,7 @@ async def test_a_provider_that_tells_no_names_is_asked_for_one_first(tmp_path: P
 async def test_pools_that_nobody_can_sign_in_to(tmp_path: Path) -> None:
     """It is said before anything is opened."""
     async with open_desk(tmp_path) as desk:
-        await changes_nothing(desk, nobody(), "no `authorize_url` of google is configured or discovered")
+        await changes_nothing(desk, nobody(), "neither `authorize_url` nor `device_url` of google is configured")
         for pool in ("keys", "service"):
             with pytest.raises(RefusedError, match="nobody signs in to"):
                 await desk.operations.login(pool, None, nobody())
@@ -390,3 +408,81 @@ async def test_the_token_of_another_account_is_refused(tmp_path: Path) -> None:
         with pytest.raises(RefusedError, match=f"is the one of {ALICE}"):
             await desk.operations.login("second", None, signs_in(desk, "alice@example.com", refresh_token="one"))
         await changes_nothing(desk, signs_in(desk, "bob@example.com", refresh_token="one"), f"that {ALICE} has")
+
+
+# --- on another device --------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def device_desk(folder: Path, *answers: Answer, **more: Any) -> AsyncIterator[tuple[Desk, ScriptedTokenEndpoint]]:
+    """A pool with a device endpoint, which gives these answers."""
+    async with (
+        ScriptedTokenEndpoint(list(answers)) as device,
+        open_desk(folder, sign_in={"device_url": device.url, **more}) as desk,
+    ):
+        yield desk, device
+
+
+CODE = {"device_code": "d", "user_code": "WDJB-MJHT", "verification_uri": "https://example.com", "interval": 1}
+
+
+@pytest.mark.parametrize("chosen", (True, False))
+async def test_who_has_no_browser_here_signs_in_on_another_device(tmp_path: Path, *, chosen: bool) -> None:
+    """By itself where none can be started; the account is written as ever, and no port is opened."""
+    async with device_desk(tmp_path, JSON(200, CODE)) as (desk, _):
+        pending = [JSON(400, {"error": "authorization_pending"}), JSON(200, desk.provider.issue("alice@example.com"))]
+        desk.token_endpoint.script = pending
+        person = nobody()
+        person.headless = None if chosen else "this is a session over ssh"
+        assert await desk.operations.login("google", None, person, device=chosen) == f"Added {ALICE}"
+        assert person.code is not None
+        assert person.code.user_code == "WDJB-MJHT"
+        assert person.request is None
+        assert desk.provider.is_current(desk.stored(ALICE)["token"]["refresh_token"])
+
+
+async def test_a_client_that_may_not_do_that_goes_on_with_a_browser(tmp_path: Path) -> None:
+    """Where it was chosen by itself; who asked for it is told."""
+    refused = JSON(400, {"error": "unauthorized_client"})
+    async with device_desk(tmp_path, refused, refused) as (desk, _):
+        person = signs_in(desk, "alice@example.com")
+        person.headless = "there is no display"
+        assert await desk.operations.login("google", None, person) == f"Added {ALICE}"
+        assert "(unauthorized_client): it goes on with a browser" in person.warnings[0]
+        with pytest.raises(RefusedError, match="unauthorized_client"):
+            await desk.operations.login("google", None, person, device=True)
+
+
+async def test_a_port_that_is_named_means_a_browser(tmp_path: Path) -> None:
+    """Who has opened a tunnel for it wants that."""
+    async with device_desk(tmp_path) as (desk, device):
+        person = signs_in(desk, "alice@example.com")
+        person.headless = "this is a session over ssh"
+        assert await desk.operations.login("google", None, person, port=free_port()) == f"Added {ALICE}"
+        assert device.received == []
+
+
+async def test_a_pool_without_a_device_endpoint_says_so(tmp_path: Path) -> None:
+    """Before anything is begun."""
+    async with open_desk(tmp_path, sign_in={}) as desk:
+        with pytest.raises(RefusedError, match="no `device_url` of google"):
+            await desk.operations.login("google", None, nobody(), device=True)
+
+
+async def test_nobody_enters_the_code_in_time(tmp_path: Path) -> None:
+    """The time that the operator allows ends it as well."""
+    async with device_desk(tmp_path, JSON(200, CODE)) as (desk, _):
+        with pytest.raises(RefusedError, match=r"nobody signed in within 0.05 s: nothing was changed"):
+            await desk.operations.login("google", None, nobody(), device=True, timeout_seconds=0.05)
+
+
+async def test_an_interrupt_while_a_code_is_waited_for_changes_nothing(tmp_path: Path) -> None:
+    """And says so."""
+    async with device_desk(tmp_path, JSON(200, CODE)) as (desk, _):
+        person = nobody()
+        login = asyncio.create_task(desk.operations.login("google", None, person, device=True))
+        await person.shown.wait()
+        login.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await login
+        assert "Nothing was changed" in cancelled.value.__notes__

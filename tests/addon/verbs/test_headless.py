@@ -1,14 +1,10 @@
-"""Where a browser can be started, and which."""
-
-from pathlib import Path
+"""Where a browser can be started, and what to do where none can."""
 
 import pytest
 
-from authpool.cli.browser import browser_command, start_browser
-from authpool.cli.headless import ssh_line, why_headless
+from authpool.verbs.headless import ssh_line, why_headless
 
 DESK = {"DISPLAY": ":0"}
-URL = "https://accounts.example.com/auth?a=b&c=%20d"
 
 
 @pytest.mark.parametrize(
@@ -48,27 +44,3 @@ def test_the_tunnel_leads_to_where_this_session_came_in() -> None:
     connection = {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 2222"}
     assert ssh_line(connection, 5000, "me") == "ssh -N -L 5000:127.0.0.1:5000 -p 2222 me@192.0.2.2"
     assert ssh_line({"SSH_TTY": "/dev/pts/1"}, 5000, "me") == "ssh -N -L 5000:127.0.0.1:5000 me@THIS-HOST"
-
-
-def program(folder: Path, name: str) -> Path:
-    path = folder / name
-    path.write_text("#!/bin/sh\n")
-    path.chmod(0o700)
-    return path
-
-
-def test_the_first_browser_that_is_there_and_has_a_window(tmp_path: Path) -> None:
-    """As `webbrowser` reads BROWSER; a text browser would take over the terminal."""
-    good, text = program(tmp_path, "good browser"), program(tmp_path, "lynx")
-    named = f"/nowhere:{text}:'{good}' --new"
-    assert browser_command(URL, {"BROWSER": named}) == [str(good), "--new", URL]
-    assert browser_command(URL, {"BROWSER": f"'{good}' --app=%s &"})[1] == f"--app={URL}"  # type: ignore[index]
-    assert browser_command(URL, {"BROWSER": "'"}) in (None, browser_command(URL, {}))
-
-
-def test_one_that_can_not_be_started_is_none(tmp_path: Path) -> None:
-    """It is no program at all."""
-    broken = tmp_path / "broken"
-    broken.write_bytes(b"\x7fELF")
-    broken.chmod(0o700)
-    assert not start_browser(URL, {"BROWSER": str(broken)})
