@@ -10,6 +10,8 @@ from typing import Protocol
 import httpx
 
 from authpool.oauth.content_coding import decoded
+from authpool.oauth.damaged_answer import read_damaged
+from authpool.oauth.received_bytes import ReceivedBytes, recorded
 from authpool.oauth.verdict import Answer, NotSent, Reply, ReplyLost
 
 CONNECT_SECONDS = 5.0
@@ -47,14 +49,11 @@ class TokenClient:
         self._connect_seconds = connect_seconds
         self._answer_seconds = answer_seconds
         self._client = httpx.AsyncClient(
-            transport=transport,
+            transport=transport or recorded(_transport()),
             trust_env=False,
-            # Certificates are the one thing taken from the environment: SSL_CERT_FILE names a company's own CA.
-            verify=httpx.create_ssl_context(trust_env=True),
             follow_redirects=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             timeout=httpx.Timeout(answer_seconds, connect=connect_seconds),
-            limits=httpx.Limits(max_keepalive_connections=0, max_connections=None),
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "authpool"},
         )
 
@@ -68,6 +67,12 @@ class TokenClient:
         await self._client.aclose()
 
     async def _ask(self, method: str, url: str, form: dict[str, str] | None, headers: Mapping[str, str]) -> Answer:
+        async with ReceivedBytes() as received:
+            return await self._ask_once(received, method, url, form, headers)
+
+    async def _ask_once(
+        self, received: ReceivedBytes, method: str, url: str, form: dict[str, str] | None, headers: Mapping[str, str]
+    ) -> Answer:
         arrived = _Arrived()
         try:
             # httpx counts each read by itself; an answer that drips would never end.
@@ -83,7 +88,12 @@ class TokenClient:
         ) as error:
             return _not_sent(error)
         except (httpx.HTTPError, TimeoutError, OSError) as error:
+            if isinstance(error, httpx.RemoteProtocolError):
+                await received.read_on(self._answer_seconds)
+            arrived.take_damaged(bytes(received.data))
             return arrived.lost(f"did not arrive ({type(error).__name__})")
+        if arrived.take_surplus(bytes(received.data)):
+            return arrived.lost("is longer than it says")
         return arrived.answer()
 
     async def _exchange(
@@ -105,6 +115,24 @@ class _Arrived:
     status: int | None = None
     headers: httpx.Headers = field(default_factory=httpx.Headers, repr=False)
     data: bytearray = field(default_factory=bytearray, repr=False)
+
+    def take_damaged(self, received: bytes) -> None:
+        """Take from what the connection received what HTTP does not give."""
+        found = read_damaged(received)
+        if found is None:
+            return
+        if self.status is None:
+            self.status, self.headers = found.status, httpx.Headers(dict(found.headers))
+        if len(found.body) > len(self.data):
+            self.data = bytearray(found.body)
+
+    def take_surplus(self, received: bytes) -> bool:
+        """Take what follows the end that the answer itself tells; whether there was anything."""
+        found = read_damaged(received)
+        if found is None or not found.body.startswith(self.data) or not found.body[len(self.data) :].strip():
+            return False
+        self.data = bytearray(found.body)
+        return True
 
     def answer(self) -> Answer:
         """The whole answer; what is too long, or compressed and damaged, did not come whole."""
@@ -131,6 +159,15 @@ class _Arrived:
 
     def _content(self) -> tuple[bytes, bool]:
         return decoded(bytes(self.data), self.headers.get("content-encoding", ""), MAX_BODY_BYTES)
+
+
+def _transport() -> httpx.AsyncHTTPTransport:
+    """Certificates are the one thing taken from the environment: SSL_CERT_FILE names a company's own CA."""
+    return httpx.AsyncHTTPTransport(
+        verify=httpx.create_ssl_context(trust_env=True),
+        trust_env=False,
+        limits=httpx.Limits(max_keepalive_connections=0, max_connections=None),
+    )
 
 
 def _not_sent(error: Exception) -> NotSent:
