@@ -9,8 +9,9 @@ from typing import Protocol
 
 import httpx
 
-from authpool.oauth.content_coding import decoded
+from authpool.oauth.content_coding import codings, decoded
 from authpool.oauth.damaged_answer import read_damaged
+from authpool.oauth.long_body import MAX_BODY_BYTES, LongBody
 from authpool.oauth.received_bytes import ReceivedBytes, recorded
 from authpool.oauth.verdict import Answer, NotSent, Reply, ReplyLost
 
@@ -18,7 +19,6 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 8.0
 """Silence after sending. Short enough that the same token can be presented again within 10 s of the first time,
 which is inside the grace windows that providers publish."""
-MAX_BODY_BYTES = 1024 * 1024
 
 
 class TokenEndpoint(Protocol):
@@ -102,9 +102,10 @@ class TokenClient:
         async with self._client.stream(method, url, data=form, headers=dict(headers)) as response:
             arrived.status = response.status_code
             arrived.headers = response.headers
+            plain = not codings(response.headers.get("content-encoding", ""))
+            body = arrived.body = LongBody(search=form is not None and response.is_success and plain)
             async for chunk in response.aiter_raw():  # as it was sent: httpx would decompress without a limit
-                arrived.data += chunk
-                if len(arrived.data) > MAX_BODY_BYTES:
+                if not body.feed(chunk):
                     return
 
 
@@ -114,7 +115,7 @@ class _Arrived:
 
     status: int | None = None
     headers: httpx.Headers = field(default_factory=httpx.Headers, repr=False)
-    data: bytearray = field(default_factory=bytearray, repr=False)
+    body: LongBody = field(default_factory=lambda: LongBody(search=False), repr=False)
 
     def take_damaged(self, received: bytes) -> None:
         """Take from what the connection received what HTTP does not give."""
@@ -123,15 +124,16 @@ class _Arrived:
             return
         if self.status is None:
             self.status, self.headers = found.status, httpx.Headers(dict(found.headers))
-        if len(found.body) > len(self.data):
-            self.data = bytearray(found.body)
+        if len(found.body) > len(self.body.content()):
+            self.body = _whole_of(found.body)
 
     def take_surplus(self, received: bytes) -> bool:
         """Take what follows the end that the answer itself tells; whether there was anything."""
         found = read_damaged(received)
-        if found is None or not found.body.startswith(self.data) or not found.body[len(self.data) :].strip():
+        body = self.body.content()
+        if found is None or not found.body.startswith(body) or not found.body[len(body) :].strip():
             return False
-        self.data = bytearray(found.body)
+        self.body = _whole_of(found.body)
         return True
 
     def answer(self) -> Answer:
@@ -158,7 +160,14 @@ class _Arrived:
         )
 
     def _content(self) -> tuple[bytes, bool]:
-        return decoded(bytes(self.data), self.headers.get("content-encoding", ""), MAX_BODY_BYTES)
+        content, whole = decoded(self.body.content(), self.headers.get("content-encoding", ""), MAX_BODY_BYTES)
+        return content, whole and not self.body.is_too_long
+
+
+def _whole_of(data: bytes) -> LongBody:
+    body = LongBody(search=False)
+    body.feed(data)
+    return body
 
 
 def _transport() -> httpx.AsyncHTTPTransport:
