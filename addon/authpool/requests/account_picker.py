@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
 from authpool.accounts.account import Account
 from authpool.clock import Clock
@@ -17,6 +18,7 @@ from authpool.requests.refusals import (
     POOL_MISCONFIGURED,
     Refusal,
     pool_exhausted,
+    store_unavailable,
     token_endpoint_unavailable,
 )
 
@@ -179,7 +181,8 @@ class AccountPicker:
         account = member.account
         now = self._clock.time()
         if member.failures:  # the schedule goes on trying; no request waits for what just failed
-            outcome: Outcome = Unavailable(detail="its last refresh failed", asked=False)
+            cause: Literal["store", "endpoint"] = "store" if member.waits_for_store else "endpoint"
+            outcome: Outcome = Unavailable(detail="its last refresh failed", asked=False, cause=cause)
         else:
             whole = patience = max(0.1, deadline - self._clock.monotonic())
             if account.token.live(now) and account.token.expires_at is not None:
@@ -218,14 +221,13 @@ class AccountPicker:
                 pooled.misconfigured = True
                 reason = "client rejected"
             case Unavailable(asked=False):  # nobody waited for it: no reason to give up, and one line is enough
-                if not pooled.endpoint_down:
+                if not (pooled.endpoint_down or pooled.store_down):
                     pooled.trail.append(f"{name}: {outcome.detail}")
-                pooled.endpoint_down = True
+                pooled.note_down(outcome.cause)
                 return
             case Unavailable():
-                if outcome.cause == "endpoint":
-                    pooled.endpoint_failures += 1
-                    pooled.endpoint_down = True
+                pooled.endpoint_failures += outcome.cause == "endpoint"
+                pooled.note_down(outcome.cause)
                 reason = outcome.detail
             case Ready():
                 reason = "the token endpoint gave the refused token again"
@@ -287,16 +289,21 @@ class AccountPicker:
             return POOL_MISCONFIGURED
         if pooled.endpoint_down or self._endpoint_is_down(pool):
             return token_endpoint_unavailable(RETRY_SECONDS if wait is None else wait)
+        if pooled.store_down or any(member.waits_for_store for member in self._failing(pool)):
+            return store_unavailable(RETRY_SECONDS if wait is None else wait)
         if pool.config.name not in self._exhausted and not pooled.tried:
             self._exhausted.add(pool.config.name)
             self._tell_exhausted(pool, returns_at)
         return pool_exhausted(pool.counts(), wait)
 
     def _endpoint_is_down(self, pool: Pool) -> bool:
+        return any(not member.waits_for_store for member in self._failing(pool))
+
+    def _failing(self, pool: Pool) -> Iterator[Member]:
+        """The accounts that could have another token, and whose last refresh failed."""
         if pool.config.type == "static":
-            return False
+            return
         needs_grant = pool.config.type == "refresh_token"
-        return any(
-            member.failures and not (needs_grant and member.account.token.refresh_token is None)
-            for member in pool.unrefreshed()
-        )
+        for member in pool.unrefreshed():
+            if member.failures and not (needs_grant and member.account.token.refresh_token is None):
+                yield member
