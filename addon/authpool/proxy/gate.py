@@ -1,6 +1,7 @@
 """The gate on the wire: what goes upstream, with the credential put on at the last moment, and what does not."""
 
 import logging
+from weakref import WeakValueDictionary
 
 from mitmproxy import http
 from mitmproxy.connection import Client, Server
@@ -56,6 +57,7 @@ class TrafficGate:
         self._access = access
         self._reach = reach
         self._upstream_tls = upstream_tls
+        self._echoes: WeakValueDictionary[tuple[str, bool], Echo] = WeakValueDictionary()
 
     def asks_for_key(self, client: Client) -> bool:
         return self._access.asks_for_key(client)
@@ -163,8 +165,16 @@ class TrafficGate:
         if ticket is None:
             return None
         if ticket.pooled is not None and ticket.pool is not None and ticket.pooled.access_token:
-            echo = Echo(ticket.pooled.access_token, PLACEHOLDER, for_client=ticket.pool.redact_echo)
+            echo = self._echo(ticket.pooled.access_token, for_client=ticket.pool.redact_echo)
         return TokenAnswer(echo, PLACEHOLDER) if ticket.exchange else echo
+
+    def _echo(self, access_token: str, *, for_client: bool) -> Echo:
+        """One for all requests with that token that are under way: what is to be looked for is made once for them."""
+        key = (access_token, for_client)
+        echo = self._echoes.get(key)
+        if echo is None:
+            echo = self._echoes[key] = Echo(access_token, PLACEHOLDER, for_client=for_client)
+        return echo
 
     def hides_request(self, flow: http.HTTPFlow) -> bool:
         ticket = self._tickets.get(flow)
