@@ -33,7 +33,7 @@ OWN_FIELD = b"authpool-error"
 
 
 class CoveredMessage:
-    """A message of what follows a 101, covered but for the moment in which it is sent; another addon's change stands."""
+    """A message behind a 101, covered but for the moment in which it is sent; another addon's change stands."""
 
     def __init__(
         self, hook: WebsocketMessageHook | TcpMessageHook, message: WebSocketMessage | TCPMessage, echo: Echo
