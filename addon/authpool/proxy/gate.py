@@ -21,6 +21,7 @@ from authpool.proxy.destination import (
     takes_origin_form,
 )
 from authpool.proxy.echo import Echo
+from authpool.proxy.form_override import names_a_method
 from authpool.proxy.message import answer_to
 from authpool.proxy.reach import ConfiguredReach
 from authpool.proxy.request_head import VERSION, head_of, hosts_named, is_framed, is_well_formed
@@ -32,6 +33,7 @@ from authpool.requests.refusals import (
     HOSTS_DIFFER,
     LOCAL_REFUSED,
     MALFORMED,
+    METHOD_IN_FORM,
     PLAINTEXT_REFUSED,
     Refusal,
     method_refused,
@@ -114,6 +116,8 @@ class TrafficGate:
         if not self._upstream_tls.is_proven(server):
             logger.error("A request for pool %s has an upstream that proves nothing by TLS; refused", pool.name)
             return GATEWAY_ERROR
+        if pool.methods and names_a_method(request):
+            return METHOD_IN_FORM
         return PLAINTEXT_REFUSED if shows_to_a_proxy(server) and not pool.allow_plaintext else None
 
     def _spoilt(self, ticket: Ticket, request: http.Request) -> str:

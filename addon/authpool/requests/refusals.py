@@ -159,6 +159,10 @@ MALFORMED = Refusal(
     code="request_refused",
     detail="The request's method, target or a header has a character that it can't have.",
 )
+METHOD_IN_FORM = Refusal(
+    code="request_refused",
+    detail="A field of the form names another method, by which some servers go; this pool is for certain methods only.",
+)
 USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
