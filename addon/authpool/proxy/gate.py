@@ -1,6 +1,7 @@
 """The gate on the wire: what goes upstream, with the credential put on at the last moment, and what does not."""
 
 import logging
+from weakref import WeakValueDictionary
 
 from mitmproxy import http
 from mitmproxy.connection import Client, Server
@@ -20,6 +21,7 @@ from authpool.proxy.destination import (
     takes_origin_form,
 )
 from authpool.proxy.echo import Echo
+from authpool.proxy.form_override import names_a_method
 from authpool.proxy.message import answer_to
 from authpool.proxy.reach import ConfiguredReach
 from authpool.proxy.request_head import VERSION, head_of, hosts_named, is_framed, is_well_formed
@@ -31,6 +33,7 @@ from authpool.requests.refusals import (
     HOSTS_DIFFER,
     LOCAL_REFUSED,
     MALFORMED,
+    METHOD_IN_FORM,
     PLAINTEXT_REFUSED,
     Refusal,
     method_refused,
@@ -56,6 +59,7 @@ class TrafficGate:
         self._access = access
         self._reach = reach
         self._upstream_tls = upstream_tls
+        self._echoes: WeakValueDictionary[tuple[str, bool], Echo] = WeakValueDictionary()
 
     def asks_for_key(self, client: Client) -> bool:
         return self._access.asks_for_key(client)
@@ -112,6 +116,8 @@ class TrafficGate:
         if not self._upstream_tls.is_proven(server):
             logger.error("A request for pool %s has an upstream that proves nothing by TLS; refused", pool.name)
             return GATEWAY_ERROR
+        if pool.methods and names_a_method(request):
+            return METHOD_IN_FORM
         return PLAINTEXT_REFUSED if shows_to_a_proxy(server) and not pool.allow_plaintext else None
 
     def _spoilt(self, ticket: Ticket, request: http.Request) -> str:
@@ -163,8 +169,16 @@ class TrafficGate:
         if ticket is None:
             return None
         if ticket.pooled is not None and ticket.pool is not None and ticket.pooled.access_token:
-            echo = Echo(ticket.pooled.access_token, PLACEHOLDER, for_client=ticket.pool.redact_echo)
+            echo = self._echo(ticket.pooled.access_token, for_client=ticket.pool.redact_echo)
         return TokenAnswer(echo, PLACEHOLDER) if ticket.exchange else echo
+
+    def _echo(self, access_token: str, *, for_client: bool) -> Echo:
+        """One for all requests with that token that are under way: what is to be looked for is made once for them."""
+        key = (access_token, for_client)
+        echo = self._echoes.get(key)
+        if echo is None:
+            echo = self._echoes[key] = Echo(access_token, PLACEHOLDER, for_client=for_client)
+        return echo
 
     def hides_request(self, flow: http.HTTPFlow) -> bool:
         ticket = self._tickets.get(flow)
