@@ -133,3 +133,8 @@ def raised_at(error: BaseException) -> str:
         return ""
     where = [frame for frame in theirs if frame.filename == theirs[0].filename][-1]
     return f" in {where.filename}, line {where.lineno}"
+
+
+def told(error: Exception) -> str:
+    """What may be said of an error: only our own are sure to have no secret in their text."""
+    return str(error) if isinstance(error, AuthpoolError) else type(error).__name__

@@ -11,6 +11,7 @@ import Provider from 'oidc-provider';
 import { Adapter, accountOf, expireAccessTokens, revokeAccount } from './adapter.mjs';
 
 const options = { accessTokenSeconds: 3600, rotate: true, ...JSON.parse(process.argv[2] ?? '{}') };
+const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code';
 const SCOPE = 'openid email offline_access';
 const stats = { token_requests: [], me_requests: 0, me_success: {} };
 
@@ -22,7 +23,7 @@ function client(id, authMethod) {
     application_type: 'native',
     redirect_uris: ['http://127.0.0.1/callback'],
     response_types: ['code'],
-    grant_types: ['authorization_code', 'refresh_token', ...(authMethod === 'none' ? [] : ['client_credentials'])],
+    grant_types: ['authorization_code', 'refresh_token', ...(options.pages ? [DEVICE_CODE] : []), ...(authMethod === 'none' ? [] : ['client_credentials'])],
   };
 }
 
@@ -44,8 +45,9 @@ function configuration() {
     cookies: { keys: [randomBytes(16).toString('hex')] },
     jwks: { keys: [signingKey()] },
     features: {
+      deviceFlow: { enabled: options.pages === true },
       clientCredentials: { enabled: true },
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: options.pages === true },
       introspection: { enabled: true, allowedPolicy: () => true },
       resourceIndicators: { enabled: false },
       revocation: { enabled: true, allowedPolicy: () => true },

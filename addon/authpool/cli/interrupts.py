@@ -18,8 +18,8 @@ QUIET_SECONDS = 2.0
 REMINDER_SECONDS = 10.0
 
 
-async def carry_out[T](work: Coroutine[Any, Any, T]) -> T:
-    """Carry out a verb. Raises RefusedError when it was interrupted.
+async def carry_out[T](work: Coroutine[Any, Any, T], *, reminds: bool = True) -> T:
+    """Carry out a verb, which `reminds` of what it waits for. Raises RefusedError when it was interrupted.
 
     The signals stay taken until the event loop ends: what was begun at a provider may still have to land.
     """
@@ -36,7 +36,7 @@ async def carry_out[T](work: Coroutine[Any, Any, T]) -> T:
 
     for number in SIGNALS:
         loop.add_signal_handler(number, interrupt)
-    reminder = loop.create_task(_remind(), name="authpool reminder")
+    reminder = loop.create_task(_remind() if reminds else asyncio.sleep(0), name="authpool reminder")
     try:
         return await task
     except asyncio.CancelledError as cancelled:

@@ -12,6 +12,7 @@ import click
 
 from authpool import __version__
 from authpool.cli.client_command import client
+from authpool.cli.login import login
 from authpool.cli.reloading import reload_gateways
 from authpool.cli.scaffold import create_home
 from authpool.cli.sealing import rekey, seal, unseal
@@ -211,7 +212,7 @@ _verb(
     "POOL[/NAME]",
 )
 _verb("refresh", "Fetch a new access token now.", Operations.refresh)
-for _command in (seal, unseal, rekey):
+for _command in (login, seal, unseal, rekey):
     cli.add_command(_command)
 cli.add_command(client)
 for _tool in TOOLS:

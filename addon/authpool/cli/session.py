@@ -37,11 +37,14 @@ class Session:
         """The plugins that a gateway on this home loads, whatever the home's configuration is like."""
         return load_plugins(self.home, os.environ)
 
-    def run[T](self, operation: Callable[[Operations], Coroutine[Any, Any, T]]) -> T:
-        """Carry out an operation on the home, under the same locks as a gateway. Raises AuthpoolError."""
+    def run[T](self, operation: Callable[[Operations], Coroutine[Any, Any, T]], *, reminds: bool = True) -> T:
+        """Carry out an operation on the home, under the same locks as a gateway. Raises AuthpoolError.
+
+        `reminds`: one that takes long says what it waits for.
+        """
         if self.home.exists():
             check_home(self.home)
-        return asyncio.run(self._run(operation))
+        return asyncio.run(self._run(operation, reminds=reminds))
 
     def check(self, plugins: Sequence[str] = ()) -> None:
         """See whether a gateway could start on the home. Raises AuthpoolError."""
@@ -62,11 +65,11 @@ class Session:
             gateway = GatewayConfig()
         return asyncio.run(_entries(plugins.store(gateway, self.home)))
 
-    async def _run[T](self, operation: Callable[[Operations], Coroutine[Any, Any, T]]) -> T:
+    async def _run[T](self, operation: Callable[[Operations], Coroutine[Any, Any, T]], *, reminds: bool) -> T:
         service = Service(self.home, os.environ, process="command line")
         try:
             await service.open()
-            return await carry_out(operation(Operations(service)))
+            return await carry_out(operation(Operations(service)), reminds=reminds)
         finally:
             await service.stop()
 

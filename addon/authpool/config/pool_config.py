@@ -111,6 +111,23 @@ class QuotaReserve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignInConfig:
+    """How people sign in: parameters of the authorization request beside its own, and where its answer comes to.
+
+    `redirect_ports` are tried in their order; none of them means any free one. `issuers` are the names that the
+    provider gives itself in `iss`, with ``{tenantid}`` for the claim `tid`; none: they are not known.
+    `refresh_scope` is the scope without which this provider issues no refresh token, where that is known.
+    """
+
+    authorize_params: Mapping[str, str] = field(default_factory=dict)
+    redirect_host: str = "127.0.0.1"
+    redirect_ports: tuple[int, ...] = ()
+    redirect_path: str = "/callback"
+    issuers: tuple[str, ...] = ()
+    refresh_scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolConfig:
     """One ``[pools.NAME]``. Empty `paths` or `methods` don't narrow; an absent endpoint may be discovered.
 
@@ -140,6 +157,7 @@ class PoolConfig:
     userinfo_url: str | None = None
     revoke_url: str | None = None
     scopes: tuple[str, ...] = ()
+    sign_in: SignInConfig = field(default_factory=SignInConfig)
     inject: Injection = field(default_factory=HeaderInjection)
     rotation: str = "round_robin"
     rotation_options: Mapping[str, Any] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from authpool.config.pool_config import ECHOING_METHODS, ClientAuth, ClientConfi
 from authpool.config.pool_type import OAUTH_TYPES, read_type
 from authpool.config.presets import PRESETS, Preset
 from authpool.config.selector import Selector, parse_selector
+from authpool.config.sign_in import SIGN_IN_KEYS, read_sign_in
 
 STANDARD_CODES = frozenset({"invalid_grant"}) | CLIENT_CODES | SIGN_IN_CODES | TRANSIENT_CODES
 """What an error code may be mapped to: the codes of a token endpoint that authpool acts on."""
@@ -36,6 +37,7 @@ _OAUTH_KEYS = (
     "scopes",
     "codes",
     "error_codes",
+    *SIGN_IN_KEYS,
 )
 _COMMON_KEYS = (
     "type",
@@ -101,6 +103,7 @@ def read_pool(
         issuer=issuer,
         **endpoints,
         scopes=_checked_strings(table, "scopes", _check_scope, "Write one scope per string."),
+        sign_in=read_sign_in(table, preset, issuer),
         inject=read_injection(table, extensions, pool_type, type_options),
         rotation=rotation,
         rotation_options=rotation_options,

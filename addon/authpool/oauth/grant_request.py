@@ -45,6 +45,30 @@ def client_credentials_request(pool: PoolConfig, url: str, account: Account) -> 
     return _request(pool, url, account, form)
 
 
+def code_request(
+    pool: PoolConfig, url: str, account: Account, *, code: str, verifier: str, redirect_uri: str
+) -> GrantRequest:
+    """RFC 6749 §4.1.3 with RFC 7636 §4.5: exchange the code of a sign-in."""
+    form = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": redirect_uri,
+        "code_verifier": verifier,
+    }
+    return _request(pool, url, account, form)
+
+
+def device_code_request(pool: PoolConfig, url: str, account: Account) -> GrantRequest:
+    """RFC 8628 §3.1: ask for a code that a person types on another device."""
+    return _request(pool, url, account, {"scope": " ".join(pool.scopes)} if pool.scopes else {}, names_client=True)
+
+
+def device_token_request(pool: PoolConfig, url: str, account: Account, device_code: str) -> GrantRequest:
+    """RFC 8628 §3.4: ask whether the person has signed in."""
+    form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": device_code}
+    return _request(pool, url, account, form, names_client=True)
+
+
 def revocation_request(pool: PoolConfig, url: str, account: Account) -> GrantRequest:
     """RFC 7009 §2.1. The account must have a refresh token; with that a provider ends the whole grant."""
     refresh_token = account.token.refresh_token
@@ -107,7 +131,10 @@ def without_secrets(text: str, account: Account, pool: PoolConfig, *more: str | 
     )
 
 
-def _request(pool: PoolConfig, url: str, account: Account, form: dict[str, str]) -> GrantRequest:
+def _request(
+    pool: PoolConfig, url: str, account: Account, form: dict[str, str], *, names_client: bool = False
+) -> GrantRequest:
+    """Add how the client authenticates; `names_client`: and its `client_id`, which RFC 8628 wants in any case."""
     headers: dict[str, str] = {}
     client = client_of(pool, account)
     method = pool.client.client_auth if pool.client is not None else "none"
@@ -117,6 +144,8 @@ def _request(pool: PoolConfig, url: str, account: Account, form: dict[str, str])
         if client.client_secret is None or method == "none":
             form["client_id"] = client.client_id
         elif method == "client_secret_basic":
+            if names_client:
+                form["client_id"] = client.client_id
             headers["Authorization"] = basic_authorization(client.client_id, client.client_secret)
         else:
             form["client_id"] = client.client_id

@@ -3,17 +3,18 @@
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
-from mitmproxy import command, ctx, exceptions, types
-from mitmproxy.log import ALERT
+from mitmproxy import command, exceptions, types
 
 from authpool.accounts.account import AccountKey
+from authpool.config import PoolConfig
 from authpool.errors import AuthpoolError
 from authpool.gateway.service import Service
 from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS
 from authpool.oauth.token_requests import GRACE_SECONDS
 from authpool.proxy.addon import Gateway
+from authpool.proxy.log_reader import LogReader, told_level
 from authpool.verbs.account_table import HEADER, account_cells
 from authpool.verbs.client_table import HEADER as CLIENT_HEADER
 from authpool.verbs.client_table import client_cells
@@ -42,6 +43,7 @@ class Commands:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._readers: set[LogReader] = set()
 
     @command.command("authpool.add")
     def add(self, pool: str, source: str, name: str = "") -> str:
@@ -50,13 +52,36 @@ class Commands:
             credential = read_source(source, environ=os.environ)
         except AuthpoolError as error:
             raise exceptions.CommandError(str(error)) from error
-        pools = self._service().snapshot.config.pools
-        if pool not in pools:
-            known = ", ".join(sorted(pools)) or "none"
-            raise exceptions.CommandError(f"authpool.toml configures no pool {pool}; there are: {known}")
+        pools = self._known_pool(pool)
         self._run(lambda operations: operations.add(pool, credential, name or None))
         proof = f": the token endpoint has up to {PROOF_SECONDS:.0f} s to prove the credential"
         return f"Adding to {pool}{'' if pools[pool].type == 'static' else proof}. {_LOG_TELLS}"
+
+    @command.command("authpool.login")
+    def login(self, pool: str, name: str = "") -> str:
+        """Add or re-add an account by signing in: the event log has the address for a browser on this machine."""
+        self._known_pool(pool)
+        reader = LogReader()
+        self._readers.add(reader)
+        self._run(lambda operations: self._login(operations, pool, name, reader), waits_for_person=True)
+        return f"Signing in to {pool}: the event log has the address to open in a browser, and what comes of it"
+
+    async def _login(self, operations: Operations, pool: str, name: str, reader: LogReader) -> str:
+        try:
+            return await operations.login(pool, name or None, reader)
+        finally:
+            self._readers.discard(reader)
+
+    @command.command("authpool.login.answer")
+    def login_answer(self, answer: str) -> str:
+        """Finish a sign-in whose browser can't reach this machine: the address that it ended up at, or the code."""
+        if not self._readers:
+            raise exceptions.CommandError("no sign-in is under way; begin one with authpool.login POOL")
+        if len(self._readers) > 1 and "state=" not in answer:
+            raise exceptions.CommandError("more than one sign-in is under way: give the whole address")
+        for reader in self._readers:
+            reader.hear(answer)
+        return f"Finishing the sign-in. {_LOG_TELLS}"
 
     @command.command("authpool.accounts")
     def accounts(self) -> types.Data:
@@ -130,6 +155,14 @@ class Commands:
         keep_grant, force = grant == "keep-grant", grant == "force"
         return self._start("Removing", account, lambda verbs: verbs.remove(account, keep_grant=keep_grant, force=force))
 
+    def _known_pool(self, pool: str) -> Mapping[str, PoolConfig]:
+        """All pools, of which `pool` is one. Raises CommandError."""
+        pools = self._service().snapshot.config.pools
+        if pool not in pools:
+            known = ", ".join(sorted(pools)) or "none"
+            raise exceptions.CommandError(f"authpool.toml configures no pool {pool}; there are: {known}")
+        return pools
+
     def _service(self) -> Service:
         service = self._gateway.service
         if service is None:
@@ -148,9 +181,10 @@ class Commands:
         doubt = "" if known else ", which is in no pool as far as this gateway knows (authpool.accounts lists all)"
         return f"{doing} {account}{doubt}. {_LOG_TELLS}"
 
-    def _run(self, operation: Callable[[Operations], Awaitable[str]]) -> None:
+    def _run(self, operation: Callable[[Operations], Awaitable[str]], *, waits_for_person: bool = False) -> None:
         try:
-            self._gateway.under_way.begin(self._report(operation, self._service()), "an authpool command")
+            work = self._report(operation, self._service())
+            self._gateway.under_way.begin(work, "an authpool command", waits_for_person=waits_for_person)
         except AuthpoolError as error:
             raise exceptions.CommandError(str(error)) from error
 
@@ -161,9 +195,7 @@ class Commands:
 
 async def _report(operation: Callable[[Operations], Awaitable[str]], service: Service) -> None:
     try:
-        # The console shows nothing of its log but alerts and worse, and mitmweb has no alerts.
-        level = ALERT if "console_eventlog_verbosity" in ctx.options else logging.INFO
-        logger.log(level, "%s", await operation(Operations(service)))
+        logger.log(told_level(), "%s", await operation(Operations(service)))
     except asyncio.CancelledError as cancelled:
         for note in getattr(cancelled, "__notes__", ()):
             logger.error("authpool: %s", note)

@@ -1,6 +1,7 @@
 """The gate on the wire: what goes upstream, with the credential put on at the last moment, and what does not."""
 
 import logging
+from weakref import WeakValueDictionary
 
 from mitmproxy import http
 from mitmproxy.connection import Client, Server
@@ -10,7 +11,7 @@ from authpool.config.pool_config import ECHOING_METHODS, PoolConfig
 from authpool.gateway.service import Service
 from authpool.proxy.client_access import ClientAccess
 from authpool.proxy.credential import PLACEHOLDER, clean_after_change, with_credential, with_fields
-from authpool.proxy.credential_echo import echo_of
+from authpool.proxy.credential_echo import echo_of, forms_sent
 from authpool.proxy.destination import (
     asks_for_another_host,
     destination_of,
@@ -21,6 +22,7 @@ from authpool.proxy.destination import (
     takes_origin_form,
 )
 from authpool.proxy.echo import Echo
+from authpool.proxy.form_override import names_a_method
 from authpool.proxy.injected import outgoing, secrets_of, with_injected
 from authpool.proxy.message import answer_to
 from authpool.proxy.reach import ConfiguredReach
@@ -34,6 +36,7 @@ from authpool.requests.refusals import (
     HOSTS_DIFFER,
     LOCAL_REFUSED,
     MALFORMED,
+    METHOD_IN_FORM,
     PLAINTEXT_REFUSED,
     Refusal,
     method_refused,
@@ -59,6 +62,7 @@ class TrafficGate:
         self._access = access
         self._reach = reach
         self._upstream_tls = upstream_tls
+        self._echoes: WeakValueDictionary[tuple[tuple[str, ...], bool], Echo] = WeakValueDictionary()
 
     def asks_for_key(self, client: Client) -> bool:
         return self._access.asks_for_key(client)
@@ -136,6 +140,8 @@ class TrafficGate:
         if not self._upstream_tls.is_proven(server):
             logger.error("A request for pool %s has an upstream that proves nothing by TLS; refused", pool.name)
             return GATEWAY_ERROR
+        if pool.methods and names_a_method(request):
+            return METHOD_IN_FORM
         return PLAINTEXT_REFUSED if shows_to_a_proxy(server) and not pool.allow_plaintext else None
 
     def _spoilt(self, ticket: Ticket, request: http.Request) -> str:
@@ -188,8 +194,17 @@ class TrafficGate:
             return None
         if ticket.pooled is not None and ticket.pool is not None and ticket.pooled.access_token:
             secrets = () if ticket.injection is None else ticket.injection.secrets
-            echo = echo_of(ticket.pool, ticket.pooled.access_token, secrets)
+            forms = forms_sent(ticket.pool, ticket.pooled.access_token, secrets)
+            echo = self._echo(forms, for_client=ticket.pool.redact_echo)
         return TokenAnswer(echo, PLACEHOLDER) if ticket.exchange else echo
+
+    def _echo(self, forms: tuple[str, ...], *, for_client: bool) -> Echo:
+        """One for all requests with that token that are under way: what is to be looked for is made once for them."""
+        key = (forms, for_client)
+        echo = self._echoes.get(key)
+        if echo is None:
+            echo = self._echoes[key] = echo_of(forms, for_client=for_client)
+        return echo
 
     def hides_request(self, flow: http.HTTPFlow) -> bool:
         ticket = self._tickets.get(flow)

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 from authpool.accounts.account import Account, AccountKey, OAuthClient, Token, fingerprint
-from authpool.accounts.events import AccountEvent
 from authpool.accounts.name import check_name
 from authpool.accounts.printable import clip_reason
 from authpool.config import PoolConfig
@@ -22,22 +21,20 @@ from authpool.errors import (
 from authpool.gateway.service import Service
 from authpool.oauth.identity import provider_identity
 from authpool.oauth.verdict import Granted
-from authpool.pool.report import timestamp
 from authpool.refresh.conditional_change import token_from_grant
 from authpool.refresh.token_source import TokenSource
 from authpool.store import Hold
+from authpool.verbs.account_writing import AccountWriting, paused_note
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.known_credentials import KnownCredentials
 from authpool.verbs.naming import Naming
 from authpool.verbs.proof import Proof, Prover, how_to_go_on, note_cut_off
-from authpool.verbs.replacement import ADDED_FROM, CredentialReplacement
+from authpool.verbs.replacement import ADDED_FROM
 from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sources import Credential
 
 logger = logging.getLogger(__name__)
-
-LABEL = "label"
 
 
 class Adding:
@@ -48,6 +45,7 @@ class Adding:
         self._holdings = holdings
         self._reviving = reviving
         self._unclaimed = unclaimed
+        self._writing = AccountWriting(service, holdings)
         self._known = KnownCredentials(service, holdings)
         self._prover = Prover(
             refresher=service.refresher, clock=service.clock, keep=unclaimed.save, drop=unclaimed.discard
@@ -81,9 +79,9 @@ class Adding:
             raise RefusedError("the source holds no secret: for a static pool it is one line, or `access_token`")
         if expected is None:
             raise RefusedError("a static secret tells no name; add it as: authpool add POOL SOURCE NAME")
-        account = self._provisional(pool, credential, expected, Token(access_token=secret))
+        account = self._writing.provisional(pool, credential, expected, Token(access_token=secret))
         async with self._holdings.held(account.key) as hold:
-            return await self._write(hold, pool, account)
+            return await self._writing.write(hold, pool, account)
 
     async def _add_sourced(
         self, pool: PoolConfig, source: TokenSource, credential: Credential, expected: str | None
@@ -95,14 +93,14 @@ class Adding:
             raise RefusedError(f"accounts of {pool.name} have no secret of their own: {usage}")
         if expected is None:
             raise RefusedError(f"say what the account is called: {usage}")
-        account = self._provisional(pool, credential, expected, Token())
+        account = self._writing.provisional(pool, credential, expected, Token())
         async with self._holdings.held(account.key) as hold:
             try:
                 granted, asked_at = await self._service.refresher.source_tokens.prove(source, account, pool)
             except TokenSourceError as error:
                 raise RefusedError(f"there is no token for {account.address}: {clip_reason(error.detail)}") from None
             token = token_from_grant(account.token, granted, asked_at)
-            return await self._write(hold, pool, replace(account, token=token))
+            return await self._writing.write(hold, pool, replace(account, token=token))
 
     async def _add_client(self, pool: PoolConfig, credential: Credential, expected: str | None) -> str:
         client = credential.client
@@ -112,12 +110,14 @@ class Adding:
             raise RefusedError('the source holds no client: write it as JSON with "client_id" and "client_secret"')
         name = expected or client.client_id
         check_name(name)
-        account = self._provisional(pool, replace(credential, client=client), name, Token())
+        account = self._writing.provisional(pool, replace(credential, client=client), name, Token())
         endpoints = await self._service.resolver.resolve(pool)
         async with self._holdings.held(account.key) as hold:
             proof = await self._prover.prove(pool, endpoints, account, credential, hold.deadline)
             async with self._safely(pool, proof, credential):
-                return await self._write(hold, pool, replace(account, token=replace(proof.token, refresh_token=None)))
+                return await self._writing.write(
+                    hold, pool, replace(account, token=replace(proof.token, refresh_token=None))
+                )
 
     async def _add_grant(self, pool: PoolConfig, credential: Credential, name: str | None, naming: Naming) -> str:
         refresh_token = credential.refresh_token or credential.secret
@@ -140,7 +140,7 @@ class Adding:
             return await self._add_again(pool, twin, credential, name)
         endpoints = await self._service.resolver.resolve(pool)
         # Any name will do until the provider tells the true one.
-        account = self._provisional(pool, credential, expected or "unnamed", Token(refresh_token=refresh_token))
+        account = self._writing.provisional(pool, credential, expected or "unnamed", Token(refresh_token=refresh_token))
         async with AsyncExitStack() as held:
             hold: Hold | None = None
             if expected is not None:
@@ -161,7 +161,7 @@ class Adding:
                     token=proof.token,
                     extra={**account.extra, **_added_from(credential, spent)},
                 ).with_replaced(spent, self._service.clock.time())
-                return await self._write(hold, pool, named)
+                return await self._writing.write(hold, pool, named)
 
     # --- a refresh token that is here already -----------------------------------------------------------------
 
@@ -230,73 +230,7 @@ class Adding:
         for path in (proof.kept, credential.path):
             await self._unclaimed.discard(path)
 
-    def _provisional(self, pool: PoolConfig, credential: Credential, name: str, token: Token) -> Account:
-        """The account as it would be if it were new."""
-        return Account(
-            pool=pool.name,
-            name=name,
-            generation=1,
-            created_at=int(self._service.clock.time()),
-            proxy_disabled=credential.proxy_disabled,
-            proxy_disabled_at=credential.proxy_disabled_at,
-            proxy_disabled_reason=credential.proxy_disabled_reason,
-            token=token,
-            client=_own_client(pool, credential.client),
-            extra={LABEL: credential.label} if credential.label is not None else {},
-        )
-
-    async def _write(self, hold: Hold, pool: PoolConfig, fresh: Account) -> str:
-        """Write through the hold on the account."""
-        change = CredentialReplacement(pool, fresh)
-        stored = await hold.update(change, replace_broken=True)
-        if stored is None:
-            raise TypeError("a change that never removes has removed")
-        before = change.before
-        if stored is before:
-            return _unchanged(stored)
-        self._service.notify(
-            AccountEvent(kind="added" if before is None else "readded", account=stored, replaced=fresh.replaced)
-        )
-        await self._holdings.follow()
-        return _sentence(before, stored)
-
 
 def _added_from(credential: Credential, spent: str | None) -> dict[str, str]:
     marks = [*credential.exchanged_from, *([fingerprint(spent)] if spent is not None else [])]
     return {ADDED_FROM: " ".join(marks)} if marks else {}
-
-
-def _own_client(pool: PoolConfig, client: OAuthClient | None) -> OAuthClient | None:
-    """The client to write beside an account: none where it is the pool's."""
-    if client is None or pool.client is None:
-        return client
-    known = pool.client
-    same = client.client_id == known.client_id and client.client_secret in {None, known.secret()}
-    return None if same else client
-
-
-def _unchanged(stored: Account) -> str:
-    if stored.disabled:
-        reason = stored.disabled_reason or "no reason given"
-        raise RefusedError(f"{stored.address} stays disabled ({reason}): this is the same secret as before")
-    return f"{stored.address} has this secret already{paused_note(stored)}"
-
-
-def _sentence(before: Account | None, stored: Account) -> str:
-    if before is None:
-        return f"Added {stored.address}{paused_note(stored)}"
-    note = ""
-    if before.disabled and not stored.disabled:
-        note = f"; it was disabled ({before.disabled_reason or 'no reason given'}) and is enabled again"
-    elif stored.disabled:
-        note = f"; it stays disabled ({stored.disabled_reason}): `authpool enable {stored.address}`"
-    return f"Re-added {stored.address} with a new credential{note}{paused_note(stored)}"
-
-
-def paused_note(account: Account) -> str:
-    """What to add to a sentence when the operator's own switch still holds the account back."""
-    if not account.proxy_disabled:
-        return ""
-    since = f" since {timestamp(account.proxy_disabled_at)}" if account.proxy_disabled_at is not None else ""
-    reason = f" ({account.proxy_disabled_reason})" if account.proxy_disabled_reason else ""
-    return f"; it is still paused{since}{reason} and serves nothing until: authpool resume {account.address}"

@@ -14,14 +14,17 @@ from authpool.pool.report import timestamp
 from authpool.refresh.client_watch import WAY_OUT
 from authpool.refresh.refresher import Refresher
 from authpool.store import ForcesReloads, SealsSecrets
-from authpool.verbs.adding import Adding, paused_note
+from authpool.verbs.account_writing import paused_note
+from authpool.verbs.adding import Adding
 from authpool.verbs.gateway_clients import GatewayClientVerbs
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
 from authpool.verbs.moving import Moving
+from authpool.verbs.person import TIMEOUT_SECONDS, Person
 from authpool.verbs.removing import Removing
 from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sealing import Sealing
+from authpool.verbs.signing_in import SigningIn
 from authpool.verbs.sources import Credential
 
 
@@ -58,6 +61,7 @@ class Operations:
         unclaimed = RescuedTokens(service.home, run=service.run, seals=seals)
         self._reviving = Reviving(service, self._holdings, unclaimed)
         self._adding = Adding(service, self._holdings, self._reviving, unclaimed)
+        self._signing_in = SigningIn(service, self._holdings, unclaimed)
         self._moving = Moving(service, self._holdings)
         self._removing = Removing(service, self._holdings, unclaimed)
         self.sealing = Sealing(service, unclaimed)
@@ -66,6 +70,24 @@ class Operations:
     async def add(self, pool: str, credential: Credential, name: str | None = None) -> str:
         """Add an account, or give the one of that name a new credential, once it was proved to work."""
         return await self._adding.add(pool, credential, name or None)
+
+    async def login(
+        self,
+        pool: str,
+        name: str | None,
+        person: Person,
+        *,
+        device: bool = False,
+        port: int | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> str:
+        """Add an account, or take one back, by its owner signing in; `port` is the one the sign-in comes back to.
+
+        `device`: on another device, also where a browser could be started here.
+        """
+        return await self._signing_in.sign_in(
+            pool, name or None, person, device=device, port=port, timeout_seconds=timeout_seconds
+        )
 
     def pools(self) -> list[str]:
         """The configured pools, by name."""

@@ -18,6 +18,7 @@ from authpool.config import (
     QueryInjection,
     load_config,
 )
+from authpool.config.pool_config import SignInConfig
 from authpool.errors import ConfigurationError
 
 SMALLEST = """
@@ -90,6 +91,10 @@ def test_every_key_of_the_contract_is_read(tmp_path: Path) -> None:
     rotation = "sticky"
     allow_plaintext = true
     codes = { gone = "invalid_grant" }
+    authorize_params = { prompt = "select_account", audience = "api" }
+    redirect_host = "localhost"
+    redirect_ports = [8765, 8766]
+    redirect_path = "/oauth/callback"
 
     [gateway]
     client_keys = "required"
@@ -114,6 +119,13 @@ def test_every_key_of_the_contract_is_read(tmp_path: Path) -> None:
         issuer="https://op.example/tenant",
         client=ClientConfig(client_id="me", client_secret="s3cret", client_auth="client_secret_post"),
         scopes=("openid", "email"),
+        sign_in=SignInConfig(
+            authorize_params={"access_type": "offline", "prompt": "select_account", "audience": "api"},
+            redirect_host="localhost",
+            redirect_ports=(8765, 8766),
+            redirect_path="/oauth/callback",
+            issuers=("https://op.example/tenant",),
+        ),
         hosts=(
             HostPattern(host="api.example.com"),
             HostPattern(host="example.org", wildcard=True),
