@@ -285,11 +285,14 @@ def proof_of(request: Request) -> dict[str, Any]:
     return decoded
 
 
-async def test_dpop_with_a_nonce_fits(rig: Rig) -> None:
+@pytest.mark.parametrize("length", (0, 200_000))
+async def test_dpop_with_a_nonce_fits(rig: Rig, length: int) -> None:
     """RFC 9449 §8: a 401 that asks for a nonce is answered by the same account, with a new proof, and no refresh."""
     dpop_home(rig, "alice")
     wants = {"www-authenticate": 'DPoP error="use_dpop_nonce"', "dpop-nonce": "n-1"}
-    rig.upstream.respond = lambda request: JSON(200, {}) if proof_of(request)["nonce"] else JSON(401, {}, wants)
+    rig.upstream.respond = lambda request: (
+        JSON(200, {}) if proof_of(request)["nonce"] else JSON(401, "x" * length, wants)
+    )
     async with reverse_gateway(rig) as gateway, client(gateway.url) as api:
         answers = [await api.post("/a?b=1", content=b"x", headers={"DPoP": "mine"}) for _ in range(2)]
         shown, comment = everything(gateway), gateway.flows[0].comment
