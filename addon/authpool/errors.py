@@ -14,6 +14,7 @@
     │   ├── CredentialDeadError          the account is to be disabled: a person must act
     │   ├── CredentialUnavailableError   not now: try again
     │   └── CredentialMisconfiguredError the pool is at fault, no account is
+    ├── InjectionRefusedError     a plugin puts no credential on a request (`authpool.requests.injector`)
     └── RefusedError              a command was understood and refused; the message says why and what to do
 
 What a token endpoint answers is data, not an exception: see `authpool.oauth.verdict`.
@@ -110,6 +111,14 @@ class CredentialUnavailableError(TokenSourceError):
 
 class CredentialMisconfiguredError(TokenSourceError):
     """What is wrong is the pool, in authpool.toml or at the provider: nobody is disabled."""
+
+
+class InjectionRefusedError(AuthpoolError):
+    """A request can't be given its credential. The detail is told to its client (400 `request_refused`)."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
 
 
 class RefusedError(AuthpoolError):

@@ -1,8 +1,9 @@
 """What a pool is, once authpool.toml has been read: frozen types and nothing that acts."""
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from authpool.config.answer_rule import AnswerRule
 from authpool.config.client_secret import SecretSource
@@ -43,6 +44,31 @@ class HeaderInjection:
     def render(self, token: str) -> str:
         return self.template.replace("{token}", token)
 
+    def shown(self, placeholder: str) -> str:
+        """What a flow shows in the place of the credential."""
+        return self.render(placeholder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BasicInjection:
+    """The credential goes on as HTTP Basic (RFC 7617); `template` is user and password with ``{token}`` in one."""
+
+    header: ClassVar[str] = "Authorization"
+    template: str
+
+    def render(self, token: str) -> str:
+        return f"Basic {self.encoded(token)}"
+
+    def encoded(self, token: str) -> str:
+        """User and password in Base64. Raises ValueError for a token that would be more than a user's name."""
+        user, _, _ = self.template.partition(":")
+        if "{token}" in user and ":" in token:
+            raise ValueError("the access token holds a colon, which no user's name may have")
+        return b64encode(self.template.replace("{token}", token).encode()).decode()
+
+    def shown(self, placeholder: str) -> str:
+        return f"Basic {placeholder}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryInjection:
@@ -53,6 +79,27 @@ class QueryInjection:
 
     def render(self, token: str) -> str:
         return self.template.replace("{token}", token)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginInjection:
+    """A plugin puts the credential on, at the wire; `options` are the plugin's to read.
+
+    `by_type`: it is the plugin of the pool's `type` that does, with the options of that.
+    """
+
+    header: ClassVar[str] = "Authorization"
+    """Where a flow shows the placeholder."""
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    by_type: bool = False
+
+    def shown(self, placeholder: str) -> str:
+        return placeholder
+
+
+type Injection = HeaderInjection | BasicInjection | QueryInjection | PluginInjection
+"""How a pool's credential is put on a request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +158,7 @@ class PoolConfig:
     revoke_url: str | None = None
     scopes: tuple[str, ...] = ()
     sign_in: SignInConfig = field(default_factory=SignInConfig)
-    inject: HeaderInjection | QueryInjection = field(default_factory=HeaderInjection)
+    inject: Injection = field(default_factory=HeaderInjection)
     rotation: str = "round_robin"
     rotation_options: Mapping[str, Any] = field(default_factory=dict)
     cooldown_by: Selector = field(default_factory=Selector)

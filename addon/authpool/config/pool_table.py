@@ -104,7 +104,7 @@ def read_pool(
         **endpoints,
         scopes=_checked_strings(table, "scopes", _check_scope, "Write one scope per string."),
         sign_in=read_sign_in(table, preset, issuer),
-        inject=read_injection(table),
+        inject=read_injection(table, extensions, pool_type, type_options),
         rotation=rotation,
         rotation_options=rotation_options,
         cooldown_by=_cooldown_by(table),

@@ -1,7 +1,8 @@
 """What plugins import. Whatever is here is promised to plugins' authors, and nothing else is.
 
 A plugin is a module with functions marked `hookimpl`; `authpool.plugins.hookspecs` says of each hook when it is
-called. What a plugin provides derives from `Rotation`, `TokenSource` or `Store`; what it is told is frozen data.
+called. What a plugin provides derives from `Rotation`, `TokenSource`, `Injector` or `Store`; what it is told is frozen
+data.
 """
 
 from authpool import hookimpl
@@ -27,6 +28,7 @@ from authpool.errors import (
     CredentialMisconfiguredError,
     CredentialUnavailableError,
     HoldLostError,
+    InjectionRefusedError,
     SealedError,
     StoreError,
     StoreUnavailableError,
@@ -34,10 +36,19 @@ from authpool.errors import (
     UnknownAccountError,
 )
 from authpool.oauth.provider_text import harmless_words
-from authpool.oauth.verdict import retry_after_seconds
+from authpool.oauth.token_client import TokenClient
+from authpool.oauth.verdict import NotSent, Reply, ReplyLost, retry_after_seconds
 from authpool.plugins.event_thread import EventThread
 from authpool.refresh.token_source import Fetched, TokenSource, TokenSourceFactory, source_options
 from authpool.requests.classifier import AnswerClass
+from authpool.requests.injector import (
+    Injected,
+    Injector,
+    InjectorFactory,
+    OutgoingRequest,
+    RequestBody,
+    injection_options,
+)
 from authpool.requests.upstream_answer import UpstreamAnswer
 from authpool.rotation.hash_ring import HashRing
 from authpool.rotation.quota import Quota
@@ -88,9 +99,15 @@ __all__ = [
     "HashRing",
     "Hold",
     "HoldLostError",
+    "Injected",
+    "InjectionRefusedError",
+    "Injector",
+    "InjectorFactory",
     "IssuedKey",
     "KeyRing",
+    "NotSent",
     "OperatorKey",
+    "OutgoingRequest",
     "Place",
     "PoolConfig",
     "PoolEvent",
@@ -100,6 +117,9 @@ __all__ = [
     "Quota",
     "Ranking",
     "Record",
+    "Reply",
+    "ReplyLost",
+    "RequestBody",
     "Rewritten",
     "Rotation",
     "RotationFactory",
@@ -115,6 +135,7 @@ __all__ = [
     "StoreFactory",
     "StoreUnavailableError",
     "SystemClock",
+    "TokenClient",
     "TokenSource",
     "TokenSourceError",
     "TokenSourceFactory",
@@ -129,6 +150,7 @@ __all__ = [
     "fingerprint",
     "harmless_words",
     "hookimpl",
+    "injection_options",
     "is_literal",
     "mistake",
     "parse_selector",

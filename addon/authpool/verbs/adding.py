@@ -86,12 +86,13 @@ class Adding:
     async def _add_sourced(
         self, pool: PoolConfig, source: TokenSource, credential: Credential, expected: str | None
     ) -> str:
-        if credential != replace(Credential(), name=credential.name):
-            raise RefusedError(
-                f"accounts of {pool.name} have no secret of their own: authpool add {pool.name} none NAME"
-            )
+        usage = f"authpool add {pool.name} {'SOURCE' if source.takes_client else 'none'} NAME"
+        if source.takes_client and (credential.client is None or credential.client.client_secret is None):
+            raise RefusedError(f"the source holds no key pair, and accounts of {pool.name} have one: {usage}")
+        if not source.takes_client and credential != replace(Credential(), name=credential.name):
+            raise RefusedError(f"accounts of {pool.name} have no secret of their own: {usage}")
         if expected is None:
-            raise RefusedError(f"say what the account is called: authpool add {pool.name} none NAME")
+            raise RefusedError(f"say what the account is called: {usage}")
         account = self._writing.provisional(pool, credential, expected, Token())
         async with self._holdings.held(account.key) as hold:
             try:
