@@ -16,6 +16,8 @@
     │   └── CredentialMisconfiguredError the pool is at fault, no account is
     ├── InjectionRefusedError     a plugin puts no credential on a request (`authpool.requests.injector`)
     └── RefusedError              a command was understood and refused; the message says why and what to do
+        ├── NamelessError         the provider tells no name for an account, and nobody else did
+        └── UnprovedError         a provider gave no token for a credential: whose fault that is decides what to do next
 
 What a token endpoint answers is data, not an exception: see `authpool.oauth.verdict`.
 No message ever holds a token, a body or a header value.
@@ -25,6 +27,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import extract_tb
+from typing import Literal
 
 _FILE = "authpool.toml"
 _OURS = f"{Path(__file__).parent}/"
@@ -123,6 +126,36 @@ class InjectionRefusedError(AuthpoolError):
 
 class RefusedError(AuthpoolError):
     """A command that was understood and is refused; the message is for the operator."""
+
+
+class NamelessError(RefusedError):
+    """The provider tells no name for a credential: the operator has to give one."""
+
+
+type Fault = Literal["credential", "client", "provider"]
+
+
+class UnprovedError(RefusedError):
+    """No token came for a credential: it is rejected, or the client is (`code` says how), or the provider has trouble.
+
+    `retry_after_seconds`: when to come again, where the provider told. `spent`: the credential may be spent by it, or
+    was exchanged for one that is kept.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        fault: Fault,
+        code: str | None = None,
+        retry_after_seconds: float | None = None,
+        spent: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.fault = fault
+        self.code = code
+        self.retry_after_seconds = retry_after_seconds
+        self.spent = spent
 
 
 def raised_at(error: BaseException) -> str:

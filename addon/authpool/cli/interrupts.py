@@ -18,10 +18,11 @@ QUIET_SECONDS = 2.0
 REMINDER_SECONDS = 10.0
 
 
-async def carry_out[T](work: Coroutine[Any, Any, T], *, reminds: bool = True) -> T:
-    """Carry out a verb, which `reminds` of what it waits for. Raises RefusedError when it was interrupted.
+async def carry_out[T](work: Coroutine[Any, Any, T], *, reminded: bool = True) -> T:
+    """Carry out a verb. Raises RefusedError when it was interrupted, unless the verb itself has an answer then.
 
-    The signals stay taken until the event loop ends: what was begun at a provider may still have to land.
+    One that tells how far it is need not be `reminded` that it takes long. The signals stay taken until the event loop
+    ends: what was begun at a provider may still have to land.
     """
     loop = asyncio.get_running_loop()
     task = loop.create_task(work, name="authpool verb")
@@ -36,7 +37,7 @@ async def carry_out[T](work: Coroutine[Any, Any, T], *, reminds: bool = True) ->
 
     for number in SIGNALS:
         loop.add_signal_handler(number, interrupt)
-    reminder = loop.create_task(_remind() if reminds else asyncio.sleep(0), name="authpool reminder")
+    reminder = loop.create_task(_remind(), name="authpool reminder") if reminded else None
     try:
         return await task
     except asyncio.CancelledError as cancelled:
@@ -45,7 +46,8 @@ async def carry_out[T](work: Coroutine[Any, Any, T], *, reminds: bool = True) ->
         notes = getattr(cancelled, "__notes__", ["`authpool accounts` shows how things stand"])
         raise RefusedError(f"interrupted before it was done. {' '.join(notes)}") from None
     finally:
-        reminder.cancel()
+        if reminder is not None:
+            reminder.cancel()
 
 
 async def _remind() -> None:

@@ -69,7 +69,7 @@ def login(
     with failures_told(as_json=as_json):
         if qr:
             qr_code("x")  # what it lacks is said before anybody is waited for
-        tell(session.run(sign_in, reminds=False), as_json=as_json)
+        tell(session.run(sign_in, reminded=False), as_json=as_json)
 
 
 @dataclass(slots=True, kw_only=True)

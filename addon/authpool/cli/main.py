@@ -12,6 +12,8 @@ import click
 
 from authpool import __version__
 from authpool.cli.client_command import client
+from authpool.cli.exporting import export
+from authpool.cli.importing import import_
 from authpool.cli.login import login
 from authpool.cli.reloading import reload_gateways
 from authpool.cli.scaffold import create_home
@@ -212,7 +214,7 @@ _verb(
     "POOL[/NAME]",
 )
 _verb("refresh", "Fetch a new access token now.", Operations.refresh)
-for _command in (login, seal, unseal, rekey):
+for _command in (login, import_, export, seal, unseal, rekey):
     cli.add_command(_command)
 cli.add_command(client)
 for _tool in TOOLS:

@@ -37,14 +37,14 @@ class Session:
         """The plugins that a gateway on this home loads, whatever the home's configuration is like."""
         return load_plugins(self.home, os.environ)
 
-    def run[T](self, operation: Callable[[Operations], Coroutine[Any, Any, T]], *, reminds: bool = True) -> T:
-        """Carry out an operation on the home, under the same locks as a gateway. Raises AuthpoolError.
+    def run[T](self, operation: Callable[[Operations], Coroutine[Any, Any, T]], *, reminded: bool = True) -> T:
+        """Carry out an operation on the home, under the same locks as a gateway; `reminded` as in `carry_out`.
 
-        `reminds`: one that takes long says what it waits for.
+        Raises AuthpoolError.
         """
         if self.home.exists():
             check_home(self.home)
-        return asyncio.run(self._run(operation, reminds=reminds))
+        return asyncio.run(self._run(operation, reminded=reminded))
 
     def check(self, plugins: Sequence[str] = ()) -> None:
         """See whether a gateway could start on the home. Raises AuthpoolError."""
@@ -65,11 +65,11 @@ class Session:
             gateway = GatewayConfig()
         return asyncio.run(_entries(plugins.store(gateway, self.home)))
 
-    async def _run[T](self, operation: Callable[[Operations], Coroutine[Any, Any, T]], *, reminds: bool) -> T:
+    async def _run[T](self, operation: Callable[[Operations], Coroutine[Any, Any, T]], *, reminded: bool) -> T:
         service = Service(self.home, os.environ, process="command line")
         try:
             await service.open()
-            return await carry_out(operation(Operations(service)), reminds=reminds)
+            return await carry_out(operation(Operations(service)), reminded=reminded)
         finally:
             await service.stop()
 

@@ -35,12 +35,12 @@ def asks_a_person() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def read_secret() -> str:
+def read_secret(*, prompt: str = "Credential") -> str:
     """Ask for a secret without showing it, or read all of standard input. Raises RefusedError."""
     if sys.stdin is None:
         raise RefusedError("standard input is closed: send the credential there, or use @FILE or env:NAME")
     if sys.stdin.isatty():
-        secret: str = click.prompt("Credential", hide_input=True, err=True)
+        secret: str = click.prompt(prompt, hide_input=True, err=True)
         return secret
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:

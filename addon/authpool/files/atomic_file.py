@@ -75,11 +75,11 @@ class FileOperations:
             os.close(descriptor)
 
 
-def read_private(path: StrPath) -> bytes:
-    """Read a file that only its owner may read.
+def read_private(path: StrPath, *, most: int = MAX_BYTES) -> bytes:
+    """Read a file that only its owner may read, of at most so many bytes.
 
     Raises RefusedError, naming file and remedy, for a symbolic link, anything but a regular file, a file that
-    others can read or write, and one over 1 MiB; OSError for what the system says.
+    others can read or write, and one that is longer; OSError for what the system says.
     """
     try:
         descriptor = os.open(path, _READ_FLAGS)
@@ -89,27 +89,27 @@ def read_private(path: StrPath) -> bytes:
         raise
     try:
         status = os.fstat(descriptor)
-        _check_private(path, status)
-        return _read_all(descriptor, status.st_size)
+        _check_private(path, status, most)
+        return _read_all(descriptor, status.st_size, most)
     finally:
         os.close(descriptor)
 
 
-def _check_private(path: StrPath, status: os.stat_result) -> None:
+def _check_private(path: StrPath, status: os.stat_result, most: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise RefusedError(f"{path} is not a regular file")
     if status.st_mode & 0o077:
         mode = stat.S_IMODE(status.st_mode)
         raise RefusedError(f"{path} is open to others (mode {mode:04o}); run: chmod 600 '{path}'")
-    if status.st_size > MAX_BYTES:
-        raise RefusedError(f"{path} is larger than 1 MiB")
+    if status.st_size > most:
+        raise RefusedError(f"{path} is larger than {most >> 20} MiB")
 
 
-def _read_all(descriptor: int, size: int) -> bytes:
+def _read_all(descriptor: int, size: int, most: int) -> bytes:
     data = b""
     while chunk := os.read(descriptor, asked := size + 1):
         data += chunk
-        if len(chunk) < asked or len(data) > MAX_BYTES:
+        if len(chunk) < asked or len(data) > most:
             break  # a regular file gives less only at its end; one that grows meanwhile has another identity
     return data
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from authpool.errors import RefusedError
+from authpool.errors import RefusedError, UnprovedError
 from authpool.oauth.provider_text import repeats
 from authpool.oauth.token_client import TokenEndpoint
 from authpool.oauth.verdict import TRANSIENT_STATUSES, Granted, Reply
@@ -80,9 +80,9 @@ async def _userinfo(endpoint: TokenEndpoint, url: str, access_token: str) -> Map
     """Ask as OpenID Connect Core 1.0 §5.3.1 says; empty when the endpoint has nothing for this token."""
     answer = await endpoint.get(url, {"Authorization": f"Bearer {access_token}"})
     if not isinstance(answer, Reply):
-        raise RefusedError(f"the provider's userinfo endpoint can't be asked for the name: {answer.detail}")
+        raise _no_answer(answer.detail)
     if answer.status in TRANSIENT_STATUSES or answer.status >= _SERVER_ERRORS:
-        raise RefusedError(f"the provider's userinfo endpoint can't be asked for the name: HTTP {answer.status}")
+        raise _no_answer(f"HTTP {answer.status}")
     if answer.status != _OK:  # most often 401 or 403: the grant lacks the scope `openid`
         return {}
     try:
@@ -90,3 +90,8 @@ async def _userinfo(endpoint: TokenEndpoint, url: str, access_token: str) -> Map
     except (ValueError, RecursionError):  # a signed one, §5.3.2, or no userinfo at all
         return {}
     return claims if isinstance(claims, dict) else {}
+
+
+def _no_answer(detail: str) -> UnprovedError:
+    told = f"the provider's userinfo endpoint can't be asked for the name: {detail}"
+    return UnprovedError(told, fault="provider", spent=True)

@@ -20,6 +20,7 @@ _ODD_SPELLINGS = frozenset({"OAuth", "OpenID", "OIDC", "IdP", "PKCE", "JSON", "G
 _SHORT, _SHORT_ROW = 4, 5
 """More than so many words in a row, of at most so many letters each, are something that was written in groups."""
 _WINDOW = 8
+_NOT_ALPHANUMERIC = re.compile(r"[^0-9A-Za-z]+")
 _LEAST = 4
 _LEAST_OF_A_NAME = 20  # some providers write the account's name into its tokens
 
@@ -51,8 +52,9 @@ def without_sent(text: str, secrets: Iterable[str | None]) -> str:
 
 def repeats(told: str, secrets: Iterable[str | None]) -> bool:
     """Whether a name that a provider tells is a credential that it was shown, or has most of one in it."""
-    forms = [form for secret in secrets if secret for form in _encodings(secret)]
-    return any(_spells(told, form, max(_LEAST_OF_A_NAME, len(_squeezed(form)) * 2 // 3)) for form in forms)
+    squeezed = _squeezed(told)
+    forms = (_squeezed(form) for secret in secrets if secret for form in _encodings(secret))
+    return any(_is_spelt(squeezed, form, max(_LEAST_OF_A_NAME, len(form) * 2 // 3)) for form in forms)
 
 
 def _encodings(secret: str) -> tuple[str, str, str]:
@@ -62,10 +64,14 @@ def _encodings(secret: str) -> tuple[str, str, str]:
 
 def _spells(text: str, secret: str, size: int) -> bool:
     """Whether so long a part of a secret is in a text, forwards or backwards, whatever stands between its letters."""
-    squeezed, wanted = _squeezed(text), _squeezed(secret)
-    if len(wanted) < _LEAST:
+    return _is_spelt(_squeezed(text), _squeezed(secret), size)
+
+
+def _is_spelt(squeezed: str, wanted: str, size: int) -> bool:
+    size = min(size, len(wanted))
+    if len(wanted) < _LEAST or len(squeezed) < size:
         return False
-    return any(part in squeezed or part[::-1] in squeezed for part in _parts(wanted, min(size, len(wanted))))
+    return any(part in squeezed or part[::-1] in squeezed for part in _parts(wanted, size))
 
 
 def _any_spelt(text: str, secrets: Iterable[str]) -> bool:
@@ -99,6 +105,8 @@ def _is_short(word: str) -> bool:
 
 
 def _squeezed(text: str) -> str:
+    if text.isascii():
+        return _NOT_ALPHANUMERIC.sub("", text).lower()
     return "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum())
 
 

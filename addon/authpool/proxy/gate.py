@@ -7,11 +7,11 @@ from mitmproxy import http
 from mitmproxy.connection import Client, Server
 
 from authpool.config.endpoint_url import is_loopback
-from authpool.config.pool_config import ECHOING_METHODS, PoolConfig
+from authpool.config.pool_config import ECHOING_METHODS, BasicInjection, PoolConfig
 from authpool.gateway.service import Service
 from authpool.proxy.client_access import ClientAccess
 from authpool.proxy.credential import PLACEHOLDER, clean_after_change, with_credential, with_fields
-from authpool.proxy.credential_echo import echo_of, forms_sent
+from authpool.proxy.credential_echo import echo_of
 from authpool.proxy.destination import (
     asks_for_another_host,
     destination_of,
@@ -62,7 +62,7 @@ class TrafficGate:
         self._access = access
         self._reach = reach
         self._upstream_tls = upstream_tls
-        self._echoes: WeakValueDictionary[tuple[tuple[str, ...], bool], Echo] = WeakValueDictionary()
+        self._echoes: WeakValueDictionary[tuple[str, bool, str], Echo] = WeakValueDictionary()
 
     def asks_for_key(self, client: Client) -> bool:
         return self._access.asks_for_key(client)
@@ -194,16 +194,18 @@ class TrafficGate:
             return None
         if ticket.pooled is not None and ticket.pool is not None and ticket.pooled.access_token:
             secrets = () if ticket.injection is None else ticket.injection.secrets
-            forms = forms_sent(ticket.pool, ticket.pooled.access_token, secrets)
-            echo = self._echo(forms, for_client=ticket.pool.redact_echo)
+            echo = self._echo(ticket.pool, ticket.pooled.access_token, secrets)
         return TokenAnswer(echo, PLACEHOLDER) if ticket.exchange else echo
 
-    def _echo(self, forms: tuple[str, ...], *, for_client: bool) -> Echo:
+    def _echo(self, pool: PoolConfig, access_token: str, secrets: tuple[str, ...]) -> Echo:
         """One for all requests with that token that are under way: what is to be looked for is made once for them."""
-        key = (forms, for_client)
+        if secrets:  # of this request alone
+            return echo_of(pool, access_token, secrets)
+        form = pool.inject.template if type(pool.inject) is BasicInjection else ""
+        key = (form, pool.redact_echo, access_token)
         echo = self._echoes.get(key)
         if echo is None:
-            echo = self._echoes[key] = echo_of(forms, for_client=for_client)
+            echo = self._echoes[key] = echo_of(pool, access_token)
         return echo
 
     def hides_request(self, flow: http.HTTPFlow) -> bool:

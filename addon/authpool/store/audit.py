@@ -34,9 +34,10 @@ class Entry:
     """One entry. `time` is in Unix seconds, `account` is POOL/NAME, `fingerprint` tells the credential after it.
 
     `event`: added, re-added, refreshed (the refresh token rotated), disabled, lost, enabled, paused, resumed, moved,
-    removed; used (by a client of the gateway, once a day), client added, client rotated, client removed. `replaced` is
-    the fingerprint of the refresh token that was exchanged for this one, where one was. `late` says that the entry
-    could not be written when it happened: what stands before it in the trail may have happened afterwards.
+    removed, exported (all of a pool: `account` is POOL/*); used (by a client of the gateway, once a day), client added,
+    client rotated, client removed. `replaced` is the fingerprint of the refresh token that was exchanged for this one,
+    where one was. `late` says that the entry could not be written when it happened: what stands before it in the trail
+    may have happened afterwards.
     """
 
     time: int
@@ -86,6 +87,11 @@ def used_entry(account: str, client: str, *, now: float, process: Process) -> En
 def client_entry(event: ClientEvent, client: str, *, reason: str, now: float, process: Process) -> Entry:
     """Tell what happened to a client of the gateway."""
     return _entry(event=event, account=f"{CLIENT}{client}", reason=reason, now=now, process=process)
+
+
+def exported_entry(pool: str, *, reason: str, now: float, process: Process) -> Entry:
+    """Tell that the credentials of a pool were copied, and how; one entry for all of them."""
+    return _entry(event="exported", account=f"{pool}/*", reason=reason, now=now, process=process)
 
 
 def _entry(*, event: str, account: str, reason: str, now: float, process: Process) -> Entry:

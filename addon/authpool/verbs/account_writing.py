@@ -1,17 +1,19 @@
 """An account with a credential that was just proved: written under its lock, and told of in a sentence."""
 
 from authpool.accounts.account import Account, OAuthClient, Token
-from authpool.accounts.events import AccountEvent
+from authpool.accounts.events import AccountEvent, EventKind
 from authpool.config import PoolConfig
-from authpool.errors import RefusedError
 from authpool.gateway.service import Service
-from authpool.pool.report import timestamp
 from authpool.store import Hold
+from authpool.verbs.added import Added
+from authpool.verbs.grouped_writes import GroupedWrites
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.replacement import CredentialReplacement
 from authpool.verbs.sources import Credential
 
 LABEL = "label"
+ORDER = "order"
+"""Keys in an account's file: what another tool called it, and its place in that one's list."""
 
 
 class AccountWriting:
@@ -27,33 +29,41 @@ class AccountWriting:
             pool=pool.name,
             name=name,
             generation=1,
-            created_at=int(self._service.clock.time()),
+            created_at=credential.created_at or int(self._service.clock.time()),
             proxy_disabled=credential.proxy_disabled,
             proxy_disabled_at=credential.proxy_disabled_at,
             proxy_disabled_reason=credential.proxy_disabled_reason,
             token=token,
             client=_own_client(pool, credential.client),
-            extra={LABEL: credential.label} if credential.label is not None else {},
+            extra={
+                key: value for key, value in ((LABEL, credential.label), (ORDER, credential.order)) if value is not None
+            },
         )
 
-    async def write(self, hold: Hold, pool: PoolConfig, fresh: Account, *, vouched: bool = False) -> str:
-        """Write through the hold on the account; answer with a sentence for the operator.
+    async def write(
+        self,
+        hold: Hold,
+        pool: PoolConfig,
+        fresh: Account,
+        *,
+        vouched: bool = False,
+        among: GroupedWrites | None = None,
+    ) -> Added:
+        """Write through the hold on the account, alone or `among` others.
 
         `vouched`: the provider has just issued the credential, so that it counts as a new one though it is the same.
         Raises RefusedError, StoreError.
         """
         change = CredentialReplacement(pool, fresh, vouched=vouched)
-        stored = await hold.update(change, replace_broken=True)
+        stored = await (hold.update(change, replace_broken=True) if among is None else among.update(hold, change))
         if stored is None:
             raise TypeError("a change that never removes has removed")
         before = change.before
-        if stored is before:
-            return _unchanged(stored)
-        self._service.notify(
-            AccountEvent(kind="added" if before is None else "readded", account=stored, replaced=fresh.replaced)
-        )
-        await self._holdings.follow()
-        return _sentence(before, stored)
+        if stored is not before:
+            kind: EventKind = "added" if before is None else "readded"
+            self._service.notify(AccountEvent(kind=kind, account=stored, replaced=fresh.replaced))
+            await self._holdings.follow()
+        return Added(before=before, account=stored)
 
 
 def _own_client(pool: PoolConfig, client: OAuthClient | None) -> OAuthClient | None:
@@ -63,30 +73,3 @@ def _own_client(pool: PoolConfig, client: OAuthClient | None) -> OAuthClient | N
     known = pool.client
     same = client.client_id == known.client_id and client.client_secret in {None, known.secret()}
     return None if same else client
-
-
-def _unchanged(stored: Account) -> str:
-    if stored.disabled:
-        reason = stored.disabled_reason or "no reason given"
-        raise RefusedError(f"{stored.address} stays disabled ({reason}): this is the same secret as before")
-    return f"{stored.address} has this secret already{paused_note(stored)}"
-
-
-def _sentence(before: Account | None, stored: Account) -> str:
-    if before is None:
-        return f"Added {stored.address}{paused_note(stored)}"
-    note = ""
-    if before.disabled and not stored.disabled:
-        note = f"; it was disabled ({before.disabled_reason or 'no reason given'}) and is enabled again"
-    elif stored.disabled:
-        note = f"; it stays disabled ({stored.disabled_reason}): `authpool enable {stored.address}`"
-    return f"Re-added {stored.address} with a new credential{note}{paused_note(stored)}"
-
-
-def paused_note(account: Account) -> str:
-    """What to add to a sentence when the operator's own switch still holds the account back."""
-    if not account.proxy_disabled:
-        return ""
-    since = f" since {timestamp(account.proxy_disabled_at)}" if account.proxy_disabled_at is not None else ""
-    reason = f" ({account.proxy_disabled_reason})" if account.proxy_disabled_reason else ""
-    return f"; it is still paused{since}{reason} and serves nothing until: authpool resume {account.address}"

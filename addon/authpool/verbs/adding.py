@@ -24,7 +24,9 @@ from authpool.oauth.verdict import Granted
 from authpool.refresh.conditional_change import token_from_grant
 from authpool.refresh.token_source import TokenSource
 from authpool.store import Hold
-from authpool.verbs.account_writing import AccountWriting, paused_note
+from authpool.verbs.account_writing import AccountWriting
+from authpool.verbs.added import Added, paused_note
+from authpool.verbs.grouped_writes import GroupedWrites
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.known_credentials import KnownCredentials
 from authpool.verbs.naming import Naming
@@ -61,6 +63,13 @@ class Adding:
         credential = await self._unclaimed.opened(credential)
         naming = Naming(self._service.store, pool.name)
         expected = await naming.expected(credential, name)
+        if (added := await self.add_without_grant(pool, credential, expected)) is not None:
+            return added.told()
+        async with self._holdings.patiently(self._unclaimed.alone(), "another `add` is under way in a process"):
+            return await self._add_grant(pool, credential, name, naming)
+
+    async def add_without_grant(self, pool: PoolConfig, credential: Credential, expected: str | None) -> Added | None:
+        """Add to a pool whose accounts have no refresh token; None: those of this one do."""
         if pool.type == "static":
             return await self._add_static(pool, credential, expected)
         self._holdings.require_secret(pool)
@@ -68,12 +77,11 @@ class Adding:
             return await self._add_client(pool, credential, expected)
         if (source := self._service.snapshot.sources.get(pool.name)) is not None:
             return await self._add_sourced(pool, source, credential, expected)
-        async with self._holdings.patiently(self._unclaimed.alone(), "another `add` is under way in a process"):
-            return await self._add_grant(pool, credential, name, naming)
+        return None
 
     # --- the types --------------------------------------------------------------------------------------------
 
-    async def _add_static(self, pool: PoolConfig, credential: Credential, expected: str | None) -> str:
+    async def _add_static(self, pool: PoolConfig, credential: Credential, expected: str | None) -> Added:
         secret = credential.secret or credential.access_token
         if secret is None:
             raise RefusedError("the source holds no secret: for a static pool it is one line, or `access_token`")
@@ -85,7 +93,7 @@ class Adding:
 
     async def _add_sourced(
         self, pool: PoolConfig, source: TokenSource, credential: Credential, expected: str | None
-    ) -> str:
+    ) -> Added:
         usage = f"authpool add {pool.name} {'SOURCE' if source.takes_client else 'none'} NAME"
         if source.takes_client and (credential.client is None or credential.client.client_secret is None):
             raise RefusedError(f"the source holds no key pair, and accounts of {pool.name} have one: {usage}")
@@ -102,7 +110,7 @@ class Adding:
             token = token_from_grant(account.token, granted, asked_at)
             return await self._writing.write(hold, pool, replace(account, token=token))
 
-    async def _add_client(self, pool: PoolConfig, credential: Credential, expected: str | None) -> str:
+    async def _add_client(self, pool: PoolConfig, credential: Credential, expected: str | None) -> Added:
         client = credential.client
         if client is None and credential.secret is not None and pool.client is not None:
             client = OAuthClient(client_id=pool.client.client_id, client_secret=credential.secret)
@@ -123,7 +131,6 @@ class Adding:
         refresh_token = credential.refresh_token or credential.secret
         if refresh_token is None:
             raise RefusedError("the source holds no refresh token; sign in so that the provider issues one")
-        expected = name or credential.name
         twin = await self._known.account_of(pool, refresh_token)
         rescued = await self._unclaimed.successor(refresh_token) if twin is None else None
         if rescued is not None and rescued.refresh_token is not None:  # the source's own token is spent
@@ -138,12 +145,29 @@ class Adding:
             twin = await self._known.account_of(pool, refresh_token)
         if twin is not None:
             return await self._add_again(pool, twin, credential, name)
+        return (await self.add_unknown(pool, credential, name, naming)).told()
+
+    async def add_unknown(
+        self,
+        pool: PoolConfig,
+        credential: Credential,
+        name: str | None,
+        naming: Naming,
+        *,
+        among: GroupedWrites | None = None,
+    ) -> Added:
+        """Add a refresh token that nobody here holds, nor ever exchanged; the caller is alone with it.
+
+        `among`: it is one of many, whose accounts the caller looked up; each is held only while it is written. Raises
+        UnprovedError where it does not work, RefusedError, StoreError, ConfigurationError, DiscoveryError.
+        """
+        refresh_token, expected = credential.refresh_token or credential.secret, name or credential.name
         endpoints = await self._service.resolver.resolve(pool)
         # Any name will do until the provider tells the true one.
         account = self._writing.provisional(pool, credential, expected or "unnamed", Token(refresh_token=refresh_token))
         async with AsyncExitStack() as held:
             hold: Hold | None = None
-            if expected is not None:
+            if expected is not None and among is None:
                 hold = await held.enter_async_context(self._holdings.held(account.key))
                 await self._refuse_twin(hold, account)
             deadline = None if hold is None else hold.deadline
@@ -161,7 +185,7 @@ class Adding:
                     token=proof.token,
                     extra={**account.extra, **_added_from(credential, spent)},
                 ).with_replaced(spent, self._service.clock.time())
-                return await self._writing.write(hold, pool, named)
+                return await self._writing.write(hold, pool, named, among=among)
 
     # --- a refresh token that is here already -----------------------------------------------------------------
 

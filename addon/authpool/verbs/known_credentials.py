@@ -5,8 +5,8 @@ from authpool.config import PoolConfig
 from authpool.errors import RefusedError
 from authpool.gateway.service import Service
 from authpool.pool.report import timestamp
+from authpool.verbs.credential_index import CredentialIndex
 from authpool.verbs.holdings import Holdings
-from authpool.verbs.replacement import ADDED_FROM
 
 
 class KnownCredentials:
@@ -21,28 +21,35 @@ class KnownCredentials:
 
         Raises RefusedError, naming the account, when it is another pool's, or was spent.
         """
-        accounts = await self._holdings.everyone()
-        mark = fingerprint(refresh_token)
-        same = [one for one in accounts if one.token.refresh_token == refresh_token and self._refreshed(one)]
-        origin = [one for one in accounts if not one.disabled and mark in str(one.extra.get(ADDED_FROM, "")).split()]
+        index = await self.index()
+        found = self.of(index, pool, refresh_token)
+        if found is None:
+            await self._refuse_spent(index, fingerprint(refresh_token))
+        return found
+
+    async def index(self) -> CredentialIndex:
+        """Of every account that can be read, as it is stored now."""
+        return CredentialIndex(await self._holdings.everyone())
+
+    def of(self, index: CredentialIndex, pool: PoolConfig, refresh_token: str) -> Account | None:
+        """As `account_of`, by an index, but for what was spent: the audit trail tells that."""
+        same = [one for one in index.holding(refresh_token) if self._refreshed(one)]
+        origin = index.living_on(refresh_token)
         found = sorted([*same, *origin], key=lambda one: (one.pool != pool.name, one not in same, str(one.key)))
-        if not found:
-            await self._refuse_spent(accounts, mark)
-            return None
-        if found[0].pool != pool.name:
+        if found and found[0].pool != pool.name:
             raise RefusedError(_elsewhere(found[0], pool))
-        return found[0]
+        return found[0] if found else None
 
     def _refreshed(self, account: Account) -> bool:
         """Whether the account's refresh token is presented, or would be were its pool configured."""
         pool = self._service.snapshot.config.pools.get(account.pool)
         return pool is None or pool.type == "refresh_token"
 
-    async def _refuse_spent(self, accounts: list[Account], mark: str) -> None:
+    async def _refuse_spent(self, index: CredentialIndex, mark: str) -> None:
         known = await self._service.ownership.known(mark)
         if known is None or known.exchanged_at is None:
             return
-        holder = next((one for one in accounts if one.key == known.account), None)
+        holder = index.get(known.account)
         if holder is None:  # nothing lives on what became of it
             return
         state = f", and is disabled ({holder.disabled_reason or 'no reason given'})" if holder.disabled else ""

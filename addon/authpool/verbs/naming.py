@@ -3,7 +3,7 @@
 from authpool.accounts.account import Account, AccountKey
 from authpool.accounts.name import check_name
 from authpool.accounts.printable import printable
-from authpool.errors import BrokenAccountError, RefusedError, UnknownAccountError
+from authpool.errors import BrokenAccountError, NamelessError, RefusedError, UnknownAccountError
 from authpool.oauth.identity import Identity
 from authpool.store import Store
 from authpool.verbs.sources import Credential
@@ -38,7 +38,7 @@ class Naming:
             chosen = name or claimed
             if chosen is None:
                 how = f"authpool login {self._pool} NAME" if self._signed_in else "after SOURCE"
-                raise RefusedError(f"the provider tells no name for this credential; say it yourself: {how}")
+                raise NamelessError(f"the provider tells no name for this credential; say it yourself: {how}")
         else:
             if claimed is not None and claimed.casefold() != told.casefold():
                 raise RefusedError(f"{_SAYS} {printable(told)}'s, not {printable(claimed)}'s")

@@ -14,10 +14,12 @@ from authpool.pool.report import timestamp
 from authpool.refresh.client_watch import WAY_OUT
 from authpool.refresh.refresher import Refresher
 from authpool.store import ForcesReloads, SealsSecrets
-from authpool.verbs.account_writing import paused_note
+from authpool.verbs.added import paused_note
 from authpool.verbs.adding import Adding
+from authpool.verbs.exporting import Exporting
 from authpool.verbs.gateway_clients import GatewayClientVerbs
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
+from authpool.verbs.importing import Importing
 from authpool.verbs.moving import Moving
 from authpool.verbs.person import TIMEOUT_SECONDS, Person
 from authpool.verbs.removing import Removing
@@ -64,6 +66,8 @@ class Operations:
         self._signing_in = SigningIn(service, self._holdings, unclaimed)
         self._moving = Moving(service, self._holdings)
         self._removing = Removing(service, self._holdings, unclaimed)
+        self.exporting = Exporting(service, self._holdings)
+        self.importing = Importing(service, self._holdings, self._adding, unclaimed)
         self.sealing = Sealing(service, unclaimed)
         self.clients = GatewayClientVerbs(service)
 

@@ -10,7 +10,7 @@ from authpool.accounts.account import Account, Token, fingerprint
 from authpool.accounts.printable import clip_reason
 from authpool.clock import Clock
 from authpool.config import PoolConfig
-from authpool.errors import ConfigurationError, RefusedError
+from authpool.errors import ConfigurationError, RefusedError, UnprovedError
 from authpool.oauth.discovery import Endpoints
 from authpool.oauth.grant_request import GrantRequest, grant_request, without_secrets
 from authpool.oauth.verdict import ClientRejected, Granted, GrantRejected, PartlyGranted, SignInRequired, TryLater
@@ -54,7 +54,7 @@ class Prover:
         credential: Credential,
         deadline: float | None = None,
     ) -> Proof:
-        """Ask with what the provisional `account` holds. Raises RefusedError saying why it does not work.
+        """Ask with what the provisional `account` holds. Raises UnprovedError saying why it does not work.
 
         `deadline` (monotonic seconds): when the hold on the account ends. A caller that is cancelled meanwhile ends
         only after the answer is safe; if that answer changed the refresh token, a note of the CancelledError says how
@@ -104,7 +104,7 @@ class Prover:
             verdict = replace(verdict, reason=without_secrets(verdict.reason, account, pool, token.refresh_token))
         why, advice = explain(verdict, lost=lost)
         told = f"{clip_reason(why)}. {advice}"
-        raise RefusedError(f"{told}. {how_to_go_on(pool, kept)}" if rotated else told)
+        raise _unproved(f"{told}. {how_to_go_on(pool, kept)}" if rotated else told, verdict, spent=lost or rotated)
 
     async def _present(
         self, pool: PoolConfig, request: GrantRequest, token: Token, deadline: float | None
@@ -151,6 +151,18 @@ def how_to_go_on(pool: PoolConfig, kept: Path | None) -> str:
         f"Its refresh token was exchanged for a new one, which is kept in {kept}; "
         f"go on with: authpool add {pool.name} @{kept} NAME"
     )
+
+
+def _unproved(message: str, verdict: NotGranted | PartlyGranted, *, spent: bool) -> UnprovedError:
+    match verdict:
+        case ClientRejected(code=code):
+            return UnprovedError(message, fault="client", code=code, spent=spent)
+        case TryLater(retry_after_seconds=wait, ambiguous=ambiguous):
+            return UnprovedError(message, fault="provider", retry_after_seconds=wait, spent=spent or ambiguous)
+        case PartlyGranted():
+            return UnprovedError(message, fault="provider", spent=True)
+        case _:
+            return UnprovedError(message, fault="credential", spent=spent)
 
 
 def explain(verdict: NotGranted | PartlyGranted, *, lost: bool) -> tuple[str, str]:

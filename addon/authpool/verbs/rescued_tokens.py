@@ -65,6 +65,8 @@ class RescuedTokens:
         self._seals = seals
         self._folder = home / FOLDER
         self._run = run
+        self._made = False
+        """Whether the folder was just looked at, by whoever is alone."""
         self._files = files or FileOperations()
 
     @asynccontextmanager
@@ -75,7 +77,11 @@ class RescuedTokens:
         """
         await self._run(self._make_folder)
         async with hold(self._folder / ".lock", self._run):
-            yield
+            self._made = True
+            try:
+                yield
+            finally:
+                self._made = False
 
     async def save(self, pool: str, credential: Credential) -> Path | None:
         """As `keep`, in a thread; None as well when the disk does not answer.
@@ -95,12 +101,19 @@ class RescuedTokens:
 
     async def discard(self, path: Path | None) -> None:
         """As `drop`, in a thread; what a disk that does not answer keeps is spent, and harms nobody."""
+        if path is None:
+            return
         with suppress(StoreUnavailableError):
             await self._run(self.drop, path)
 
     async def any(self) -> bool:
         """Whether anything is kept here."""
         found: bool = await self._run(lambda: any(self._folder.glob("*.json")))
+        return found
+
+    async def all(self) -> "list[Rescued]":
+        """All that is kept here, still sealed where it is."""
+        found: list[Rescued] = await self._run(self._all)
         return found
 
     async def of(self, marks: Collection[str]) -> "list[Rescued]":
@@ -200,7 +213,8 @@ class RescuedTokens:
         data = _json(credential_document(credential) if document is None else document)
         name = f"{pool}-{fingerprint(credential.refresh_token or '')}.json"
         try:
-            self._make_folder()
+            if not self._made:
+                self._make_folder()
             return self._write(self._folder / name, data)
         except (OSError, RefusedError) as error:
             logger.error("A new refresh token can't be kept in %s: %s", self._folder, error)

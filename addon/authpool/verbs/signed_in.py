@@ -92,7 +92,7 @@ class SignedIn:
             except RefusedError as error:
                 raise _ToBeKeptError from error
             fresh = replace(account, subject=identity.subject)
-            return await self._writing.write(hold, pool, fresh, vouched=True)
+            return (await self._writing.write(hold, pool, fresh, vouched=True)).told()
 
 
 class _ToBeKeptError(Exception):

@@ -33,7 +33,8 @@ class Credential:
     """What a source holds. `secret` is a line by itself: what it is, the type of the pool decides.
 
     `name` is the account's name as the source claims it, to be held against the provider's own word. The operator's
-    switch of the application it comes from is for an account that is new here. `path` is the file it was read from.
+    switch of the application it comes from is for an account that is new here; so are `created_at` (Unix seconds), the
+    label, and the `order` in that application's list. `path` is the file it was read from.
     """
 
     secret: str | None = field(default=None, repr=False)
@@ -42,6 +43,8 @@ class Credential:
     client: OAuthClient | None = None
     name: str | None = None
     label: str | None = None
+    created_at: int | None = None
+    order: int | None = None
     proxy_disabled: bool = False
     proxy_disabled_at: int | None = None
     proxy_disabled_reason: str | None = None
@@ -107,12 +110,17 @@ def parse_credential(text: str, origin: str, *, path: Path | None = None) -> Cre
     if not content:
         raise RefusedError(f"{origin} is empty")
     if content.startswith("{") or (content.startswith("[") and not _PROFILE.match(content)):
-        return _from_document(_json_object(content, origin), origin, path)
+        return credential_of(_json_object(content, origin), origin, path)
     if (pair := key_pair_in_lines(content, origin)) is not None:
         return Credential(client=pair, path=path)
     if len(content.splitlines()) > 1:
         raise RefusedError(f"{origin} has more than one line and is not JSON; it must be {_FORMATS}")
-    return Credential(secret=_visible(content, origin), path=path)
+    return bare_credential(content, origin, path)
+
+
+def bare_credential(line: str, origin: str, path: Path | None = None) -> Credential:
+    """A secret by itself. Raises RefusedError."""
+    return Credential(secret=_visible(line, origin), path=path)
 
 
 def _json_object(content: str, origin: str) -> dict[str, Any]:
@@ -122,31 +130,32 @@ def _json_object(content: str, origin: str) -> dict[str, Any]:
         # Not chained: the parser's error carries the whole document.
         raise RefusedError(f"{origin} is not valid JSON") from None
     if isinstance(document, list):
-        raise RefusedError(f"{origin} holds a list; add its accounts one by one")
+        raise RefusedError(f"{origin} holds a list: authpool import --pool POOL PATH")
     if not isinstance(document, dict):
         raise RefusedError(f"{origin} holds no JSON object; it must be {_FORMATS}")
     return document
 
 
-def _from_document(document: Mapping[str, Any], origin: str, path: Path | None) -> Credential:
-    """All formats at once: each has its own names, and where two share one it means the same.
+def credential_of(document: Mapping[str, Any], origin: str, path: Path | None = None) -> Credential:
+    """All formats at once: each has its own names, and where two share one it means the same. Raises RefusedError.
 
     Antigravity Manager keeps the pair in `token` (an object); Google's libraries keep the access token there (a
-    string). Its `disabled` is left out on purpose: the proof decides that. So is what describes a device.
+    string), codex keeps the pair in `tokens`. What says that it is disabled is left out on purpose: for `add` the proof
+    decides that. So is what describes a device.
     """
     if (sealed := _sealed(document)) is not None:
         return Credential(sealed=sealed, path=path, exchanged_from=_marks(document))
     if (pair := key_pair_in(document, origin)) is not None:
         return Credential(client=pair, path=path)
-    token = document.get("token")
-    grant = token if isinstance(token, dict) else document
-    client_id = _text(document, "client_id", origin)
+    grant = grant_in(document)
+    client_at = document if "client_id" in document else grant
+    client_id = _text(client_at, "client_id", origin)
     credential = Credential(
         refresh_token=_secret(grant, "refresh_token", origin),
         access_token=_secret(grant, "access_token", origin),
         client=None
         if client_id is None
-        else OAuthClient(client_id=client_id, client_secret=_text(document, "client_secret", origin)),
+        else OAuthClient(client_id=client_id, client_secret=_text(client_at, "client_secret", origin)),
         name=_text(document, "email", origin),
         label=_text(document, "custom_label", origin),
         proxy_disabled=document.get("proxy_disabled") is True,
@@ -157,6 +166,12 @@ def _from_document(document: Mapping[str, Any], origin: str, path: Path | None) 
     if not (credential.refresh_token or credential.access_token or credential.client):
         raise RefusedError(f"{origin} holds no refresh_token; it must be {_FORMATS}")
     return credential
+
+
+def grant_in(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where in a document the pair of tokens is."""
+    nested = (document.get(key) for key in ("token", "tokens"))
+    return next((one for one in nested if isinstance(one, dict)), document)
 
 
 def _sealed(document: Mapping[str, Any]) -> SealedCredential | None:

@@ -15,8 +15,7 @@ from mitmproxy import http
 from authpool.config.host_pattern import HostPattern
 from authpool.config.pool_config import BasicInjection, PoolConfig
 from authpool.proxy.credential import strip_credentials, with_credential
-from authpool.proxy.credential_echo import echo_of, forms_sent
-from authpool.proxy.echo import Echo
+from authpool.proxy.credential_echo import echo_of
 from support.answers import JSON
 from support.certificates import CertificateAuthority
 from support.exchange import Answer, Request
@@ -34,10 +33,6 @@ CLIENT = Path(__file__).parents[2] / "real_clients" / "with_git.py"
 def pool(template: str) -> PoolConfig:
     inject = BasicInjection(template=template)
     return PoolConfig(name="p", hosts=(HostPattern.parse("git.example.com"),), inject=inject)
-
-
-def echo(token: str) -> Echo:
-    return echo_of(forms_sent(pool("x-access-token:{token}"), token), for_client=False)
 
 
 def basic_of(request: Request) -> str | None:
@@ -90,27 +85,27 @@ ECHOED = {
 @pytest.mark.parametrize("form", ECHOED)
 def test_an_echo_is_covered_in_every_form(form: str) -> None:
     """The pair as it went out, what it holds, and the usual ways of writing either."""
-    covers = echo(TOKEN)
+    echo = echo_of(pool("x-access-token:{token}"), TOKEN)
     content = f'{{"a": "{ECHOED[form]}", "b": 1}}'.encode()
 
-    covered = covers.body(content)
-    (field,) = covers.fields(((b"x-seen", ECHOED[form].encode()),))
+    covered = echo.body(content)
+    (field,) = echo.fields(((b"x-seen", ECHOED[form].encode()),))
 
     assert len(covered) == len(content)
     assert b"[authpool]" in covered
     assert covered.endswith(b'"b": 1}')
-    for shown in (covered, field[1], covers.text(ECHOED[form]).encode()):
+    for shown in (covered, field[1], echo.text(ECHOED[form]).encode()):
         assert ECHOED[form].encode() not in shown
         assert SENT[30:42].encode() not in shown
     zipped = gzip.compress(content)
-    assert ECHOED[form].encode() not in gzip.decompress(covers.body(zipped, "gzip"))
+    assert ECHOED[form].encode() not in gzip.decompress(echo.body(zipped, "gzip"))
 
 
 @pytest.mark.parametrize("secret", ("short", "a-secret-of-16-ch"))
 def test_a_short_token_is_covered_in_its_pair(secret: str) -> None:
     """Base64 of so few characters can't be told by itself: the whole pair can."""
     pair = b64encode(f"x-access-token:{secret}".encode())
-    covered = echo(secret).body(b"you sent " + pair)
+    covered = echo_of(pool("x-access-token:{token}"), secret).body(b"you sent " + pair)
     assert covered == b"you sent " + b"[authpool]".ljust(len(pair), b"*")
 
 
@@ -118,9 +113,9 @@ def test_a_short_token_is_covered_in_its_pair(secret: str) -> None:
 def test_it_makes_no_difference_how_a_stream_is_cut(form: str) -> None:
     """Of two forms that are looked for, neither lets the other through."""
     data = b"<" + ECHOED[form].encode() + b"> and " + ECHOED["the token"].encode() + b"!"
-    expected = echo(TOKEN).body(data)
+    expected = echo_of(pool("x-access-token:{token}"), TOKEN).body(data)
     for size in range(1, len(data)):
-        stream = echo(TOKEN).stream()
+        stream = echo_of(pool("x-access-token:{token}"), TOKEN).stream()
         pieces = [stream.feed(data[at : at + size]) for at in range(0, len(data), size)]
         assert b"".join([*pieces, stream.end()]) == expected
 

@@ -152,7 +152,7 @@ def test_pause_of_an_account_that_is_not_paused_is_left_behind() -> None:
         ("{", "not valid JSON"),
         ('{"refresh_token": "the-secret"', "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
-        ('[{"email": "a", "refresh_token": "the-secret"}]', "one by one"),
+        ('[{"email": "a", "refresh_token": "the-secret"}]', "authpool import"),
         ('{"type": "service_account"}', "holds no refresh_token"),
         ('{"refresh_token": 5}', "must be a string"),
         ('{"refresh_token": "the-secret token"}', "copy it again"),

@@ -1,15 +1,17 @@
 """Change one account's file, unless somebody else did meanwhile: then start over from what is there."""
 
+import os
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from authpool.accounts.account import Account, AccountKey, BrokenAccount, SealedAccount
 from authpool.accounts.name import check_name, decode_name
-from authpool.errors import BrokenAccountError, RefusedError, StoreUnavailableError
+from authpool.errors import AuthpoolError, BrokenAccountError, RefusedError, StoreUnavailableError
 from authpool.files.atomic_file import FileOperations, Identity, replace_file, unavailable
-from authpool.store import Change, Rewritten
+from authpool.store import Change, Changed, Rewritten
 from authpool.store.folder.account_file import dump_account, parse_account, parse_toml
 from authpool.store.folder.file_index import SUFFIX, Seen, account_file_name
 from authpool.store.folder.pool_folder import PoolFolder, record_account
@@ -37,6 +39,39 @@ def change_account(
             return _Attempt(folder, files, key, replace_broken=replace_broken).make(change)
         time.sleep(_PAUSE_SECONDS)
     raise StoreUnavailableError(f"{folder.path}: the file of {key} changes faster than it can be written")
+
+
+def change_accounts(
+    folder: PoolFolder,
+    files: FileOperations,
+    changes: Mapping[AccountKey, Change],
+    decide: Callable[[Mapping[AccountKey, Account | None]], Mapping[AccountKey, Changed]],
+) -> dict[AccountKey, Changed]:
+    """Carry out `UpdatesMany.update_many` in a worker thread, under the lock of the pool folder.
+
+    `decide` calls the changes, all of them at once; one whose file was changed meanwhile is called again, by itself.
+    Raises StoreUnavailableError.
+    """
+    done: dict[AccountKey, Changed] = {}
+    attempts: dict[AccountKey, _Attempt] = {}
+    with unavailable(folder.path):
+        names = folder.files_of(changes.keys())
+    for key in changes:
+        try:
+            attempts[key] = _Attempt(folder, files, key, replace_broken=True, names=names)
+        except (_ChangedMeanwhileError, AuthpoolError) as error:
+            done[key] = error
+    for key, after in decide({key: attempt.before for key, attempt in attempts.items()}).items():
+        try:
+            done[key] = after if isinstance(after, Exception) else attempts[key].put(after)
+        except (_ChangedMeanwhileError, AuthpoolError, ValueError) as error:
+            done[key] = error
+    with unavailable(folder.path):
+        files.fsync_folder(folder.path)  # once for all of them
+    for key, change in changes.items():
+        if isinstance(done[key], _ChangedMeanwhileError):
+            done[key] = change_account(folder, files, key, change, replace_broken=True)
+    return done
 
 
 def rewrite_account(folder: PoolFolder, files: FileOperations, name: str, key: DataKey | None) -> Rewritten:
@@ -83,12 +118,23 @@ def _rewrite(folder: PoolFolder, files: FileOperations, name: str, key: DataKey 
 class _Attempt:
     """One pass of read, change, compare and write."""
 
-    def __init__(self, folder: PoolFolder, files: FileOperations, key: AccountKey, *, replace_broken: bool) -> None:
+    def __init__(
+        self,
+        folder: PoolFolder,
+        files: FileOperations,
+        key: AccountKey,
+        *,
+        replace_broken: bool,
+        names: Mapping[AccountKey, str | None] | None = None,
+    ) -> None:
+        """`names` are those of the files of several accounts, that are changed at one go."""
         self._folder = folder
         self._files = files
         self._key = key
+        self._of_many = names is not None
+        self._target: Path | None = None
         with unavailable(folder.path):
-            self._name = folder.file_of(key)
+            self._name = folder.file_of(key) if names is None else names[key]
             self._stored = folder.look(self._name) if self._name else None
         self._broken = self._stored is not None and isinstance(self._stored.record, BrokenAccount)
         self._sealing: DataKey | None = None
@@ -97,9 +143,17 @@ class _Attempt:
                 raise _ChangedMeanwhileError
             record_account(self._stored.record)
 
+    @property
+    def before(self) -> Account | None:
+        """What is stored, as far as it can be read."""
+        return None if self._stored is None or self._broken else record_account(self._stored.record)
+
     def make(self, change: Change) -> Account | None:
-        before = None if self._stored is None or self._broken else record_account(self._stored.record)
-        after = change(before)
+        return self.put(change(self.before))
+
+    def put(self, after: Account | None) -> Account | None:
+        """Write what shall be there. `before` given back writes nothing."""
+        before = self.before
         if after is before and not self._broken:
             return before
         if after is not None and self._stored is not None and isinstance(self._stored.record, SealedAccount):
@@ -119,11 +173,12 @@ class _Attempt:
         check_name(account.name)
         name = self._name or account_file_name(account.name)
         path = self._folder.path / name
+        self._target = path if self._of_many else None
         self._sealing = self._folder.sealing.sealing_key() if self._folder.sealing is not None else None
         data = dump_account(account, self._sealing)
         stored = self._read_back(path, data)
         with unavailable(path):
-            replace_file(self._files, path, data, self._check)
+            replace_file(self._files, path, data, self._check, for_good=not self._of_many)
             identity = Identity.of(path.lstat())
         # Racy: between rename and lstat it may have been replaced, so the next sweep reads it once more.
         self._folder.note(name, Seen(identity=identity, record=stored, racy=True))
@@ -153,12 +208,18 @@ class _Attempt:
     def _check(self) -> None:
         """Compare with what is there now, content and all, and set an unreadable record aside."""
         now = self._folder.look(self._name) if self._name else None
-        if now is None and self._stored is None and self._folder.file_of(self._key) is None:
+        if now is None and self._stored is None and not self._is_there():
             return
         if now is None or self._stored is None or _differ(now, self._stored):
             raise _ChangedMeanwhileError
         if self._name and self._broken and not isinstance(self._stored.record, SealedAccount):
             self._set_aside(self._folder.path / self._name)
+
+    def _is_there(self) -> bool:
+        """Whether the account has a file by now. Of several, that is looked up once: no process comes between."""
+        if self._target is not None:
+            return os.path.lexists(self._target)
+        return self._folder.file_of(self._key) is not None
 
     def _set_aside(self, path: Path) -> None:
         kept = path

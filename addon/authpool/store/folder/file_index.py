@@ -60,6 +60,10 @@ class FileIndex:
         names = self._names.get(key)
         return names[0] if names else None
 
+    def names(self, key: AccountKey) -> tuple[str, ...]:
+        """The names of an account's files, as far as they are known."""
+        return self._names.get(key, ())
+
     def key(self, name: str) -> AccountKey:
         """Whose file `name` is."""
         return AccountKey.of(self._pool, shown_name(name))

@@ -208,13 +208,24 @@ class PoolFolder:
 
     def file_of(self, key: AccountKey) -> str | None:
         """Find the account's file, where the last sweep saw it, else by looking. Raises OSError."""
-        with self._guard:
-            known = self._index.primary(key)
-        if known and os.path.lexists(self.path / known):
-            return known
-        if not self.present():
-            return None
-        return min((n for n in os.listdir(self.path) if is_account(n) and self._index.key(n) == key), default=None)
+        return self.files_of([key])[key]
+
+    def files_of(self, keys: Collection[AccountKey]) -> dict[AccountKey, str | None]:
+        """As `file_of`, for several accounts at one look."""
+        found: dict[AccountKey, str | None] = {}
+        for key in keys:
+            with self._guard:
+                known = self._index.primary(key)
+            found[key] = known if known and os.path.lexists(self.path / known) else None
+        sought = {key for key, name in found.items() if name is None}
+        if sought and self.present():
+            listed = set(os.listdir(self.path))
+            with self._guard:  # most names are known, and need not be decoded again: there may be thousands
+                others = [name for name in listed.difference(self._index.files) if is_account(name)]
+                unknown = [(self._index.key(name), name) for name in others]
+                noted = [(key, name) for key in sought for name in self._index.names(key) if name in listed]
+            found.update(sorted((one for one in (*noted, *unknown) if one[0] in sought), reverse=True))
+        return found
 
     def _clear_away(self, path: Path) -> None:
         """Remove what a writer that died left behind, once it is too old for a living one's."""

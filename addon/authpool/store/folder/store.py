@@ -18,13 +18,13 @@ from authpool import hookimpl
 from authpool.accounts.account import Account, AccountKey
 from authpool.accounts.name import ENCODED_BYTES, encode_name
 from authpool.config.config_table import ConfigTable
-from authpool.errors import UnknownAccountError
+from authpool.errors import AuthpoolError, UnknownAccountError
 from authpool.files.atomic_file import FileOperations, make_folder, unavailable
 from authpool.files.blocking import BlockingCalls, in_loop
 from authpool.files.kernel_lock import Run, hold_now
 from authpool.files.kernel_lock import hold as hold_lock
-from authpool.store import Change, Record, StandingChange, StoreFactory
-from authpool.store.folder.compare_and_set import change_account
+from authpool.store import Change, Changed, Record, StandingChange, StoreFactory
+from authpool.store.folder.compare_and_set import change_account, change_accounts
 from authpool.store.folder.folder_hold import FolderHold
 from authpool.store.folder.folder_watch import FolderWatch
 from authpool.store.folder.following import Following
@@ -34,6 +34,8 @@ from authpool.store.folder.sealing_work import finish
 from authpool.store.folder.trail_witness import TrailWitness
 from authpool.store.folder.unread_files import files_set_aside, unread_files
 from authpool.store.unread import UnreadRecord
+
+type _Decide = Callable[[Mapping[AccountKey, Account | None]], Mapping[AccountKey, Changed]]
 
 
 class FolderStore(PoolFolders):
@@ -95,6 +97,13 @@ class FolderStore(PoolFolders):
         stored: Account | None = await self._turns.take(key.pool, self._pool(key.pool).path, work)
         return stored
 
+    async def update_many(self, pool: str, changes: Mapping[AccountKey, Change]) -> Mapping[AccountKey, Changed]:
+        decide = in_loop(partial(_decided, changes))
+        work = partial(self._update_many, pool, {key: in_loop(change) for key, change in changes.items()}, decide)
+        done: Mapping[AccountKey, Changed]
+        done = await self._turns.take(pool, self._pool(pool).path, work)
+        return done
+
     async def update_standing(self, key: AccountKey, change: StandingChange) -> Account | None:
         """In the account's own file, by the folder's lock alone."""
         return await self.update(key, lambda account: account and account.with_standing(change(account.standing)))
@@ -147,12 +156,33 @@ class FolderStore(PoolFolders):
                 return False, None
             return True, change_account(folder, self._files, key, change, replace_broken=replace_broken)
 
+    def _update_many(
+        self, pool: str, changes: Mapping[AccountKey, Change], decide: _Decide
+    ) -> tuple[bool, Mapping[AccountKey, Changed]]:
+        """One try, as `_update`."""
+        folder = self._pool(pool)
+        self._make_folder(pool)
+        with hold_now(folder.path / ".lock") as held:
+            return held, change_accounts(folder, self._files, changes, decide) if held else {}
+
     def _make_folder(self, pool: str) -> None:
         folder = self._pool(pool)
         if folder.present():
             return
         for path in (self._folder, folder.path):
             make_folder(self._files, path)
+
+
+def _decided(
+    changes: Mapping[AccountKey, Change], before: Mapping[AccountKey, Account | None]
+) -> dict[AccountKey, Changed]:
+    after: dict[AccountKey, Changed] = {}
+    for key, account in before.items():
+        try:
+            after[key] = changes[key](account)
+        except AuthpoolError as error:
+            after[key] = error
+    return after
 
 
 def _lock_name(key: AccountKey) -> str:
