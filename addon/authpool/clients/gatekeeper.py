@@ -71,7 +71,11 @@ class Gatekeeper:
 
     def holds(self, grant: Grant) -> bool:
         """Whether what was granted still is."""
-        return self.keyring.current(grant, self._clock.time()) is not None
+        return self.current(grant) is not None
+
+    def current(self, grant: Grant) -> Grant | None:
+        """What was granted, as it is now; None: it is over."""
+        return self.keyring.current(grant, self._clock.time())
 
     def in_flight(self, name: str) -> int:
         """How many requests of a client are under way."""
