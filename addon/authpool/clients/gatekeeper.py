@@ -41,7 +41,9 @@ class Gatekeeper:
         now = self._clock.time()
         for value in presented.values:
             grant = self._cache.get(value)
-            if grant is not None and now < grant.ends_at:
+            if grant is None:
+                break  # it may be good, and then it comes first
+            if now < grant.ends_at:
                 return grant
         if presented.values:
             return self._look_up(presented.values, address, now)
