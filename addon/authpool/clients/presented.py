@@ -97,11 +97,11 @@ def is_a_key(text: bytes) -> bool:
 
 def keys_in(value: bytes) -> Sequence[str]:
     """The keys that the value of one of `PLACES`, or of the parameter, may mean."""
-    scheme, _, rest = value.strip().partition(b" ")
+    scheme, rest = _with_scheme(value)
     texts: Iterable[bytes]
-    if scheme.lower() == b"basic":
+    if scheme == b"basic":
         texts = _basic(rest)
-    elif scheme.lower() == b"bearer":
+    elif scheme == b"bearer":
         texts = (rest.strip(),)
     else:
         texts = (value.strip(),)
@@ -111,13 +111,13 @@ def keys_in(value: bytes) -> Sequence[str]:
 def _has_key(value: bytes) -> bool:
     if _PREFIX in value:
         return True
-    stripped = value.lstrip()
-    return stripped[:6].lower() == b"basic " and any(_PREFIX in text for text in _basic(stripped[6:]))
+    scheme, rest = _with_scheme(value)
+    return scheme == b"basic" and any(_PREFIX in text for text in _basic(rest))
 
 
 def _is_accepted(name: bytes, value: bytes) -> bool:
     """Whether a place may hold a key in that form."""
-    scheme = value.lstrip().partition(b" ")[0].lower()
+    scheme, _ = _with_scheme(value)
     match name:
         case b"proxy-authorization":
             return scheme in {b"basic", b"bearer"}
@@ -127,10 +127,16 @@ def _is_accepted(name: bytes, value: bytes) -> bool:
             return scheme not in {b"basic", b"bearer"}
 
 
+def _with_scheme(value: bytes) -> tuple[bytes, bytes]:
+    """The scheme in lower case and what follows it, whatever white space is between them."""
+    scheme, *rest = value.split(None, 1) or (b"",)
+    return (scheme.lower(), rest[0]) if rest else (b"", scheme)
+
+
 def _basic(credentials: bytes) -> Sequence[bytes]:
-    """User and password; nothing where it is no Base64 (RFC 7617)."""
+    """User and password; nothing where it is no Base64 (RFC 7617). Some clients leave its padding out."""
     try:
-        user, _, password = b64decode(credentials.strip()).partition(b":")
+        user, _, password = b64decode(credentials.strip() + b"==").partition(b":")
     except (Base64Error, ValueError):
         return ()
     return user, password

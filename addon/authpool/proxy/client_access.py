@@ -10,6 +10,7 @@ from weakref import ReferenceType, WeakKeyDictionary
 
 from mitmproxy import ctx, http, tcp, udp
 from mitmproxy.connection import Client
+from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpStream
 
 from authpool.clients.keyring import Denial, Grant
@@ -162,6 +163,21 @@ class ClientAccess:
             return
         flow.comment = f"authpool: client={session.grant.name}"
         self._keeper.used(session.grant)
+
+    def may_relay(self, context: Context) -> bool:
+        """Whether what nobody looks into may go to its destination: no later hook would ask.
+
+        A SOCKS login lets a client in, and is no word yet about where to.
+        """
+        session, address = self._session(context.client), context.server.address
+        if address is None or session.grant is None or not self._asks(session):
+            return True
+        grant = self._keeper.current(session.grant)
+        if grant is not None and self._may_tunnel(grant, *address[:2]):
+            return True
+        logger.warning("A connection to %s:%s is refused: client %s may not go there", *address[:2], session.grant.name)
+        self._keeper.refused(self._keeper.not_allowed(session.grant))
+        return False
 
     def disconnected(self, client: Client) -> None:
         """A connection is gone, and all that was on it."""
