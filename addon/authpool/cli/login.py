@@ -12,6 +12,7 @@ import click
 
 from authpool.cli.addresses import clickable, is_rich, large, qr_code
 from authpool.cli.browser import start_browser
+from authpool.cli.completion import complete_pools
 from authpool.cli.lines import Lines
 from authpool.cli.session import Session, failures_told, tell
 from authpool.cli.streams import as_text
@@ -23,7 +24,7 @@ from authpool.verbs.person import TIMEOUT_SECONDS
 
 
 @click.command()
-@click.argument("pool", callback=as_text)
+@click.argument("pool", callback=as_text, shell_complete=complete_pools)
 @click.argument("name", required=False, callback=as_text)
 @click.option("--device", is_flag=True, help="Sign in on another device, by a code that is typed there (RFC 8628).")
 @click.option("--no-browser", is_flag=True, help="Start no browser; the address is printed in any case.")

@@ -42,6 +42,8 @@ class DiscoveryError(AuthpoolError):
     `retry_after_seconds` is how long the issuer is not asked any more, where it was not asked now either.
     """
 
+    error_code = "discovery"
+
     def __init__(self, message: str, *, transient: bool, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.transient = transient

@@ -44,7 +44,7 @@ class Naming:
                 raise RefusedError(f"{_SAYS} {printable(told)}'s, not {printable(claimed)}'s")
             chosen = told if name is None or name.casefold() == told.casefold() else name
             if chosen != told and not await self._tells_apart(chosen, told, identity.subject):
-                raise RefusedError(self._another(printable(told), chosen))
+                raise RefusedError(self._another(printable(told), chosen), error_code="another_account")
         check_name(chosen)
         return chosen
 

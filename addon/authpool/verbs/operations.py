@@ -1,7 +1,7 @@
 """The verbs of the contract, the same for mitmproxy's prompt, mitmweb's command bar and the command line."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from authpool.accounts.account import Account, fingerprint
@@ -26,6 +26,7 @@ from authpool.verbs.removing import Removing
 from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sealing import Sealing
+from authpool.verbs.several import matching
 from authpool.verbs.signing_in import SigningIn
 from authpool.verbs.sources import Credential
 
@@ -111,6 +112,14 @@ class Operations:
         rows = [_row(member, refresher, now, live=live) for member in members]
         return _sorted([*rows, *(_unconfigured_row(member, now) for member in await self._holdings.unconfigured())])
 
+    async def names(self, pool: str) -> list[str]:
+        """What the accounts of a pool are called, broken ones too. Raises RefusedError, StoreError."""
+        return await self._holdings.names(pool)
+
+    async def matching(self, addresses: Sequence[str]) -> list[str]:
+        """The accounts that ``POOL/NAME`` and patterns as ``POOL/*`` mean. Raises RefusedError, StoreError."""
+        return await matching(self._holdings, addresses)
+
     async def pause(self, address: str) -> str:
         """Set `proxy_disabled`: the account serves nothing, and its token is kept alive."""
         now = self._service.clock.time()
@@ -141,7 +150,7 @@ class Operations:
         """Clear `disabled` once a refresh has succeeded; or (`force`) at once, for who knows better."""
         account = await self._holdings.read(address)
         if not account.disabled:
-            raise RefusedError(f"{account.address} is not disabled{paused_note(account)}")
+            raise RefusedError(f"{account.address} is not disabled{paused_note(account)}", error_code="not_disabled")
         if force:
             stored = await self._reviving.enable_by_force(account)
             return f"Enabled {stored.address} without a refresh{_at_next_refresh(stored)}{paused_note(stored)}"
@@ -155,7 +164,8 @@ class Operations:
         if account.disabled:
             reason = account.disabled_reason or "no reason given"
             raise RefusedError(
-                f"{account.address} is disabled ({reason}): use enable, or add it again with a new refresh token"
+                f"{account.address} is disabled ({reason}): use enable, or add it again with a new refresh token",
+                error_code="disabled",
             )
         ready = await self._reviving.refresh(account)
         expires_at = ready.account.token.expires_at

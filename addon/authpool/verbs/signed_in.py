@@ -63,7 +63,7 @@ class SignedIn:
             )
         await self._service.refresher.accepted(form, pool)
         if granted.refresh_token is None:
-            raise RefusedError(_no_refresh_token(pool))
+            raise RefusedError(_no_refresh_token(pool), error_code="no_refresh_token")
         found = Credential(refresh_token=granted.refresh_token, access_token=granted.access_token)
         try:
             return await self._write(sign_in, granted, asked_at)

@@ -110,7 +110,9 @@ class SigningIn:
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
         if not done:
-            raise RefusedError(f"nobody signed in within {timeout_seconds:g} s: nothing was changed")
+            raise RefusedError(
+                f"nobody signed in within {timeout_seconds:g} s: nothing was changed", error_code="timed_out"
+            )
         granted = waiting.result()
         form = device_token_request(pool, token_url, account, code.device_code)
         return await _landed(self._signed_in.take(sign_in, form, granted, clock.time(), nonce=None))
@@ -155,7 +157,9 @@ class SigningIn:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
         if not done:
-            raise RefusedError(f"nobody signed in within {timeout_seconds:g} s: nothing was changed")
+            raise RefusedError(
+                f"nobody signed in within {timeout_seconds:g} s: nothing was changed", error_code="timed_out"
+            )
         return next(way for way in ways if way in done).result()
 
     # --- after ------------------------------------------------------------------------------------------------
