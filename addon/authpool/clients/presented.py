@@ -71,9 +71,10 @@ def take_from_target(target: bytes) -> tuple[bytes, bytes | None]:
 
     One in the path leaves a gap, and does not count.
     """
-    if _PREFIX in target and _WHOLE.search(target.partition(b"?")[0]):
+    if _PREFIX in target or b"%" in target:
         path, mark, query = target.partition(b"?")
-        target = _WHOLE.sub(b"", path) + mark + query
+        left = _path_without_key(path)
+        target = target if left == path else left + mark + query
     if b"?" not in target or not (b"key=" in target or _PREFIX in target or b"%" in target):
         return target, None
     path, _, query = target.partition(b"?")
@@ -88,6 +89,14 @@ def take_from_target(target: bytes) -> tuple[bytes, bytes | None]:
     if len(kept) == query.count(b"&") + 1:
         return target, None
     return path + (b"?" + b"&".join(kept) if kept else b""), key
+
+
+def _path_without_key(path: bytes) -> bytes:
+    """Without the key; where it is percent-encoded, without the segment that it is in."""
+    if b"%" in path:
+        segments = path.split(b"/")
+        path = b"/".join(b"" if _WHOLE.search(unquote_to_bytes(one)) else one for one in segments)
+    return _WHOLE.sub(b"", path)
 
 
 def is_a_key(text: bytes) -> bool:

@@ -54,6 +54,8 @@ class _Session:
     connecting: Grant | None = None
     """What a CONNECT has shown that is not answered yet."""
     active: set[Admission] = field(default_factory=set)
+    unasked: bool = False
+    """Whether it is relayed as it is, since a time when no key was asked for."""
 
 
 class ClientAccess:
@@ -170,7 +172,8 @@ class ClientAccess:
         A SOCKS login lets a client in, and is no word yet about where to.
         """
         session, address = self._session(context.client), context.server.address
-        if address is None or session.grant is None or not self._asks(session):
+        session.unasked = not self._asks(session)
+        if address is None or session.grant is None or session.unasked:
             return True
         grant = self._keeper.current(session.grant)
         if grant is not None and self._may_tunnel(grant, *address[:2]):
@@ -188,6 +191,10 @@ class ClientAccess:
     def cut_ended(self) -> None:
         """Cut off what is under way by a key that is good no more."""
         for client, session in list(self._sessions.items()):
+            if session.unasked and session.grant is None and self._asks(session):
+                logger.info("Cutting off a connection that showed no key: keys are asked for by now")
+                cut_connection(client)
+                continue
             if session.grant is not None and not self._keeper.holds(session.grant):
                 logger.info("Cutting off a connection of client %s: its key is no longer good", session.grant.name)
                 cut_connection(client)

@@ -191,21 +191,6 @@ class Store(Protocol):
         """The number of the last request to reload, 0 when there was none. Cheap: asked every half second."""
 
 
-type Changed = Account | Exception | None
-"""What became of a change: the account as it is stored afterwards, or what was raised."""
-
-
-@runtime_checkable
-class UpdatesMany(Protocol):
-    """A store that writes several accounts in little more time than one."""
-
-    async def update_many(self, pool: str, changes: Mapping[AccountKey, Change]) -> Mapping[AccountKey, Changed]:
-        """As `Store.update` with `replace_broken`, for several accounts of a pool; what is raised for one is answered.
-
-        Raises StoreUnavailableError. Whoever calls this holds each of them.
-        """
-
-
 @runtime_checkable
 class ListsPools(Protocol):
     """A store that can tell which pools it has accounts of, configured or not."""

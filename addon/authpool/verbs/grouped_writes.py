@@ -4,7 +4,11 @@ import asyncio
 
 from authpool.accounts.account import Account, AccountKey
 from authpool.errors import HoldLostError
-from authpool.store import Change, Changed, Hold, Store, UpdatesMany
+from authpool.store import Change, Hold, Store
+from authpool.store.updates_many import Changed, UpdatesMany
+
+GATHER_SECONDS = 0.01
+"""So long others are waited for: to write five accounts together costs half of what it costs one by one."""
 
 
 class GroupedWrites:
@@ -30,6 +34,7 @@ class GroupedWrites:
 
     async def _write_all(self, store: UpdatesMany) -> None:
         while self._waiting:
+            await asyncio.sleep(GATHER_SECONDS)
             batch, self._waiting = self._waiting, {}
             done: dict[AccountKey, Changed]
             try:

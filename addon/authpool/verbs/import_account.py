@@ -149,7 +149,11 @@ class AccountImport:
         return await self._unclaimed.opened(entry.credential)
 
     async def _without_grant(self, entry: ImportEntry) -> EntryOutcome:
-        added = await self._adding.add_without_grant(self.pool, entry.credential, entry.expected or entry.nickname)
+        client, name = entry.credential.client, entry.expected or entry.nickname
+        before = None if name is None else self._index.get(AccountKey.of(self.pool.name, name))
+        if client is not None and before is not None and before.client == client:
+            return outcome(entry, self.pool.name, "unchanged", "", before)
+        added = await self._adding.add_without_grant(self.pool, entry.credential, name)
         if added is None:
             raise RefusedError(f"pool {self.pool.name} can't be imported into")
         return self._told(entry, added)

@@ -40,7 +40,7 @@ class ImportReport:
         """Why this import is not complete, in a sentence; empty where it is."""
         counts = self.counts
         failed, untried = counts.get("failed", 0), counts.get("not tried", 0)
-        told = [self.stopped] if self.stopped else []
+        told = [f"stopped: {self.stopped}"] if self.stopped else []
         told += ["it was interrupted"] if self.interrupted else []
         told += [f"{failed} of {len(self.outcomes)} entries failed"] if failed else []
         told += [f"{untried} not tried: the same command goes on with them"] if untried else []

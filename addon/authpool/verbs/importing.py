@@ -7,7 +7,7 @@ that is in no account yet. So no credential is presented that somebody else, or 
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +37,8 @@ JOBS = 8
 TURN_SECONDS = 2.0
 BETWEEN_TURNS_SECONDS = 0.06
 """Long enough for whoever waits for the lock to see that it is free (`authpool.files.kernel_lock`)."""
+TRIES = 8
+"""So often is an entry tried that a provider has no answer for."""
 TROUBLES = 8
 """So many entries in a row that failed through no fault of their own: the rest would, too."""
 
@@ -115,6 +117,7 @@ class _Run:
         self._total = 0
         self._turn_ends = 0.0
         self._troubles = 0
+        self._tries: Counter[str] = Counter()
 
     async def carry_out(self, groups: Sequence[Group], settled: Sequence[EntryOutcome]) -> ImportReport:
         self._queue.extend(groups)
@@ -205,7 +208,8 @@ class _Run:
         """What became of an entry; None: try again later."""
         try:
             settled = await self._account.import_(entry)
-            self._answered()
+            if settled.kind in {"added", "re-added"}:
+                self._answered()
             return settled
         except UnprovedError as error:
             return self._unproved(entry, error)
@@ -223,15 +227,17 @@ class _Run:
         cause = error.__cause__
         if isinstance(cause, UnprovedError):
             return self._unproved(entry, cause, str(error))
+        if isinstance(cause, StoreUnavailableError):
+            self._report.stopped = str(cause)
         if isinstance(cause, NamelessError):
             self._account.nameless = True
-            if entry.nickname is not None:
-                self._turn_ends = 0.0  # what was just kept is to be seen first
+            if entry.nickname is not None and self._may_try_again(entry):
                 return None
         return outcome(entry, self._pool, "failed", str(error))
 
     def _unproved(self, entry: ImportEntry, error: UnprovedError, told: str = "") -> EntryOutcome | None:
         failed = outcome(entry, self._pool, "failed", told or str(error))
+        untouched = outcome(entry, self._pool, "not tried")
         if error.fault == "credential":
             self._answered()
             return failed
@@ -239,18 +245,24 @@ class _Run:
             return failed
         if error.fault == "client" and error.code == "invalid_client":
             self._report.stopped = str(error)
-            return failed
+            return untouched
         if error.fault == "provider":
             self._pace.failed(error.retry_after_seconds)
             if self._pace.given_up:
                 self._report.stopped = f"the provider gives no answer: {error}"
-                return failed
-            if not error.spent:
-                return None
+                return failed if error.spent else untouched
+            if (told or not error.spent) and self._may_try_again(entry):
+                return None  # where it was exchanged, what came of it is kept, and is presented next
         self._troubles += 1
         if self._troubles >= TROUBLES:
             self._report.stopped = f"the last {self._troubles} entries failed through no fault of their own: {error}"
         return failed
+
+    def _may_try_again(self, entry: ImportEntry) -> bool:
+        """Not for ever: a provider may answer everybody else."""
+        self._tries[entry.where] += 1
+        self._turn_ends = 0.0  # what was just kept is to be seen first
+        return self._tries[entry.where] < TRIES
 
     def _answered(self) -> None:
         self._troubles = 0

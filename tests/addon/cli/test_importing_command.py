@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 
 from support.answers import Slow
 from support.command_line import authpool_on, start
+from support.home import make_home
 from support.operator import Desk, open_desk
+from support.provider import OidcProvider
 
 
 def antigravity_folder(desk: Desk, folder: Path, count: int) -> list[str]:
@@ -222,3 +225,21 @@ async def test_terminal_gets_a_bar_and_a_log_gets_lines(tmp_path: Path) -> None:
         assert "2/2" in shown
         assert b"Importing" not in out
         assert b"added   2" in out
+
+
+@pytest.mark.node
+async def test_real_provider_keeps_every_grant(
+    tmp_path: Path, provider: OidcProvider, new_account: Callable[[], str]
+) -> None:
+    """Npm oidc-provider rotates, and ends a grant whose spent token comes again: so two runs present nothing twice."""
+    names = [new_account() for _ in range(12)]
+    responses = [await provider.grant(name) for name in names]
+    home = make_home(tmp_path, pools={"real": provider.pool()})
+    path = write(tmp_path / "responses.json", json.dumps(responses))
+    for counts in ({"added": 12}, {"unchanged": 12}):
+        ended = await authpool_on(home, "import", "--pool", "real", str(path), "--json")
+        told: Any = ended.json
+        assert (ended.status, told["counts"]) == (0, counts)
+    assert {one["account"] for one in told["entries"]} == {f"real/{name}" for name in names}
+    for name in names[:3]:
+        assert (await authpool_on(home, "refresh", f"real/{name}")).status == 0

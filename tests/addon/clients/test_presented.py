@@ -92,6 +92,8 @@ TARGETS = (
     (b"/v1?%6Bey=" + RAW.replace(b"_", b"%5F"), b"/v1", RAW),
     (b"/v1/" + RAW + b"/x?a=1", b"/v1//x?a=1", None),
     (b"/v1/" + RAW + b"?key=" + RAW, b"/v1/", RAW),
+    (b"/v1/a%20b/" + RAW.replace(b"_", b"%5f") + b"/%2F?a=%20", b"/v1/a%20b//%2F?a=%20", None),
+    (b"/%61" + RAW[1:] + b"x%2Fy", b"/", None),
     (b"/v1?other=" + RAW, b"/v1", None),
     (b"/v1?key=AIza&a=%2F", b"/v1?key=AIza&a=%2F", None),
     (b"/v1?monkey=1", b"/v1?monkey=1", None),

@@ -785,6 +785,22 @@ async def test_keys_switched_on_hold_at_once(rig: Rig) -> None:
                 await asyncio.sleep(0.02)
 
 
+async def test_keys_that_begin_cut_what_is_relayed_without_one(rig: Rig, confdir: Path, authority: Any) -> None:
+    """Nobody looks into it, so no request of it would ever be asked for a key."""
+    async with Upstream(authority.server_context()) as tls:
+        home = rig.home("alice", gateway={"unmatched": "tunnel"})
+        async with gateway_master(home, mode="socks5", confdir=confdir) as gateway:
+            reader, writer = await through_socks(gateway.port, tls.port, None)
+            await writer.start_tls(authority.client_context(), server_hostname="localhost")
+            writer.write(f"GET /x HTTP/1.1\r\nHost: {tls.authority}\r\n\r\n".encode())
+            assert b" 200 " in await reader.readline()
+            add_client(home)
+            with pytest.raises(ConnectionError):
+                await read_on(reader)
+            await gateway.wait_until(lambda: [m for m in gateway.messages if "keys are asked for by now" in m])
+            writer.close()
+
+
 @pytest.mark.parametrize(
     ("mode", "peer", "is_open"),
     (

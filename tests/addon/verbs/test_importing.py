@@ -1,6 +1,7 @@
 """Many accounts at once: nothing is presented twice, one bad entry stops nothing, and a second run changes nothing."""
 
 import asyncio
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from authpool.errors import RefusedError
+from authpool.files.atomic_file import FileOperations
 from authpool.verbs import import_pace
 from authpool.verbs.import_formats.entry import ImportEntry
 from authpool.verbs.import_formats.texts import text_entries
@@ -318,6 +320,73 @@ async def test_userinfo_that_is_down_spends_few_credentials(tmp_path: Path, monk
         assert presented_once(desk)
 
 
+async def test_entry_that_the_provider_never_answers_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While others are answered it is tried a few times, and fails by itself."""
+    monkeypatch.setattr(import_pace, "FIRST_PAUSE_SECONDS", 0.01)
+    async with open_desk(tmp_path) as desk:
+        found = signed_in(desk, *(f"u{n}@example.com" for n in range(20)))
+        odd = found[0].credential.refresh_token
+        desk.token_endpoint.script = lambda number, form: (
+            JSON(503, {}) if form["refresh_token"] == odd else desk.provider(number, form)
+        )
+        report = await imported(desk, found)
+        assert report.counts == {"added": 19, "failed": 1}
+        assert not report.stopped
+
+
+async def test_userinfo_that_stumbles_once_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was proved is kept, and named at the next try."""
+    monkeypatch.setattr(import_pace, "FIRST_PAUSE_SECONDS", 0.01)
+    async with open_desk(tmp_path) as desk:
+        answer = desk.userinfo.answer
+
+        async def stumble(request: Any) -> Any:
+            return JSON(503, {}) if not desk.userinfo.received else await answer(request)
+
+        async def note(request: Any) -> Any:
+            given = await stumble(request)
+            if not desk.userinfo.received:
+                desk.userinfo.received.append(request)
+            return given
+
+        desk.userinfo.answer = note  # type: ignore[method-assign]
+        report = await imported(desk, signed_in(desk, "a@example.com", "b@example.com"), jobs=1)
+        assert report.counts == {"added": 2}
+        assert desk.unclaimed == []
+        assert presented_once(desk)
+
+
+class FullAfter(FileOperations):
+    """A disk that has room for so many accounts."""
+
+    def __init__(self, accounts: int) -> None:
+        self.left = accounts
+
+    def create(self, path: Path) -> int:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return super().create(path)
+
+
+async def test_full_disk_stops_the_import_and_loses_nothing(tmp_path: Path) -> None:
+    """What was exchanged and can't be written is kept; with room, the next run goes on from there."""
+    files = FullAfter(5)
+    async with open_desk(tmp_path, files=files) as desk:
+        found = signed_in(desk, *(f"u{n}@example.com" for n in range(40)))
+        report = await imported(desk, found, jobs=2)
+        assert "No space left" in report.stopped
+        assert report.counts["added"] == 5
+        assert report.counts["not tried"] >= 30
+        assert len(desk.unclaimed) == report.counts["failed"] <= 3
+        files.left = 1000
+        assert (await imported(desk, found)).counts == {"added": 35, "unchanged": 5}
+        assert desk.unclaimed == []
+        assert presented_once(desk)
+
+
 async def test_lost_answer_is_not_taken_for_a_dead_credential(tmp_path: Path) -> None:
     """The entry says that an answer was lost; the others go on."""
     async with open_desk(tmp_path) as desk:
@@ -335,6 +404,19 @@ async def test_provider_without_names_spends_one_credential_to_find_out(tmp_path
         assert report.counts == {"failed": 6}
         assert len(desk.posts) == 1
         assert len(desk.unclaimed) == 1
+
+
+async def test_label_names_an_account_that_nobody_else_names(tmp_path: Path) -> None:
+    """better-ccflare's own name for it, where the provider tells none; what was kept meanwhile is taken up."""
+    async with open_desk(tmp_path, userinfo=False) as desk:
+        tokens = [desk.provider.issue(name)["refresh_token"] for name in ("a", "b")]
+        rows = [{"provider": "x", "paused": 0, "name": f"work-{n}", "refresh_token": t} for n, t in enumerate(tokens)]
+        report = await imported(desk, listed(*rows), jobs=1)
+        assert report.counts == {"added": 2}
+        assert desk.stored("google/work-0")["label"] == "work-0"
+        assert desk.unclaimed == []
+        assert presented_once(desk)
+        assert (await imported(desk, listed(*rows))).counts == {"unchanged": 2}
 
 
 # --- neighbours ------------------------------------------------------------------------------------------------------
@@ -403,3 +485,13 @@ async def test_static_secrets_are_imported_by_name(tmp_path: Path) -> None:
         assert (await imported(desk, found, "keys")).counts == {"added": 2}
         assert (await imported(desk, found, "keys")).counts == {"unchanged": 2}
         assert desk.stored("keys/search-2")["token"]["access_token"] == "the-second"
+
+
+async def test_clients_are_imported_and_known_again(tmp_path: Path) -> None:
+    """Of a `client_credentials` pool: each with its secret, proved once."""
+    async with open_desk(tmp_path) as desk:
+        found = listed(*({"name": f"job-{n}", "client_id": f"client-{n}", "client_secret": "s"} for n in range(3)))
+        assert (await imported(desk, found, "service")).counts == {"added": 3}
+        assert (await imported(desk, found, "service")).counts == {"unchanged": 3}
+        assert len(desk.posts) == 3
+        assert desk.stored("service/job-1")["client"] == {"client_id": "client-1", "client_secret": "s"}

@@ -11,13 +11,14 @@ from authpool.accounts.account import Account, AccountKey, BrokenAccount, Sealed
 from authpool.accounts.name import check_name, decode_name
 from authpool.errors import AuthpoolError, BrokenAccountError, RefusedError, StoreUnavailableError
 from authpool.files.atomic_file import FileOperations, Identity, replace_file, unavailable
-from authpool.store import Change, Changed, Rewritten
+from authpool.store import Change, Rewritten
 from authpool.store.folder.account_file import dump_account, parse_account, parse_toml
 from authpool.store.folder.file_index import SUFFIX, Seen, account_file_name
 from authpool.store.folder.pool_folder import PoolFolder, record_account
 from authpool.store.folder.sealed_file import sealed_copy
 from authpool.store.sealing.sealed_document import has_plain_secrets, sealed_with
 from authpool.store.sealing.sealed_value import DataKey
+from authpool.store.updates_many import Changed
 
 TRIES = 20
 _PAUSE_SECONDS = 0.01

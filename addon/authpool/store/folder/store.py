@@ -23,7 +23,7 @@ from authpool.files.atomic_file import FileOperations, make_folder, unavailable
 from authpool.files.blocking import BlockingCalls, in_loop
 from authpool.files.kernel_lock import Run, hold_now
 from authpool.files.kernel_lock import hold as hold_lock
-from authpool.store import Change, Changed, Record, StandingChange, StoreFactory
+from authpool.store import Change, Record, StandingChange, StoreFactory
 from authpool.store.folder.compare_and_set import change_account, change_accounts
 from authpool.store.folder.folder_hold import FolderHold
 from authpool.store.folder.folder_watch import FolderWatch
@@ -34,6 +34,7 @@ from authpool.store.folder.sealing_work import finish
 from authpool.store.folder.trail_witness import TrailWitness
 from authpool.store.folder.unread_files import files_set_aside, unread_files
 from authpool.store.unread import UnreadRecord
+from authpool.store.updates_many import Changed
 
 type _Decide = Callable[[Mapping[AccountKey, Account | None]], Mapping[AccountKey, Changed]]
 
