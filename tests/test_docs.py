@@ -260,6 +260,19 @@ def written(name: str) -> str:
     return (ROOT / "addon" / "docs" / f"{name}.md").read_text("utf-8")
 
 
+def test_every_code_of_an_error_is_explained() -> None:
+    """Those that scripts get with --json."""
+    package = ROOT / "addon" / "authpool"
+    sources = "".join(path.read_text("utf-8") for path in package.rglob("*.py"))
+    codes = set(re.findall(r'error_code(?:: str)? ?= ?"([a-z_]+)"', sources))
+    told = "".join(path.read_text("utf-8") for path in (package / "cli").glob("*.py"))
+    codes |= set(re.findall(r'"code": "([a-z_]+)"', told))
+    codes |= {"credential_rejected", "client_rejected", "provider_unavailable", "some_failed", "interrupted", "system"}
+    assert {"usage", "unknown_account", "not_asked"} <= codes
+    section = (ROOT / "addon" / "docs" / "operations.md").read_text("utf-8").partition("### Errors for scripts")[2]
+    assert codes - spans(section.partition("\n### ")[0]) == set()
+
+
 def test_every_key_of_the_configuration_is_explained() -> None:
     """Keys of pools, of their rules and of the gateway; presets, meanings and standard error codes."""
     with pytest.raises(ConfigurationError) as refused:

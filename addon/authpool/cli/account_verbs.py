@@ -14,7 +14,7 @@ from authpool.cli.session import Session, failures_told, tell
 from authpool.cli.streams import as_text, asks_a_person, read_secret
 from authpool.errors import RefusedError
 from authpool.verbs.operations import Operations
-from authpool.verbs.several import AT_ONCE, InterruptedVerbError, Outcome, each
+from authpool.verbs.several import AT_ONCE, InterruptedVerbError, Outcome, each, is_pattern
 from authpool.verbs.sources import Credential, read_source
 
 SHOWN = 10
@@ -80,11 +80,6 @@ class Several:
             if len(addresses) > SHOWN:
                 click.echo(f"  and {len(addresses) - SHOWN} more", err=True)
         click.confirm(f"{self.doing.capitalize()} {printable(many)}?", abort=True, err=True)
-
-
-def is_pattern(address: str) -> bool:
-    """Whether an address may mean several accounts."""
-    return any(wild in address for wild in "*?[")
 
 
 def tell_each(outcomes: Sequence[Outcome], *, as_json: bool, trouble: str = "") -> None:

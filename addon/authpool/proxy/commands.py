@@ -24,6 +24,7 @@ from authpool.verbs.history import history, history_cells
 from authpool.verbs.operations import Operations, live_rows
 from authpool.verbs.plugin_table import HEADER as PLUGIN_HEADER
 from authpool.verbs.plugin_table import plugin_cells
+from authpool.verbs.several import each, is_pattern
 from authpool.verbs.sources import read_source
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class Commands:
     @command.command("authpool.pause")
     def pause(self, account: str) -> str:
         """Let POOL/NAME serve nothing until it is resumed."""
-        return self._start("Pausing", account, lambda operations: operations.pause(account))
+        return self._start("Pausing", account, Operations.pause)
 
     @command.command("authpool.resume")
     def resume(self, account: str) -> str:
@@ -128,24 +129,24 @@ class Commands:
         if account in self._service().snapshot.pools:
             self._run(lambda operations: operations.resume(account))
             return f"Resuming the refreshes of pool {account}. {_LOG_TELLS}"
-        return self._start("Resuming", account, lambda operations: operations.resume(account))
+        return self._start("Resuming", account, Operations.resume)
 
     @command.command("authpool.enable")
     def enable(self, account: str, force: str = "") -> str:
         """Take the disabled POOL/NAME back, if a refresh succeeds; with the word `force`, without one."""
         if force not in {"", "force"}:
             raise exceptions.CommandError('the second word can only be "force"')
-        return self._start("Enabling", account, lambda operations: operations.enable(account, force=bool(force)))
+        return self._start("Enabling", account, lambda verbs, one: verbs.enable(one, force=bool(force)))
 
     @command.command("authpool.refresh")
     def refresh(self, account: str) -> str:
         """Fetch a new access token for POOL/NAME now."""
-        return self._start("Refreshing", account, lambda operations: operations.refresh(account))
+        return self._start("Refreshing", account, Operations.refresh)
 
     @command.command("authpool.move")
     def move(self, account: str, pool: str) -> str:
         """Move POOL/NAME with its credential to another POOL of the same provider and client."""
-        return self._start(f"Moving to {pool}:", account, lambda operations: operations.move(account, pool))
+        return self._start(f"Moving to {pool}:", account, lambda verbs, one: verbs.move(one, pool), single=True)
 
     @command.command("authpool.remove")
     def remove(self, account: str, grant: str = "") -> str:
@@ -153,7 +154,8 @@ class Commands:
         if grant not in {"", "keep-grant", "force"}:
             raise exceptions.CommandError('the second word can only be "keep-grant" or "force"')
         keep_grant, force = grant == "keep-grant", grant == "force"
-        return self._start("Removing", account, lambda verbs: verbs.remove(account, keep_grant=keep_grant, force=force))
+        remove = lambda verbs, one: verbs.remove(one, keep_grant=keep_grant, force=force)  # noqa: E731
+        return self._start("Removing", account, remove, single=True)
 
     def _known_pool(self, pool: str) -> Mapping[str, PoolConfig]:
         """All pools, of which `pool` is one. Raises CommandError."""
@@ -169,15 +171,27 @@ class Commands:
             raise exceptions.CommandError("the gateway is not running: the log says why")
         return service
 
-    def _start(self, doing: str, account: str, operation: Callable[[Operations], Awaitable[str]]) -> str:
-        """Begin something with an account, and say so; whether it is there, the store knows in the end."""
+    def _start(
+        self, doing: str, account: str, verb: Callable[[Operations, str], Awaitable[str]], *, single: bool = False
+    ) -> str:
+        """Begin something with an account, and say so; whether it is there, the store knows in the end.
+
+        With several, as ``POOL/*``, unless it is a verb for a `single` one: nobody can be asked here.
+        """
         try:
             key = AccountKey.parse(account)
         except ValueError as error:
             raise exceptions.CommandError(f"{error}: authpool.accounts lists every account") from error
         pool = self._service().snapshot.pools.get(key.pool)
         known = pool is not None and pool.get(key) is not None
-        self._run(operation)
+        if is_pattern(account) and not known:
+            if single:
+                raise exceptions.CommandError(
+                    "this takes one account here; on the command line several, and asks first"
+                )
+            self._run(lambda operations: _on_each(operations, account, verb))
+            return f"{doing} {account}. {_LOG_TELLS}"
+        self._run(lambda operations: verb(operations, account))
         doubt = "" if known else ", which is in no pool as far as this gateway knows (authpool.accounts lists all)"
         return f"{doing} {account}{doubt}. {_LOG_TELLS}"
 
@@ -191,6 +205,17 @@ class Commands:
     async def _report(self, operation: Callable[[Operations], Awaitable[str]], service: Service) -> None:
         await self._gateway.until_started()
         await _report(operation, service)
+
+
+async def _on_each(operations: Operations, pattern: str, verb: Callable[[Operations, str], Awaitable[str]]) -> str:
+    """Carry a verb out on all accounts that are meant, and tell of each in the log."""
+    outcomes = await each(await operations.matching([pattern]), lambda one: verb(operations, one))
+    for one in outcomes:
+        if one.error is None:
+            logger.log(told_level(), "%s", one.message)
+        else:
+            logger.error("authpool: %s: %s", one.account, one.error)
+    return f"{pattern}: {sum(one.error is None for one in outcomes)} of {len(outcomes)} done"
 
 
 async def _report(operation: Callable[[Operations], Awaitable[str]], service: Service) -> None:

@@ -39,6 +39,11 @@ class InterruptedVerbError(RefusedError):
         self.outcomes = outcomes
 
 
+def is_pattern(address: str) -> bool:
+    """Whether an address may mean several accounts."""
+    return not _WILD.isdisjoint(address)
+
+
 async def matching(holdings: Holdings, addresses: Sequence[str]) -> list[str]:
     """The accounts that are meant, each once: ``POOL/NAME``, or ``POOL/*`` and other patterns (`*`, `?`, `[...]`).
 
@@ -48,7 +53,7 @@ async def matching(holdings: Holdings, addresses: Sequence[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for address in addresses:
-        if _WILD.isdisjoint(address):
+        if not is_pattern(address):
             found.setdefault(address)
             continue
         for one in await _matches(holdings, address):

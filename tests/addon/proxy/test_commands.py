@@ -265,6 +265,21 @@ async def test_moving_and_enabling_by_force(
     await gateway.wait_until(lambda: states(gateway)["carol"] == "ready")
 
 
+async def test_all_of_a_pool_in_the_prompt(gateway: RunningGateway) -> None:
+    """Each is told of; nobody can be asked here, so that a verb that takes something away takes one account."""
+    assert run(gateway, "authpool.pause p/*") == "Pausing p/*. The event log says what comes of it"
+    await told(gateway, "p/*: 2 of 2 done")
+    await gateway.wait_until(lambda: set(states(gateway).values()) == {"paused"})
+    run(gateway, "authpool.resume p/al*")
+    await told(gateway, "p/al*: 1 of 1 done")
+    await gateway.wait_until(lambda: states(gateway) == {"alice": "ready", "bob": "paused"})
+    run(gateway, "authpool.enable p/*")
+    await told(gateway, "p/*: 0 of 2 done")
+    for line in ("remove p/*", "move p/* p"):
+        with pytest.raises(exceptions.CommandError, match="takes one account"):
+            run(gateway, f"authpool.{line}")
+
+
 # --- signing in ---------------------------------------------------------------------------------------------------
 
 
