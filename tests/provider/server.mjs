@@ -26,6 +26,16 @@ function client(id, authMethod) {
   };
 }
 
+/** A client that proves itself with signed assertions: by the public half of its key, or (HS256) by its secret. */
+function signingClient({ id, alg, jwk }) {
+  const method = jwk ? 'private_key_jwt' : 'client_secret_jwt';
+  return {
+    ...client(id, method),
+    token_endpoint_auth_signing_alg: alg,
+    ...(jwk ? { client_secret: undefined, jwks: { keys: [jwk] } } : {}),
+  };
+}
+
 function signingKey() {
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   return { ...privateKey.export({ format: 'jwk' }), use: 'sig', kid: 'tests' };
@@ -38,7 +48,12 @@ function configuration() {
       client(options.clientId, 'client_secret_basic'),
       client(`${options.clientId}-post`, 'client_secret_post'),
       client(`${options.clientId}-public`, 'none'),
+      ...(options.signingClients ?? []).map(signingClient),
     ],
+    clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
+    enabledJWA: {
+      clientAuthSigningAlgValues: ['HS256', 'RS256', 'PS256', 'ES256', 'ES384', 'ES512', 'Ed25519', 'EdDSA'],
+    },
     claims: { openid: ['sub'], email: ['email'] },
     scopes: ['openid', 'email', 'offline_access'],
     cookies: { keys: [randomBytes(16).toString('hex')] },

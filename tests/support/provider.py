@@ -49,7 +49,9 @@ class OidcProvider(ProviderProcess):
     token with scope openid.
     """
 
-    def __init__(self, *, access_token_seconds: int = 3600, rotate: bool = True) -> None:
+    def __init__(
+        self, *, access_token_seconds: int = 3600, rotate: bool = True, signing_clients: Sequence[dict[str, Any]] = ()
+    ) -> None:
         super().__init__()
         self.client_id = "authpool-tests"
         self.client_secret = "the-test-client-secret"
@@ -58,6 +60,7 @@ class OidcProvider(ProviderProcess):
             "rotate": rotate,
             "clientId": self.client_id,
             "clientSecret": self.client_secret,
+            "signingClients": list(signing_clients),
         }
 
     def command(self) -> Sequence[str]:

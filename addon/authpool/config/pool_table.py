@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from authpool.config.answer_rule import read_answer_rules
+from authpool.config.client_key import ClientKey, read_client_key
 from authpool.config.client_secret import SecretSource
 from authpool.config.config_table import ConfigTable, KeyPath, did_you_mean, mistake
 from authpool.config.endpoint_url import check_endpoint, check_issuer
@@ -21,6 +22,7 @@ from authpool.config.pool_config import ECHOING_METHODS, ClientAuth, ClientConfi
 from authpool.config.pool_type import OAUTH_TYPES, read_type
 from authpool.config.presets import PRESETS, Preset
 from authpool.config.selector import Selector, parse_selector
+from authpool.config.token_extras import EXTRA_KEYS, read_token_extras
 
 STANDARD_CODES = frozenset({"invalid_grant"}) | CLIENT_CODES | SIGN_IN_CODES | TRANSIENT_CODES
 """What an error code may be mapped to: the codes of a token endpoint that authpool acts on."""
@@ -36,6 +38,11 @@ _OAUTH_KEYS = (
     "scopes",
     "codes",
     "error_codes",
+    "client_key",
+    "client_key_id",
+    "client_key_alg",
+    "client_assertion_audience",
+    *EXTRA_KEYS,
 )
 _COMMON_KEYS = (
     "type",
@@ -114,6 +121,7 @@ def read_pool(
         allow_plaintext=table.take("allow_plaintext", bool, default=False),
         allowed_origins=read_allowed_origins(table),
         codes=_codes(table, preset),
+        token_extras=read_token_extras(table, home, environ, secrets_later=secrets_later),
         preset=preset_name,
     )
 
@@ -203,13 +211,41 @@ def _client(
     text = table.take_string("client_secret")
     source = text and SecretSource(source=text, path=table.at("client_secret"), home=home, environ=environ)
     secret = source if secrets_later or not source else source.resolve()
-    client_auth = _client_auth(table, preset, secret or None)
-    return ClientConfig(client_id=client_id, client_secret=secret or None, client_auth=client_auth)
+    key = read_client_key(table, home, environ)
+    client_auth = _client_auth(table, preset, secret or None, key)
+    if key is not None and not secrets_later:
+        key.read()
+    return ClientConfig(
+        client_id=client_id,
+        client_secret=secret or None,
+        client_auth=client_auth,
+        client_key=key,
+        assertion_audience=_audience(table, client_auth),
+    )
 
 
-def _client_auth(table: ConfigTable, preset: Preset, secret: object) -> ClientAuth:
+def _audience(table: ConfigTable, client_auth: ClientAuth) -> str | None:
+    audience = table.take_string("client_assertion_audience")
+    if audience is not None and not client_auth.endswith("_jwt"):
+        remedy = 'Remove the line, or write `client_auth = "private_key_jwt"`.'
+        raise mistake(table.at("client_assertion_audience"), "means nothing where nothing is signed.", remedy)
+    return audience
+
+
+def _client_auth(table: ConfigTable, preset: Preset, secret: object, key: ClientKey | None) -> ClientAuth:
     default = "none" if secret is None else preset.client_auth or "client_secret_basic"
+    default = default if key is None else "private_key_jwt"
     chosen = table.take_choice("client_auth", get_args(ClientAuth.__value__), default)
+    if (key is not None) != (chosen == "private_key_jwt"):
+        if key is None:
+            raise mistake(table.at("client_auth"), "needs a key to sign with.", 'Add `client_key = "file:PATH"`.')
+        raise mistake(
+            table.at("client_key"), "is not used by this `client_auth`.", 'Write "private_key_jwt", or remove it.'
+        )
+    if key is not None:
+        if secret is not None:
+            raise mistake(table.at("client_secret"), "is not used beside `client_key`.", "Remove one of the two.")
+        return "private_key_jwt"
     if secret is None and chosen != "none":
         remedy = 'Add `client_secret`, or write `client_auth = "none"`.'
         raise mistake(table.at("client_auth"), "needs a client secret, and there is none.", remedy)
