@@ -50,7 +50,12 @@ class OidcProvider(ProviderProcess):
     """
 
     def __init__(
-        self, *, access_token_seconds: int = 3600, rotate: bool = True, signing_clients: Sequence[dict[str, Any]] = ()
+        self,
+        *,
+        access_token_seconds: int = 3600,
+        rotate: bool = True,
+        signing_clients: Sequence[dict[str, Any]] = (),
+        exchange_key: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.client_id = "authpool-tests"
@@ -61,6 +66,7 @@ class OidcProvider(ProviderProcess):
             "clientId": self.client_id,
             "clientSecret": self.client_secret,
             "signingClients": list(signing_clients),
+            "exchangeKey": exchange_key,
         }
 
     def command(self) -> Sequence[str]:

@@ -33,8 +33,10 @@ from authpool.errors import (
     TokenSourceError,
     UnknownAccountError,
 )
-from authpool.oauth.provider_text import harmless_words
-from authpool.oauth.verdict import retry_after_seconds
+from authpool.oauth.grant_request import basic_authorization
+from authpool.oauth.provider_text import harmless_words, without_sent
+from authpool.oauth.token_client import TokenClient
+from authpool.oauth.verdict import ClientRejected, Granted, TryLater, judge, retry_after_seconds
 from authpool.plugins.event_thread import EventThread
 from authpool.refresh.token_source import Fetched, TokenSource, TokenSourceFactory, source_options
 from authpool.requests.classifier import AnswerClass
@@ -74,6 +76,7 @@ __all__ = [
     "ClientChange",
     "ClientEntry",
     "ClientRecord",
+    "ClientRejected",
     "Clock",
     "ConfigTable",
     "ConfigurationError",
@@ -85,6 +88,7 @@ __all__ = [
     "Fetched",
     "GatewayClient",
     "GatewayClientChange",
+    "Granted",
     "HashRing",
     "Hold",
     "HoldLostError",
@@ -115,12 +119,15 @@ __all__ = [
     "StoreFactory",
     "StoreUnavailableError",
     "SystemClock",
+    "TokenClient",
     "TokenSource",
     "TokenSourceError",
     "TokenSourceFactory",
+    "TryLater",
     "UnknownAccountError",
     "UpstreamAnswer",
     "Usage",
+    "basic_authorization",
     "check_endpoint",
     "client_from_document",
     "clip_reason",
@@ -130,6 +137,7 @@ __all__ = [
     "harmless_words",
     "hookimpl",
     "is_literal",
+    "judge",
     "mistake",
     "parse_selector",
     "resolve_secret",
@@ -137,4 +145,5 @@ __all__ = [
     "rotation_options",
     "selected",
     "source_options",
+    "without_sent",
 ]
