@@ -66,7 +66,8 @@ def revocation_request(pool: PoolConfig, url: str, account: Account) -> GrantReq
     if refresh_token is None:
         raise ValueError("an account without a refresh token has no grant to revoke")
     form = {"token": refresh_token, "token_type_hint": "refresh_token"}
-    return _request(pool, url, account, form, extras=TokenExtras())
+    audience = pool.token_url or pool.issuer  # RFC 7523 §3 names the token endpoint, here as well
+    return _request(pool, url, account, form, extras=TokenExtras(), audience=audience)
 
 
 def client_of(pool: PoolConfig, account: Account) -> OAuthClient | None:
@@ -129,7 +130,13 @@ def without_secrets(text: str, account: Account, pool: PoolConfig, *more: str | 
 
 
 def _request(
-    pool: PoolConfig, url: str, account: Account, form: dict[str, str], *, extras: TokenExtras | None = None
+    pool: PoolConfig,
+    url: str,
+    account: Account,
+    form: dict[str, str],
+    *,
+    extras: TokenExtras | None = None,
+    audience: str | None = None,
 ) -> GrantRequest:
     extras = (pool.token_extras if extras is None else extras).resolved()
     headers: dict[str, str] = {name: str(value) for name, value in extras.headers.items()}
@@ -137,7 +144,7 @@ def _request(
     client = client_of(pool, account)
     method = _method(pool, account)
     if client is not None:
-        assertion = _assertion(pool, url, client, method)
+        assertion = _assertion(pool, audience or url, client, method)
         if assertion is not None:
             pass  # signed when it is sent
         elif client.client_secret is None or method == "none":
@@ -170,15 +177,14 @@ def _method(pool: PoolConfig, account: Account) -> str:
     return method if pool.type == "client_credentials" else "none"  # a grant of a public client is not the key's
 
 
-def _assertion(pool: PoolConfig, url: str, client: OAuthClient, method: str) -> ClientAssertion | None:
+def _assertion(pool: PoolConfig, audience: str, client: OAuthClient, method: str) -> ClientAssertion | None:
     known = pool.client
     if known is None or method not in {"private_key_jwt", "client_secret_jwt"}:
         return None
     key = known.client_key if method == "private_key_jwt" else client.client_secret
     if key is None:
         return None
-    audience = known.assertion_audience or pool.token_url or url
-    return ClientAssertion(client_id=client.client_id, audience=audience, key=key)
+    return ClientAssertion(client_id=client.client_id, audience=known.assertion_audience or audience, key=key)
 
 
 def basic_authorization(client_id: str, client_secret: str) -> str:

@@ -80,7 +80,7 @@ def write_key(home: Path, text: str) -> Path:
 def read(home: Path, **settings: Any) -> PoolConfig:
     home.chmod(0o700)
     common = {"client_id": "me", "hosts": ["api.example"], "token_url": "https://provider.test/token", **settings}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in common.items()]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in common.items() if value is not None]
     (home / "authpool.toml").write_text("[pools.p]\n" + "\n".join(lines) + "\n")
     (home / "authpool.toml").chmod(0o600)
     return load_config(home, {"KEY": pem(EC_KEY), "SECRET": "s" * 40}).pools["p"]
@@ -180,6 +180,20 @@ def test_the_audience_and_the_key_id_can_be_said(tmp_path: Path) -> None:
     assert (header["kid"], claims["aud"]) == ("mine", "https://issuer.test")
     revocation = revocation_request(pool, "https://provider.test/revoke", account()).sent_form(NOW)
     assert decoded(revocation["client_assertion"])[1]["aud"] == "https://issuer.test"
+
+
+@pytest.mark.parametrize(
+    ("settings", "audience"),
+    (
+        ({}, "https://provider.test/token"),
+        ({"token_url": None, "issuer": "https://issuer.test"}, "https://issuer.test"),
+    ),
+)
+def test_a_revocation_is_signed_for_the_token_endpoint(tmp_path: Path, settings: dict[str, Any], audience: str) -> None:
+    """Or for the issuer, where that is what is known."""
+    pool = read(tmp_path, client_key="env:KEY", **settings)
+    sent_form = revocation_request(pool, "https://provider.test/revoke", account()).sent_form(NOW)
+    assert decoded(sent_form["client_assertion"])[1]["aud"] == audience
 
 
 def test_a_key_that_is_exchanged_counts_at_once(tmp_path: Path) -> None:
