@@ -1,6 +1,7 @@
 """Signing in as a user does: `authpool login` in a shell, a browser, real providers, and a gateway that follows."""
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -9,10 +10,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from authpool.demo.provider import Provider, running_provider
 from support import command_line
@@ -22,6 +25,8 @@ from support.mitmweb import Browser, browser, chromium
 from support.node import NodeMissingError, node_is_required
 from support.ports import free_port
 from support.provider import OidcProvider
+from support.rotating_provider import RotatingProvider
+from support.token_endpoint import ScriptedTokenEndpoint
 from support.upstream import Upstream
 
 pytestmark = [pytest.mark.mitmproxy, pytest.mark.timeout(180)]
@@ -215,6 +220,42 @@ async def test_the_browser_is_started_and_never_waited_for(tmp_path: Path, provi
         ended = await running.ended()
     assert ended.out == f"Added demo/{ALICE}\n"
     assert "noise" not in ended.err
+
+
+async def test_a_client_that_signs_and_has_extra_parameters(tmp_path: Path) -> None:
+    """The code is exchanged with an assertion of its own, and with the pool's parameters and headers."""
+    key = Ed25519PrivateKey.generate()
+    path = tmp_path / "client.key"
+    path.touch(mode=0o600)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    provider = RotatingProvider()
+    async with ScriptedTokenEndpoint(provider) as endpoint:
+        pool = {
+            "token_url": endpoint.url,
+            "authorize_url": f"{endpoint.server.url}/authorize",
+            "client_id": "me",
+            "client_key": f"file:{path}",
+            "token_params": {"audience": "the-api", "resource": ["a", "b"]},
+            "token_headers": {"X-Tenant": "one"},
+            "hosts": ["127.0.0.1:9"],
+        }
+        home = make_home(tmp_path, pools={"demo": pool})
+        async with login(home, "demo", "alice") as running:
+            asked = {name: values[0] for name, values in parse_qs(urlsplit(await running.printed()).query).items()}
+            code = provider.code("alice", asked["code_challenge"])
+            await visit(f"{asked['redirect_uri']}?{urlencode({'state': asked['state'], 'code': code})}")
+            assert (await running.ended()).out == "Added demo/alice\n"
+        [post] = endpoint.received
+    header, claims, signature = post.form["client_assertion"].split(".")
+    key.public_key().verify(_decoded(signature), f"{header}.{claims}".encode())
+    assert json.loads(_decoded(claims))["sub"] == "me"
+    sent = parse_qs(post.request.body.decode())
+    assert (sent["audience"], sent["resource"], sent["code"]) == (["the-api"], ["a", "b"], [code])
+    assert post.request.header("x-tenant") == "one"
+
+
+def _decoded(part: str) -> bytes:
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
 # --- with a browser -----------------------------------------------------------------------------------------------

@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from authpool.config.answer_rule import AnswerRule
+from authpool.config.client_key import ClientKey
 from authpool.config.client_secret import SecretSource
 from authpool.config.host_pattern import HostPattern
 from authpool.config.selector import Selector
+from authpool.config.token_extras import TokenExtras
 
 type PoolType = Literal["refresh_token", "client_credentials", "static"]
 """The kinds of credential that need no plugin."""
 ECHOING_METHODS = frozenset({"TRACE", "TRACK"})
 """What an upstream answers with the request as it arrived (RFC 9110 §9.3.8; TRACK is Microsoft's)."""
-type ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
+type ClientAuth = Literal["client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +24,15 @@ class ClientConfig:
     """The client a pool refreshes as, and how it authenticates (RFC 6749 §2.3).
 
     A gateway has looked its `client_secret` up when it starts, so that one that changed makes another pool of it at
-    a reload; the command line asks `secret()` when it needs one.
+    a reload; the command line asks `secret()` when it needs one. A `client_key` is read whenever something is signed.
+    `assertion_audience` is whom signed assertions are for; None: the token endpoint.
     """
 
     client_id: str
     client_secret: str | SecretSource | None = field(default=None, repr=False)
     client_auth: ClientAuth = "none"
+    client_key: ClientKey | None = None
+    assertion_audience: str | None = None
 
     def secret(self) -> str | None:
         """The client secret itself. Raises ConfigurationError when it can't be had."""
@@ -139,6 +144,7 @@ class PoolConfig:
     `stream_types` are the media ranges of answers that go to the client as they come, beside those known as streams.
     `allowed_origins` are the web pages, by their origins, that may use the pool across sites.
     `redact_echo`: a body that repeats the credential reaches the client without it, as it does the flow.
+    `token_extras` is what every token request carries beside the grant's own parameters.
     `codes` maps this provider's error codes to the standard ones they stand for: what stands in `error`, a number in
     `error_codes`, a code in the description (AADSTS50196), or, with a space in it, the whole of a description.
     """
@@ -171,4 +177,5 @@ class PoolConfig:
     allow_plaintext: bool = False
     allowed_origins: frozenset[str] = frozenset()
     codes: Mapping[str, str] = field(default_factory=dict)
+    token_extras: TokenExtras = field(default_factory=TokenExtras)
     preset: str | None = None

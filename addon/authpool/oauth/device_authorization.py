@@ -111,7 +111,7 @@ class DeviceAuthorization:
         raise RefusedError(f"the provider ended the sign-in ({why}): nothing was changed")
 
     async def _post(self, request: GrantRequest) -> Answer:
-        return await self._endpoint.post(request.url, request.form, request.headers)
+        return await self._endpoint.post(request.url, request.sent_form(self._clock.time()), request.headers)
 
 
 def _document(answer: Answer) -> dict[str, Any] | None:

@@ -20,11 +20,14 @@ ANSWER_SECONDS = 8.0
 """Silence after sending. Short enough that the same token can be presented again within 10 s of the first time,
 which is inside the grace windows that providers publish."""
 
+type Form = Mapping[str, str | list[str]]
+"""Fields; one with a list is sent once for each value."""
+
 
 class TokenEndpoint(Protocol):
     """What the refresh protocol needs of HTTP; tests hand in one that is scripted."""
 
-    async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+    async def post(self, url: str, form: Form, headers: Mapping[str, str]) -> Answer:
         """Send one form and return what came of it; raises nothing but cancellation."""
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
@@ -57,7 +60,7 @@ class TokenClient:
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "authpool"},
         )
 
-    async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+    async def post(self, url: str, form: Form, headers: Mapping[str, str]) -> Answer:
         return await self._ask("POST", url, dict(form), headers)
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
@@ -66,12 +69,19 @@ class TokenClient:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def _ask(self, method: str, url: str, form: dict[str, str] | None, headers: Mapping[str, str]) -> Answer:
+    async def _ask(
+        self, method: str, url: str, form: dict[str, str | list[str]] | None, headers: Mapping[str, str]
+    ) -> Answer:
         async with ReceivedBytes() as received:
             return await self._ask_once(received, method, url, form, headers)
 
     async def _ask_once(
-        self, received: ReceivedBytes, method: str, url: str, form: dict[str, str] | None, headers: Mapping[str, str]
+        self,
+        received: ReceivedBytes,
+        method: str,
+        url: str,
+        form: dict[str, str | list[str]] | None,
+        headers: Mapping[str, str],
     ) -> Answer:
         arrived = _Arrived()
         try:
@@ -97,7 +107,12 @@ class TokenClient:
         return arrived.answer()
 
     async def _exchange(
-        self, arrived: "_Arrived", method: str, url: str, form: dict[str, str] | None, headers: Mapping[str, str]
+        self,
+        arrived: "_Arrived",
+        method: str,
+        url: str,
+        form: dict[str, str | list[str]] | None,
+        headers: Mapping[str, str],
     ) -> None:
         async with self._client.stream(method, url, data=form, headers=dict(headers)) as response:
             arrived.status = response.status_code

@@ -35,9 +35,19 @@ from authpool.errors import (
     TokenSourceError,
     UnknownAccountError,
 )
-from authpool.oauth.provider_text import harmless_words
+from authpool.oauth.grant_request import basic_authorization
+from authpool.oauth.provider_text import harmless_words, without_sent
 from authpool.oauth.token_client import TokenClient
-from authpool.oauth.verdict import NotSent, Reply, ReplyLost, retry_after_seconds
+from authpool.oauth.verdict import (
+    ClientRejected,
+    Granted,
+    NotSent,
+    Reply,
+    ReplyLost,
+    TryLater,
+    judge,
+    retry_after_seconds,
+)
 from authpool.plugins.event_thread import EventThread
 from authpool.refresh.token_source import Fetched, TokenSource, TokenSourceFactory, source_options
 from authpool.requests.classifier import AnswerClass
@@ -85,6 +95,7 @@ __all__ = [
     "ClientChange",
     "ClientEntry",
     "ClientRecord",
+    "ClientRejected",
     "Clock",
     "ConfigTable",
     "ConfigurationError",
@@ -96,6 +107,7 @@ __all__ = [
     "Fetched",
     "GatewayClient",
     "GatewayClientChange",
+    "Granted",
     "HashRing",
     "Hold",
     "HoldLostError",
@@ -139,9 +151,11 @@ __all__ = [
     "TokenSource",
     "TokenSourceError",
     "TokenSourceFactory",
+    "TryLater",
     "UnknownAccountError",
     "UpstreamAnswer",
     "Usage",
+    "basic_authorization",
     "check_endpoint",
     "client_from_document",
     "clip_reason",
@@ -152,6 +166,7 @@ __all__ = [
     "hookimpl",
     "injection_options",
     "is_literal",
+    "judge",
     "mistake",
     "parse_selector",
     "resolve_secret",
@@ -159,4 +174,5 @@ __all__ = [
     "rotation_options",
     "selected",
     "source_options",
+    "without_sent",
 ]

@@ -114,6 +114,8 @@ class Adding:
         client = credential.client
         if client is None and credential.secret is not None and pool.client is not None:
             client = OAuthClient(client_id=pool.client.client_id, client_secret=credential.secret)
+        if client is None and pool.client is not None and pool.client.client_key is not None:
+            client = OAuthClient(client_id=pool.client.client_id)  # the key is the pool's: there is nothing to bring
         if client is None:
             raise RefusedError('the source holds no client: write it as JSON with "client_id" and "client_secret"')
         name = expected or client.client_id

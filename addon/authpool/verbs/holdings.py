@@ -119,10 +119,12 @@ class Holdings:
         return False
 
     def require_secret(self, pool: PoolConfig, account: Account | None = None) -> None:
-        """Before a token endpoint is asked: look the client's secret up. Raises ConfigurationError."""
+        """Before a token endpoint is asked: look the client's secret, or key, up. Raises ConfigurationError."""
         if pool.client is not None and (account is None or account.client is None):
             with mistakes_placed(self._service.home):
                 pool.client.secret()
+                if pool.client.client_key is not None:
+                    pool.client.client_key.read()
 
     async def require_open(self) -> None:
         """Before anything is asked of a provider: see that what comes of it can be written. Raises SealedError."""
