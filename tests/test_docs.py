@@ -117,15 +117,17 @@ def test_configurations_are_accepted(document: Path, tmp_path: Path, monkeypatch
         for pool in config.pools.values():
             plugins.rotation(pool)
         plugins.token_sources(config.pools)
+        plugins.injectors(config.pools)
 
 
-def test_the_plugin_that_is_shown_can_be_loaded(tmp_path: Path) -> None:
-    """As a file in a home."""
-    (shown,) = blocks(ROOT / "addon" / "docs" / "plugins.md", "python")
+def test_the_plugins_that_are_shown_can_be_loaded(tmp_path: Path) -> None:
+    """As files in a home."""
     (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "shown.py").write_text(shown.text)
-    (row,) = (row for row in load_plugins(tmp_path, {}).rows if row.name == "shown")
-    assert (row.left_out, row.hooks) == ("", ("authpool_account_event",))
+    for number, shown in enumerate(blocks(ROOT / "addon" / "docs" / "plugins.md", "python")):
+        (tmp_path / "plugins" / f"shown{number}.py").write_text(shown.text)
+    rows = [row for row in load_plugins(tmp_path, {}).rows if row.name.startswith("shown")]
+    assert [row.left_out for row in rows] == ["", ""]
+    assert [row.hooks for row in rows] == [("authpool_account_event",), ("authpool_injection",)]
 
 
 @pytest.mark.timeout(300)  # each line starts a program of its own
@@ -256,6 +258,19 @@ def spans(text: str) -> set[str]:
 
 def written(name: str) -> str:
     return (ROOT / "addon" / "docs" / f"{name}.md").read_text("utf-8")
+
+
+def test_every_code_of_an_error_is_explained() -> None:
+    """Those that scripts get with --json."""
+    package = ROOT / "addon" / "authpool"
+    sources = "".join(path.read_text("utf-8") for path in package.rglob("*.py"))
+    codes = set(re.findall(r'error_code(?:: str)? ?= ?"([a-z_]+)"', sources))
+    told = "".join(path.read_text("utf-8") for path in (package / "cli").glob("*.py"))
+    codes |= set(re.findall(r'"code": "([a-z_]+)"', told))
+    codes |= {"credential_rejected", "client_rejected", "provider_unavailable", "some_failed", "interrupted", "system"}
+    assert {"usage", "unknown_account", "not_asked"} <= codes
+    section = (ROOT / "addon" / "docs" / "operations.md").read_text("utf-8").partition("### Errors for scripts")[2]
+    assert codes - spans(section.partition("\n### ")[0]) == set()
 
 
 def test_every_key_of_the_configuration_is_explained() -> None:

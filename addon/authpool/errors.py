@@ -14,6 +14,7 @@
     │   ├── CredentialDeadError          the account is to be disabled: a person must act
     │   ├── CredentialUnavailableError   not now: try again
     │   └── CredentialMisconfiguredError the pool is at fault, no account is
+    ├── InjectionRefusedError     a plugin puts no credential on a request (`authpool.requests.injector`)
     └── RefusedError              a command was understood and refused; the message says why and what to do
         ├── NamelessError         the provider tells no name for an account, and nobody else did
         └── UnprovedError         a provider gave no token for a credential: whose fault that is decides what to do next
@@ -35,9 +36,14 @@ _OURS = f"{Path(__file__).parent}/"
 class AuthpoolError(Exception):
     """The root: catch this to catch everything authpool raises on purpose."""
 
+    error_code: str = "failed"
+    """Tells scripts what kind of error it is, as `"code"` in the JSON of the command line."""
+
 
 class ConfigurationError(AuthpoolError):
     """A mistake in the configuration, told as *where*, *what* and *what to do about it*."""
+
+    error_code = "configuration"
 
     def __init__(self, where: str, problem: str, remedy: str) -> None:
         """`where` names file and key, such as ``authpool.toml: pools.google.token_url``."""
@@ -66,33 +72,49 @@ def mistakes_placed(home: Path) -> Iterator[None]:
 class StoreError(AuthpoolError):
     """An account could not be read or written."""
 
+    error_code = "store"
+
 
 class UnknownAccountError(StoreError):
     """There is no account of that name in that pool."""
+
+    error_code = "unknown_account"
 
 
 class BrokenAccountError(StoreError):
     """The account's record exists and can't be read as an account."""
 
+    error_code = "broken_account"
+
 
 class BrokenClientError(StoreError):
     """The record of one of the gateway's clients exists and can't be read; none of its keys is any good."""
+
+    error_code = "broken_client"
 
 
 class HoldLostError(StoreError):
     """The account is not held any more, so that somebody else may present its refresh token: nothing was changed."""
 
+    error_code = "hold_lost"
+
 
 class StoreUnavailableError(StoreError):
     """The store itself does not answer (disk full, folder read-only or gone); nothing was changed."""
+
+    error_code = "store_unavailable"
 
 
 class SealedError(StoreUnavailableError):
     """What is sealed can't be opened, or nothing can be sealed, for the key is not at hand; nothing was changed."""
 
+    error_code = "sealed"
+
 
 class TokenSourceError(AuthpoolError):
     """A token source has no access token. The detail is one line for operators, and holds no secret."""
+
+    error_code = "token_source"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -115,15 +137,37 @@ class CredentialMisconfiguredError(TokenSourceError):
     """What is wrong is the pool, in authpool.toml or at the provider: nobody is disabled."""
 
 
+class InjectionRefusedError(AuthpoolError):
+    """A request can't be given its credential. The detail is told to its client (400 `request_refused`)."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
 class RefusedError(AuthpoolError):
     """A command that was understood and is refused; the message is for the operator."""
+
+    error_code = "refused"
+
+    def __init__(self, message: str, *, error_code: str | None = None) -> None:
+        super().__init__(message)
+        if error_code is not None:
+            self.error_code = error_code
 
 
 class NamelessError(RefusedError):
     """The provider tells no name for a credential: the operator has to give one."""
 
+    error_code = "name_needed"
+
 
 type Fault = Literal["credential", "client", "provider"]
+_PROOF_CODES: dict[Fault, str] = {
+    "credential": "credential_rejected",
+    "client": "client_rejected",
+    "provider": "provider_unavailable",
+}
 
 
 class UnprovedError(RefusedError):
@@ -142,7 +186,7 @@ class UnprovedError(RefusedError):
         retry_after_seconds: float | None = None,
         spent: bool = False,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, error_code=_PROOF_CODES[fault])
         self.fault = fault
         self.code = code
         self.retry_after_seconds = retry_after_seconds
@@ -157,3 +201,8 @@ def raised_at(error: BaseException) -> str:
         return ""
     where = [frame for frame in theirs if frame.filename == theirs[0].filename][-1]
     return f" in {where.filename}, line {where.lineno}"
+
+
+def told(error: Exception) -> str:
+    """What may be said of an error: only our own are sure to have no secret in their text."""
+    return str(error) if isinstance(error, AuthpoolError) else type(error).__name__

@@ -7,11 +7,14 @@
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
+import { importJWK, jwtVerify } from 'jose';
 import Provider from 'oidc-provider';
 import { Adapter, accountOf, expireAccessTokens, revokeAccount } from './adapter.mjs';
 
 const options = { accessTokenSeconds: 3600, rotate: true, ...JSON.parse(process.argv[2] ?? '{}') };
+const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code';
 const SCOPE = 'openid email offline_access';
+const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 const stats = { token_requests: [], me_requests: 0, me_success: {} };
 
 function client(id, authMethod) {
@@ -22,7 +25,21 @@ function client(id, authMethod) {
     application_type: 'native',
     redirect_uris: ['http://127.0.0.1/callback'],
     response_types: ['code'],
-    grant_types: ['authorization_code', 'refresh_token', ...(authMethod === 'none' ? [] : ['client_credentials'])],
+    grant_types: [
+      ...['authorization_code', 'refresh_token', ...(authMethod === 'none' ? [] : ['client_credentials'])],
+      ...(options.pages ? [DEVICE_CODE] : []),
+      ...(options.exchangeKey && id === options.clientId ? [EXCHANGE] : []),
+    ],
+  };
+}
+
+/** A client that proves itself with signed assertions: by the public half of its key, or (HS256) by its secret. */
+function signingClient({ id, alg, jwk }) {
+  const method = jwk ? 'private_key_jwt' : 'client_secret_jwt';
+  return {
+    ...client(id, method),
+    token_endpoint_auth_signing_alg: alg,
+    ...(jwk ? { client_secret: undefined, jwks: { keys: [jwk] } } : {}),
   };
 }
 
@@ -38,14 +55,20 @@ function configuration() {
       client(options.clientId, 'client_secret_basic'),
       client(`${options.clientId}-post`, 'client_secret_post'),
       client(`${options.clientId}-public`, 'none'),
+      ...(options.signingClients ?? []).map(signingClient),
     ],
+    clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
+    enabledJWA: {
+      clientAuthSigningAlgValues: ['HS256', 'RS256', 'PS256', 'ES256', 'ES384', 'ES512', 'Ed25519', 'EdDSA'],
+    },
     claims: { openid: ['sub'], email: ['email'] },
     scopes: ['openid', 'email', 'offline_access'],
     cookies: { keys: [randomBytes(16).toString('hex')] },
     jwks: { keys: [signingKey()] },
     features: {
+      deviceFlow: { enabled: options.pages === true },
       clientCredentials: { enabled: true },
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: options.pages === true },
       introspection: { enabled: true, allowedPolicy: () => true },
       resourceIndicators: { enabled: false },
       revocation: { enabled: true, allowedPolicy: () => true },
@@ -68,6 +91,33 @@ function configuration() {
       RefreshToken: 30 * 86400,
     },
   };
+}
+
+/** RFC 8693, for the client that is configured first: the subject token must be signed with `exchangeKey`. */
+async function exchange(ctx) {
+  const { params, client: asking } = ctx.oidc;
+  const fail = (error, description) => Object.assign(ctx, { status: 400, body: { error, error_description: description } });
+  if ([].concat(params.audience ?? []).includes('nobody')) return fail('invalid_target', 'no such audience');
+  let subject;
+  try {
+    const verified = await jwtVerify(params.subject_token, await importJWK(options.exchangeKey, 'ES256'));
+    subject = verified.payload.sub;
+  } catch {
+    return fail('invalid_request', 'the subject token is not valid');
+  }
+  const token = new ctx.oidc.provider.ClientCredentials({ client: asking, scope: params.scope });
+  stats.exchanges = [...(stats.exchanges ?? []), { ...params, subject }];
+  ctx.body = {
+    access_token: await token.save(),
+    issued_token_type: 'urn:ietf:params:oauth:token-type:access_token',
+    token_type: 'Bearer',
+    expires_in: token.expiration,
+  };
+}
+
+function addExchange(provider) {
+  const names = ['subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type'];
+  provider.registerGrantType(EXCHANGE, exchange, [...names, 'audience', 'resource', 'scope'], ['audience', 'resource']);
 }
 
 /** Koa middleware around the provider: what was asked and how it ended. */
@@ -131,6 +181,7 @@ const server = createServer();
 server.listen(0, '127.0.0.1', () => {
   const { port } = server.address();
   const provider = new Provider(`http://127.0.0.1:${port}`, configuration());
+  if (options.exchangeKey) addExchange(provider);
   provider.use(record);
   const answerOAuth = provider.callback();
   server.on('request', (request, response) => {

@@ -106,17 +106,20 @@ async def open_desk(
     plugin: str = "",
     more_pools: Sequence[str] = (),
     revoke_url: str | None = None,
+    sign_in: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Desk]:
     """A home whose pool `google` is at a real token endpoint, and one of each other type beside it.
 
     `running`: within a gateway that serves the pools, rather than from the command line. `files` are the system
-    calls of the store, `plugin` the text of a plugin in the home; `more_pools` are like `google`.
+    calls of the store, `plugin` the text of a plugin in the home; `more_pools` are like `google`; `sign_in` are keys
+    that a pool has to which people sign in.
     """
     provider = provider or RotatingProvider()
     async with ScriptedTokenEndpoint(provider) as endpoint, _served(Userinfo(provider)) as told:
         client = {"client_id": "the-client", "client_secret": "the-client-secret", "token_url": endpoint.url}
         google = {**client, "hosts": ["google.example"], **({"userinfo_url": told.url} if userinfo else {})}
         google |= {"revoke_url": revoke_url} if revoke_url is not None else {}
+        google |= {"authorize_url": f"{endpoint.server.url}/authorize"} | dict(sign_in) if sign_in is not None else {}
         home = make_home(
             folder,
             pools={

@@ -49,15 +49,27 @@ class OidcProvider(ProviderProcess):
     token with scope openid.
     """
 
-    def __init__(self, *, access_token_seconds: int = 3600, rotate: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        access_token_seconds: int = 3600,
+        rotate: bool = True,
+        pages: bool = False,
+        signing_clients: Sequence[dict[str, Any]] = (),
+        exchange_key: dict[str, str] | None = None,
+    ) -> None:
+        """`pages`: people can sign in with a browser, by any name and any password."""
         super().__init__()
         self.client_id = "authpool-tests"
         self.client_secret = "the-test-client-secret"
         self._options = {
             "accessTokenSeconds": access_token_seconds,
             "rotate": rotate,
+            "pages": pages,
             "clientId": self.client_id,
             "clientSecret": self.client_secret,
+            "signingClients": list(signing_clients),
+            "exchangeKey": exchange_key,
         }
 
     def command(self) -> Sequence[str]:

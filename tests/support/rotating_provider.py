@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from authpool.oauth.authorization import code_challenge
 from support.answers import JSON, Reset
 from support.exchange import Answer
 from support.token_endpoint import Form
@@ -60,6 +61,7 @@ class RotatingProvider:
         self._numbers = itertools.count(1)
         self._families: list[_Family] = []
         self._access: dict[str, _Family | str] = {}
+        self._codes: dict[str, tuple[str, str, dict[str, Any]]] = {}
         self._losses: deque[tuple[Moment, Answer]] = deque()
 
     def issue(self, account: str) -> TokenResponse:
@@ -67,6 +69,12 @@ class RotatingProvider:
         family = _Family(account=account, current=self._new("refresh", account))
         self._families.append(family)
         return self._pair(family)
+
+    def code(self, account: str, challenge: str, **more: Any) -> str:
+        """What the browser of who signs in brings back, for who has the verifier; `more` comes beside the tokens."""
+        code = self._new("code", account)
+        self._codes[code] = (account, challenge, more)
+        return code
 
     def revoke(self, account: str) -> None:
         """End every grant of the account."""
@@ -113,6 +121,11 @@ class RotatingProvider:
         match form.get("grant_type"):
             case "refresh_token":
                 return self._refresh(form.get("refresh_token", ""))
+            case "authorization_code":
+                account, challenge, more = self._codes.pop(form.get("code", ""), ("", "", {}))
+                if not account or code_challenge(form.get("code_verifier", "")) != challenge:
+                    return None, _INVALID_GRANT
+                return account, JSON(200, self.issue(account) | more)
             case "client_credentials":
                 client = form.get("client_id", "client")
                 token = self._new("access", client)

@@ -44,7 +44,7 @@ async def carry_out[T](work: Coroutine[Any, Any, T], *, reminded: bool = True) -
         if not interrupted:
             raise
         notes = getattr(cancelled, "__notes__", ["`authpool accounts` shows how things stand"])
-        raise RefusedError(f"interrupted before it was done. {' '.join(notes)}") from None
+        raise RefusedError(f"interrupted before it was done. {' '.join(notes)}", error_code="interrupted") from None
     finally:
         if reminder is not None:
             reminder.cancel()

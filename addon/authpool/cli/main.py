@@ -5,39 +5,39 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import click
 
 from authpool import __version__
+from authpool.cli.account_verbs import add, enable, pause, refresh, remove, resume
+from authpool.cli.arguments import Verbs
 from authpool.cli.client_command import client
+from authpool.cli.completion import complete_accounts, complete_pools, completion
 from authpool.cli.exporting import export
 from authpool.cli.importing import import_
+from authpool.cli.listing import accounts
+from authpool.cli.login import login
 from authpool.cli.reloading import reload_gateways
 from authpool.cli.scaffold import create_home
 from authpool.cli.sealing import rekey, seal, unseal
 from authpool.cli.session import Session, failures_told, table, tell
-from authpool.cli.streams import answer, as_text, asks_a_person, prepare, read_secret
+from authpool.cli.streams import answer, as_text, prepare
 from authpool.cli.tools import TOOLS, tool_command
-from authpool.errors import RefusedError
 from authpool.files.process_memory import forbid_core_dumps, refuse_key_log
 from authpool.pool.pool import State
 from authpool.pool.report import reload_line
-from authpool.verbs.account_table import HEADER, account_cells
 from authpool.verbs.history import HEADER as HISTORY_HEADER
 from authpool.verbs.history import history as read_history
 from authpool.verbs.history import history_cells
 from authpool.verbs.operations import Operations
 from authpool.verbs.plugin_table import HEADER as PLUGIN_HEADER
 from authpool.verbs.plugin_table import plugin_cells
-from authpool.verbs.sources import read_source
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Answer JSON, for scripts.")
-_account_argument = click.argument("account", metavar="POOL/NAME", callback=as_text)
+_account_argument = click.argument("account", metavar="POOL/NAME", callback=as_text, shell_complete=complete_accounts)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--home", metavar="DIR", help="The home. Default: AUTHPOOL_HOME, else ~/.authpool.")
 @click.version_option(__version__, prog_name="authpool")
 @click.pass_context
@@ -65,40 +65,7 @@ def init(session: Session, as_json: bool) -> None:  # noqa: FBT001 - click passe
 
 
 @cli.command()
-@click.argument("pool", callback=as_text)
-@click.argument("source")
-@click.argument("name", required=False, callback=as_text)
-@_json_option
-@click.pass_obj
-def add(session: Session, pool: str, source: str, name: str | None, as_json: bool) -> None:  # noqa: FBT001
-    """Add an account to POOL, or re-add one with a new credential.
-
-    SOURCE is @FILE, env:NAME or - (standard input, or a hidden prompt): a token response, Google authorized_user
-    JSON, an Antigravity Manager account file, or a bare refresh token; none, where a plugin fetches the tokens. It is
-    proved with a refresh first. NAME is needed where the provider tells none, and must be what it tells otherwise.
-    """
-    with failures_told(as_json=as_json):
-        credential = read_source(source, environ=os.environ, stdin=read_secret)
-        tell(session.run(lambda operations: operations.add(pool, credential, name)), as_json=as_json)
-
-
-@cli.command()
-@_json_option
-@click.pass_obj
-def accounts(session: Session, as_json: bool) -> None:  # noqa: FBT001
-    """Show every account."""
-    with failures_told(as_json=as_json):
-        rows = session.run(Operations.accounts)
-        if as_json:
-            answer(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
-        elif not rows:
-            answer("No accounts yet; add one with: authpool add POOL SOURCE")
-        else:
-            answer(table(HEADER, [account_cells(row) for row in rows]))
-
-
-@cli.command()
-@click.argument("account", metavar="[POOL/NAME]", required=False, callback=as_text)
+@click.argument("account", metavar="[POOL/NAME]", required=False, callback=as_text, shell_complete=complete_accounts)
 @_json_option
 @click.pass_obj
 def history(session: Session, account: str | None, as_json: bool) -> None:  # noqa: FBT001
@@ -148,38 +115,7 @@ def reload(session: Session, force: bool, as_json: bool) -> None:  # noqa: FBT00
 
 @cli.command()
 @_account_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--keep-grant", is_flag=True, help="Do not revoke it at the provider.")
-@click.option("--force", is_flag=True, help="Revoke it also where another account may live on it.")
-@_json_option
-@click.pass_obj
-def remove(session: Session, account: str, yes: bool, keep_grant: bool, force: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Remove an account, and revoke its grant."""
-    if keep_grant and force:
-        raise click.UsageError("--keep-grant and --force can't both be meant")
-    with failures_told(as_json=as_json):
-        if not yes:
-            if as_json or not asks_a_person():
-                raise RefusedError("nobody can be asked whether to remove it: say --yes")
-            click.confirm(f"Remove {account} and its credential?", abort=True)
-        removal = lambda operations: operations.remove(account, keep_grant=keep_grant, force=force)  # noqa: E731
-        tell(session.run(removal), as_json=as_json)
-
-
-@cli.command()
-@_account_argument
-@click.option("--force", is_flag=True, help="Without a refresh first, for who knows that the credential still works.")
-@_json_option
-@click.pass_obj
-def enable(session: Session, account: str, force: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Take a disabled account back, if a refresh succeeds."""
-    with failures_told(as_json=as_json):
-        tell(session.run(lambda operations: operations.enable(account, force=force)), as_json=as_json)
-
-
-@cli.command()
-@_account_argument
-@click.argument("pool", metavar="POOL", callback=as_text)
+@click.argument("pool", metavar="POOL", callback=as_text, shell_complete=complete_pools)
 @_json_option
 @click.pass_obj
 def move(session: Session, account: str, pool: str, as_json: bool) -> None:  # noqa: FBT001
@@ -188,32 +124,10 @@ def move(session: Session, account: str, pool: str, as_json: bool) -> None:  # n
         tell(session.run(lambda operations: operations.move(account, pool)), as_json=as_json)
 
 
-def _verb(
-    name: str,
-    text: str,
-    operation: Callable[[Operations, str], Coroutine[Any, Any, str]],
-    metavar: str = "POOL/NAME",
-) -> None:
-    """Add a verb that takes an account and answers a sentence."""
-
-    @cli.command(name, help=text)
-    @click.argument("account", metavar=metavar, callback=as_text)
-    @_json_option
-    @click.pass_obj
-    def verb(session: Session, account: str, as_json: bool) -> None:  # noqa: FBT001
-        with failures_told(as_json=as_json):
-            tell(session.run(lambda operations: operation(operations, account)), as_json=as_json)
-
-
-_verb("pause", "Let an account serve nothing until it is resumed.", Operations.pause)
-_verb(
-    "resume",
-    "Let a paused account serve again; POOL alone: trust its client again after a storm of rejections.",
-    Operations.resume,
-    "POOL[/NAME]",
-)
-_verb("refresh", "Fetch a new access token now.", Operations.refresh)
-for _command in (seal, unseal, rekey, import_, export):
+for _command in (
+    *(add, login, accounts, pause, resume, refresh, enable, remove),
+    *(import_, export, seal, unseal, rekey, completion),
+):
     cli.add_command(_command)
 cli.add_command(client)
 for _tool in TOOLS:

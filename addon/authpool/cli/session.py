@@ -46,6 +46,14 @@ class Session:
             check_home(self.home)
         return asyncio.run(self._run(operation, reminded=reminded))
 
+    def pool_names(self) -> list[str]:
+        """The configured pools. Raises ConfigurationError."""
+        return sorted(load_config(self.home, os.environ, self.plugins(), secrets_later=True).pools)
+
+    def account_names(self, pool: str) -> list[str]:
+        """What the accounts of a pool are called, without reading them where the store can do that."""
+        return self.run(lambda operations: operations.names(pool), reminded=False)
+
     def check(self, plugins: Sequence[str] = ()) -> None:
         """See whether a gateway could start on the home. Raises AuthpoolError."""
         if self.home.exists():
@@ -100,7 +108,8 @@ def failures_told(*, as_json: bool) -> Iterator[None]:
     except (AuthpoolError, OSError) as error:
         message = _message(error)
         if as_json:
-            click.echo(json.dumps({"ok": False, "error": message}))
+            code = error.error_code if isinstance(error, AuthpoolError) else "system"
+            click.echo(json.dumps({"ok": False, "error": message, "code": code}))
         else:
             click.echo(f"authpool: {message}", err=True)
         raise SystemExit(1) from None
@@ -113,10 +122,12 @@ def _message(error: AuthpoolError | OSError) -> str:
     return f"{named}: {error.strerror or type(error).__name__}"
 
 
-def tell(message: str, *, as_json: bool, more: Mapping[str, Any] | None = None, error: str = "") -> None:
-    """Tell what was done, and what was not (`error`), with exit status 1 then; `more` is for scripts."""
+def tell(
+    message: str, *, as_json: bool, more: Mapping[str, Any] | None = None, error: str = "", code: str = "failed"
+) -> None:
+    """Tell what was done, and what was not (`error`), with exit status 1 then; `more` and `code` are for scripts."""
     if as_json:
-        failed = {"error": error} if error else {}
+        failed = {"error": error, "code": code} if error else {}
         click.echo(json.dumps({"ok": not error, "message": message, **failed, **(more or {})}))
     else:
         click.echo(message)

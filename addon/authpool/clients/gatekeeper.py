@@ -41,7 +41,9 @@ class Gatekeeper:
         now = self._clock.time()
         for value in presented.values:
             grant = self._cache.get(value)
-            if grant is not None and now < grant.ends_at:
+            if grant is None:
+                break  # it may be good, and then it comes first
+            if now < grant.ends_at:
                 return grant
         if presented.values:
             return self._look_up(presented.values, address, now)
@@ -71,7 +73,11 @@ class Gatekeeper:
 
     def holds(self, grant: Grant) -> bool:
         """Whether what was granted still is."""
-        return self.keyring.current(grant, self._clock.time()) is not None
+        return self.current(grant) is not None
+
+    def current(self, grant: Grant) -> Grant | None:
+        """What was granted, as it is now; None: it is over."""
+        return self.keyring.current(grant, self._clock.time())
 
     def in_flight(self, name: str) -> int:
         """How many requests of a client are under way."""

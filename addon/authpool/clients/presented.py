@@ -71,9 +71,10 @@ def take_from_target(target: bytes) -> tuple[bytes, bytes | None]:
 
     One in the path leaves a gap, and does not count.
     """
-    if _PREFIX in target and _WHOLE.search(target.partition(b"?")[0]):
+    if _PREFIX in target or b"%" in target:
         path, mark, query = target.partition(b"?")
-        target = _WHOLE.sub(b"", path) + mark + query
+        left = _path_without_key(path)
+        target = target if left == path else left + mark + query
     if b"?" not in target or not (b"key=" in target or _PREFIX in target or b"%" in target):
         return target, None
     path, _, query = target.partition(b"?")
@@ -90,6 +91,14 @@ def take_from_target(target: bytes) -> tuple[bytes, bytes | None]:
     return path + (b"?" + b"&".join(kept) if kept else b""), key
 
 
+def _path_without_key(path: bytes) -> bytes:
+    """Without the key; where it is percent-encoded, without the segment that it is in."""
+    if b"%" in path:
+        segments = path.split(b"/")
+        path = b"/".join(b"" if _WHOLE.search(unquote_to_bytes(one)) else one for one in segments)
+    return _WHOLE.sub(b"", path)
+
+
 def is_a_key(text: bytes) -> bool:
     """Whether there is a key in what should be another thing."""
     return _PREFIX in text
@@ -97,11 +106,11 @@ def is_a_key(text: bytes) -> bool:
 
 def keys_in(value: bytes) -> Sequence[str]:
     """The keys that the value of one of `PLACES`, or of the parameter, may mean."""
-    scheme, _, rest = value.strip().partition(b" ")
+    scheme, rest = _with_scheme(value)
     texts: Iterable[bytes]
-    if scheme.lower() == b"basic":
+    if scheme == b"basic":
         texts = _basic(rest)
-    elif scheme.lower() == b"bearer":
+    elif scheme == b"bearer":
         texts = (rest.strip(),)
     else:
         texts = (value.strip(),)
@@ -111,13 +120,13 @@ def keys_in(value: bytes) -> Sequence[str]:
 def _has_key(value: bytes) -> bool:
     if _PREFIX in value:
         return True
-    stripped = value.lstrip()
-    return stripped[:6].lower() == b"basic " and any(_PREFIX in text for text in _basic(stripped[6:]))
+    scheme, rest = _with_scheme(value)
+    return scheme == b"basic" and any(_PREFIX in text for text in _basic(rest))
 
 
 def _is_accepted(name: bytes, value: bytes) -> bool:
     """Whether a place may hold a key in that form."""
-    scheme = value.lstrip().partition(b" ")[0].lower()
+    scheme, _ = _with_scheme(value)
     match name:
         case b"proxy-authorization":
             return scheme in {b"basic", b"bearer"}
@@ -127,10 +136,16 @@ def _is_accepted(name: bytes, value: bytes) -> bool:
             return scheme not in {b"basic", b"bearer"}
 
 
+def _with_scheme(value: bytes) -> tuple[bytes, bytes]:
+    """The scheme in lower case and what follows it, whatever white space is between them."""
+    scheme, *rest = value.split(None, 1) or (b"",)
+    return (scheme.lower(), rest[0]) if rest else (b"", scheme)
+
+
 def _basic(credentials: bytes) -> Sequence[bytes]:
-    """User and password; nothing where it is no Base64 (RFC 7617)."""
+    """User and password; nothing where it is no Base64 (RFC 7617). Some clients leave its padding out."""
     try:
-        user, _, password = b64decode(credentials.strip()).partition(b":")
+        user, _, password = b64decode(credentials.strip() + b"==").partition(b":")
     except (Base64Error, ValueError):
         return ()
     return user, password

@@ -20,9 +20,11 @@ from authpool.config.extensions import BUILT_IN, Extensions
 from authpool.config.host_pattern import HostPattern
 from authpool.config.named_option import read_named
 from authpool.config.pool_config import (
+    BasicInjection,
     ClientAuth,
     ClientConfig,
     HeaderInjection,
+    PluginInjection,
     PoolConfig,
     PoolType,
     QueryInjection,
@@ -36,6 +38,7 @@ from authpool.files.strict_modes import check_way, trusted_users
 
 __all__ = [
     "CONFIG_NAME",
+    "BasicInjection",
     "ClientAuth",
     "ClientConfig",
     "ClientKeys",
@@ -44,6 +47,7 @@ __all__ = [
     "GatewayConfig",
     "HeaderInjection",
     "HostPattern",
+    "PluginInjection",
     "PoolConfig",
     "PoolType",
     "QueryInjection",

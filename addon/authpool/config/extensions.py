@@ -19,6 +19,9 @@ class Extensions(Protocol):
     def provides_type(self, name: str) -> bool:
         """Whether there is a token source of that name."""
 
+    def provides_injection(self, name: str) -> bool:
+        """Whether a plugin puts credentials on by that name."""
+
 
 class _BuiltIn:
     def configure(self, tables: Mapping[str, Mapping[str, Any]], home: Path) -> None:
@@ -28,6 +31,9 @@ class _BuiltIn:
         return None
 
     def provides_type(self, name: str) -> bool:  # noqa: ARG002 - likewise
+        return False
+
+    def provides_injection(self, name: str) -> bool:  # noqa: ARG002 - likewise
         return False
 
 

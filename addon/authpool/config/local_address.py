@@ -1,6 +1,7 @@
 """Which addresses belong to a machine and its own network: what lies there trusts whoever can reach it. Pure."""
 
 import ipaddress
+import socket
 from functools import lru_cache
 
 type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -41,6 +42,17 @@ def is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
     except ValueError:
+        return False
+    return True
+
+
+def is_odd_address(text: str) -> bool:
+    """Whether a host is an IPv4 address in a form that programs read differently: ``127.1``, ``0177.0.0.1``."""
+    if is_address(text):
+        return False
+    try:
+        socket.inet_aton(text)
+    except (OSError, ValueError):
         return False
     return True
 

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast, get_args
 
 from authpool.config.answer_rule import read_answer_rules
-from authpool.config.client_secret import SecretSource
+from authpool.config.client_table import read_client
 from authpool.config.config_table import ConfigTable, KeyPath, did_you_mean, mistake
 from authpool.config.endpoint_url import check_endpoint, check_issuer
 from authpool.config.error_codes import CLIENT_CODES, SIGN_IN_CODES, TRANSIENT_CODES
@@ -17,10 +16,12 @@ from authpool.config.media_range import parse_media_range
 from authpool.config.named_option import read_named
 from authpool.config.origin import read_allowed_origins
 from authpool.config.path_pattern import PathPattern
-from authpool.config.pool_config import ECHOING_METHODS, ClientAuth, ClientConfig, PoolConfig, QuotaReserve
+from authpool.config.pool_config import ECHOING_METHODS, PoolConfig, QuotaReserve
 from authpool.config.pool_type import OAUTH_TYPES, read_type
 from authpool.config.presets import PRESETS, Preset
 from authpool.config.selector import Selector, parse_selector
+from authpool.config.sign_in import SIGN_IN_KEYS, read_sign_in
+from authpool.config.token_extras import EXTRA_KEYS, read_token_extras
 
 STANDARD_CODES = frozenset({"invalid_grant"}) | CLIENT_CODES | SIGN_IN_CODES | TRANSIENT_CODES
 """What an error code may be mapped to: the codes of a token endpoint that authpool acts on."""
@@ -36,6 +37,12 @@ _OAUTH_KEYS = (
     "scopes",
     "codes",
     "error_codes",
+    *SIGN_IN_KEYS,
+    "client_key",
+    "client_key_id",
+    "client_key_alg",
+    "client_assertion_audience",
+    *EXTRA_KEYS,
 )
 _COMMON_KEYS = (
     "type",
@@ -58,7 +65,6 @@ _COMMON_KEYS = (
 _POOL_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _METHOD = re.compile(r"[A-Za-z][A-Za-z-]*")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
-_CLIENT_ID = re.compile(r"[\x20-\x7e]+")  # RFC 6749 A.1
 _PERCENT = re.compile(r"(\d{1,2}(?:\.\d+)?)\s*%")
 _HTTPS = "Use https://; http:// is for loopback only."
 
@@ -85,7 +91,7 @@ def read_pool(
     preset_name, preset = _preset(table, extensions)
     issuer = _issuer(table, preset)
     endpoints = _endpoints(table, preset if issuer is None else Preset())
-    client = _client(table, preset, home, environ, secrets_later=secrets_later) if is_oauth else None
+    client = read_client(table, preset, home, environ, secrets_later=secrets_later) if is_oauth else None
     if is_oauth and issuer is None and endpoints["token_url"] is None:
         problem = "is missing, and there is no `issuer` to discover it from."
         raise mistake(table.at("token_url"), problem, "Add `token_url`, `issuer` or `preset`.")
@@ -101,7 +107,8 @@ def read_pool(
         issuer=issuer,
         **endpoints,
         scopes=_checked_strings(table, "scopes", _check_scope, "Write one scope per string."),
-        inject=read_injection(table),
+        sign_in=read_sign_in(table, preset, issuer),
+        inject=read_injection(table, extensions, pool_type, type_options),
         rotation=rotation,
         rotation_options=rotation_options,
         cooldown_by=_cooldown_by(table),
@@ -114,6 +121,7 @@ def read_pool(
         allow_plaintext=table.take("allow_plaintext", bool, default=False),
         allowed_origins=read_allowed_origins(table),
         codes=_codes(table, preset),
+        token_extras=read_token_extras(table, home, environ, secrets_later=secrets_later),
         preset=preset_name,
     )
 
@@ -188,35 +196,6 @@ def _check_url(url: str, path: KeyPath, check: Callable[[str], None]) -> None:
     except ValueError as error:
         remedy = _HTTPS if "http" in str(error) else "Write the URL as the provider documents it."
         raise mistake(path, str(error), remedy) from None
-
-
-def _client(
-    table: ConfigTable, preset: Preset, home: Path, environ: Mapping[str, str], *, secrets_later: bool
-) -> ClientConfig:
-    client_id = table.take_string("client_id")
-    if client_id is None:
-        remedy = "Add the id of the client you registered at the provider."
-        raise mistake(table.at("client_id"), "is missing.", remedy)
-    if not _CLIENT_ID.fullmatch(client_id):
-        problem = "has a character that a client id can't have."
-        raise mistake(table.at("client_id"), problem, "Copy it again from the provider.")
-    text = table.take_string("client_secret")
-    source = text and SecretSource(source=text, path=table.at("client_secret"), home=home, environ=environ)
-    secret = source if secrets_later or not source else source.resolve()
-    client_auth = _client_auth(table, preset, secret or None)
-    return ClientConfig(client_id=client_id, client_secret=secret or None, client_auth=client_auth)
-
-
-def _client_auth(table: ConfigTable, preset: Preset, secret: object) -> ClientAuth:
-    default = "none" if secret is None else preset.client_auth or "client_secret_basic"
-    chosen = table.take_choice("client_auth", get_args(ClientAuth.__value__), default)
-    if secret is None and chosen != "none":
-        remedy = 'Add `client_secret`, or write `client_auth = "none"`.'
-        raise mistake(table.at("client_auth"), "needs a client secret, and there is none.", remedy)
-    if secret is not None and chosen == "none":
-        remedy = "Remove `client_secret`, or choose how to send it."
-        raise mistake(table.at("client_auth"), "would never send the client secret that is given.", remedy)
-    return cast("ClientAuth", chosen)
 
 
 def _hosts(table: ConfigTable) -> tuple[HostPattern, ...]:

@@ -22,12 +22,19 @@ class Preset:
     revoke_url: str | None = None
     codes: Mapping[str, str] = field(default_factory=dict)
     client_auth: ClientAuth | None = None
+    authorize_params: Mapping[str, str] = field(default_factory=dict)
+    """What this provider needs to be asked for beside the usual, so that a sign-in brings a refresh token."""
+    issuers: tuple[str, ...] = ()
+    """What this provider calls itself in `iss`; ``{tenantid}`` stands for the claim `tid`."""
+    refresh_scope: str | None = None
+    """The scope without which this provider issues no refresh token."""
     issuer_example: str | None = None
     """What an issuer looks like, where each customer has one and the pool must therefore name it."""
 
 
 # https://developers.google.com/identity/openid-connect/openid-connect#discovery (endpoints)
-# https://developers.google.com/identity/protocols/oauth2/web-server (error `deleted_client`)
+# https://developers.google.com/identity/protocols/oauth2/web-server (error `deleted_client`; `access_type=offline` for
+# a refresh token, which comes at the first consent only unless `prompt=consent`)
 # That a sign-in is due comes as invalid_grant with error_subtype invalid_rapt: the verdict reads it itself.
 _GOOGLE = Preset(
     token_url="https://oauth2.googleapis.com/token",
@@ -36,6 +43,8 @@ _GOOGLE = Preset(
     userinfo_url="https://openidconnect.googleapis.com/v1/userinfo",
     revoke_url="https://oauth2.googleapis.com/revoke",
     codes={"deleted_client": "invalid_client", "disabled_client": "invalid_client"},
+    authorize_params={"access_type": "offline", "prompt": "consent"},
+    issuers=("https://accounts.google.com", "accounts.google.com"),
 )
 
 # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc (endpoints; no RFC 7009 revocation)
@@ -63,6 +72,8 @@ _MICROSOFT = Preset(
     device_url="https://login.microsoftonline.com/common/oauth2/v2.0/devicecode",
     userinfo_url="https://graph.microsoft.com/oidc/userinfo",
     codes={"invalid_resource": "invalid_scope", **_PASSING_AT_ENTRA},
+    issuers=("https://login.microsoftonline.com/{tenantid}/v2.0",),
+    refresh_scope="offline_access",
 )
 
 # https://docs.github.com/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
@@ -89,10 +100,11 @@ _GITLAB = Preset(
     device_url="https://gitlab.com/oauth/authorize_device",
     userinfo_url="https://gitlab.com/oauth/userinfo",
     revoke_url="https://gitlab.com/oauth/revoke",
+    issuers=("https://gitlab.com",),
 )
 
 # https://developer.okta.com/docs/concepts/auth-servers/ (an organisation has its own issuer, or several)
-_OKTA = Preset(issuer_example="https://YOUR-ORG.okta.com/oauth2/default")
+_OKTA = Preset(issuer_example="https://YOUR-ORG.okta.com/oauth2/default", refresh_scope="offline_access")
 
 # https://auth0.com/docs/get-started/applications/configure-applications-with-oidc-discovery
 # A dead refresh token is invalid_grant with status 403. The issuer ends in a slash.
@@ -101,6 +113,7 @@ _OKTA = Preset(issuer_example="https://YOUR-ORG.okta.com/oauth2/default")
 _AUTH0 = Preset(
     codes={"mfa_required": "interaction_required"},
     issuer_example="https://YOUR-TENANT.auth0.com/",
+    refresh_scope="offline_access",
 )
 
 # https://docs.slack.dev/authentication/using-token-rotation
@@ -131,6 +144,7 @@ _SALESFORCE = Preset(
     userinfo_url="https://login.salesforce.com/services/oauth2/userinfo",
     revoke_url="https://login.salesforce.com/services/oauth2/revoke",
     codes={"token request is already being processed": "temporarily_unavailable"},
+    refresh_scope="refresh_token",
 )
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from authpool.config.config_table import ConfigTable, KeyPath, mistake
-from authpool.errors import ConfigurationError
+from authpool.errors import ConfigurationError, RefusedError
+from authpool.files.strict_modes import check_way, trusted_users
 
 KEY_BYTES = 32
 PATH: KeyPath = ("gateway", "seal_key")
@@ -81,12 +82,16 @@ class SealKey:
                 if _open_to_others(status):
                     mode = stat.S_IMODE(status.st_mode)
                     raise mistake(self.path, f"{file} is open to others (mode {mode:04o}).", f"Run: chmod 400 '{file}'")
-                return opened.read(4096)
+                content = opened.read(4096)
+            check_way(file, trusted_users(self.home))
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             why = error.strerror if isinstance(error, OSError) else "the file name is impossible"
             raise mistake(
                 self.path, f"{file} can't be read: {why}.", "It must be a file that you own, and no link."
             ) from None
+        except RefusedError as error:
+            raise mistake(self.path, f"{error}.", "Put the key where nobody else can write.") from None
+        return content
 
     def _from_keyring(self, name: str) -> bytes:
         try:

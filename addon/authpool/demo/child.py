@@ -4,7 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +60,36 @@ class CommandLine:
         if done.returncode != 0:
             raise DemoFailedError(f"`authpool {' '.join(arguments)}` failed: {(done.stderr or done.stdout).strip()}")
         return done.stdout.rstrip()
+
+    def sign_in(self, *arguments: str, browse: Callable[[str], None]) -> tuple[str, str]:
+        """Run a verb that prints an address to sign in at, and let `browse` go there; answers address and answer.
+
+        Raises DemoFailedError when there is no address, or the exit status is not 0.
+        """
+        shown = f"`authpool {' '.join(arguments)}`"
+        with subprocess.Popen(  # noqa: S603 - the command line is ours
+            [*authpool_command(), *arguments],
+            cwd=self.folder,
+            env=dict(self.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        ) as process:
+            try:
+                said = process.stderr or ()
+                address = next((line.strip() for line in said if line.startswith("http")), None)
+                if address is not None:
+                    browse(address)
+                out, err = process.communicate(timeout=_PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise DemoFailedError(f"{shown} did not come to an end") from None
+            finally:
+                process.kill()
+        if address is None or process.returncode != 0:
+            raise DemoFailedError(f"{shown} failed: {(err or out).strip()}")
+        return address, out.rstrip()
 
 
 def authpool_command() -> tuple[str, ...]:

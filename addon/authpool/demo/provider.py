@@ -55,6 +55,13 @@ class Provider:
         response: dict[str, Any] = json.loads(answer.body)
         return response
 
+    def browse(self, address: str, email: str) -> None:
+        """Be the browser of a user who opens `address`, signs in, and is sent back to who asked."""
+        consent = self._post(address.removeprefix(self.issuer), {"sub": email})
+        expect(consent.location, f"the provider did not let {email} sign in (HTTP {consent.status})")
+        page = fetch(consent.location or "")
+        expect(b"Signed in" in page.body, f"the page at the end of the sign-in of {email} does not say that it worked")
+
     def revoke(self, email: str) -> None:
         """Make every access and refresh token of this user worthless."""
         answer = self._post(f"/users/{quote(email)}/revoke-tokens", {})

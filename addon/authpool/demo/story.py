@@ -2,6 +2,7 @@
 
 import json
 import os
+import textwrap
 import time
 import tomllib
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import Any
 
 from authpool.demo.api import served_user
 from authpool.demo.failure import expect
-from authpool.demo.narrator import Narrator
+from authpool.demo.narrator import INDENT, WIDTH, Narrator
 from authpool.demo.plain_http import fetch
 from authpool.demo.stage import POOL, Stage
 from authpool.pool.report import timestamp
@@ -38,7 +39,7 @@ class Story:
             self._revoke,
             self._fail_over,
             self._show_verdict,
-            self._add_again,
+            self._sign_in_again,
             self._return,
             self._show_flow,
         ):
@@ -107,9 +108,14 @@ class Story:
         self._narrator.quote("\n".join(lines).replace(when, f"{when}  # {timestamp(account['disabled_at'])}"))
         self._run("accounts")
 
-    def _add_again(self) -> None:
-        self._narrator.step("Add again", "Alice signs in once more, and her new refresh token is added.")
-        self._run("add", POOL, f"@{self._write_token_response(ALICE)}")
+    def _sign_in_again(self) -> None:
+        self._narrator.step(
+            "Sign in again", "Alice opens the address in her browser and signs in once more. That is all it takes:"
+        )
+        browse = lambda address: self._stage.provider.browse(address, ALICE)  # noqa: E731
+        address, answer = self._stage.authpool.sign_in("login", POOL, ALICE, browse=browse)
+        shown = textwrap.shorten(address.replace("&", " &"), WIDTH - INDENT - 2, placeholder=" &...").replace(" &", "&")
+        self._narrator.command(f"authpool login {POOL} {ALICE}", f"{shown}\n{answer}")
         self._note_stored_tokens()
 
     def _return(self) -> None:

@@ -19,6 +19,7 @@ from authpool.refresh.credential_ownership import Ownership
 from authpool.refresh.replaced_tokens import TokenRestorer
 from authpool.refresh.token_source import TokenSource
 from authpool.requests.classifier import Classifier
+from authpool.requests.guarded_injector import GuardedInjector
 from authpool.store import Record, Store
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ class Snapshot:
     classifier: Classifier = field(default_factory=Classifier)
     sources: Mapping[str, TokenSource] = field(default_factory=dict)
     """Where the accounts of a pool get their tokens, by pool, when a plugin provides it."""
+    injectors: Mapping[str, GuardedInjector] = field(default_factory=dict)
+    """What puts the credentials of a pool on, by pool, when a plugin does."""
 
 
 class PoolBuilder:
@@ -69,7 +72,8 @@ class PoolBuilder:
         """Build them and put them in force. Raises ConfigurationError or StoreUnavailableError, and changes nothing."""
         # What may fail comes first: what the store tells as changed, `load` too, it tells once.
         sources = self._plugins.token_sources(config.pools)
-        classifier = self._plugins.classifier()
+        injectors = self._plugins.injectors(config.pools)
+        classifier = self._plugins.classifier(injectors)
         pools = {
             name: Pool(pool_config, partial(self._plugins.rotation, pool_config), self._clock)
             for name, pool_config in config.pools.items()
@@ -89,6 +93,7 @@ class PoolBuilder:
                     router=Router(config.pools.values()),
                     pools=pools,
                     sources=sources,
+                    injectors=injectors,
                     classifier=classifier,
                 )
             )

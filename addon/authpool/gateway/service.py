@@ -82,7 +82,10 @@ class Service:
             config = load_config(home, environ, self.plugins, secrets_later=self._secrets_later)
             accept(config)
             self._snapshot = Snapshot(
-                config=config, router=Router(config.pools.values()), sources=self.plugins.token_sources(config.pools)
+                config=config,
+                router=Router(config.pools.values()),
+                sources=self.plugins.token_sources(config.pools),
+                injectors=self.plugins.injectors(config.pools),
             )
             self.store = self._sealed(store or self.plugins.store(config.gateway, home), config)
         self.trail = OwnTrail(self.store, self.clock, process)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
+from authpool.oauth.odd_spelling import odd_members, usually_spelt
+
 FORM_TYPE = "application/x-www-form-urlencoded"
 
 _BLANK = "\ufeff\x00 \t\r\n"
@@ -59,7 +61,7 @@ def leading_document(body: Body) -> dict[str, Any] | None:
     text = text_of(body).strip(_BLANK)
     document, _ = _object_at(text, 0)
     if document is not None:
-        return document
+        return usually_spelt(document)
     form = form_of(text, whole=body.whole) or {}
     wanted = _TOKENS if body.whole else ("refresh_token",)  # what is missing may be that
     return form if any(form.get(name) for name in wanted) else None
@@ -72,6 +74,11 @@ def remains(body: Body, known: str | None = None) -> dict[str, Any]:
     nobody can tell which is meant, and none is answered.
     """
     text = text_of(body)
+    found = _members_in(text, known)
+    return found if "refresh_token" in found else found | odd_members(text, known)
+
+
+def _members_in(text: str, known: str | None) -> dict[str, Any]:
     found: dict[str, set[Any]] = {}
     for part in (text, *_inner_texts(text)):
         for match in _MEMBER.finditer(part):

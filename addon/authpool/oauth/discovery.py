@@ -5,7 +5,7 @@ import json
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -33,6 +33,7 @@ _METADATA_NAMES = {
     "userinfo_url": "userinfo_endpoint",
     "revoke_url": "revocation_endpoint",
 }
+_NAMES_ITSELF = "authorization_response_iss_parameter_supported"
 
 
 class DiscoveryError(AuthpoolError):
@@ -40,6 +41,8 @@ class DiscoveryError(AuthpoolError):
 
     `retry_after_seconds` is how long the issuer is not asked any more, where it was not asked now either.
     """
+
+    error_code = "discovery"
 
     def __init__(self, message: str, *, transient: bool, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -56,6 +59,8 @@ class Endpoints:
     device_url: str | None = None
     userinfo_url: str | None = None
     revoke_url: str | None = None
+    names_itself: bool = False
+    """Whether the answers of the authorization endpoint have the parameter `iss` (RFC 9207 §3)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,7 +96,7 @@ class EndpointResolver:
             return Endpoints(**own)
         self._pools.setdefault(pool.issuer, set()).add(pool.name)
         published = await self._published(pool.issuer, patience)
-        endpoints = Endpoints(**{key: own[key] or getattr(published, key) for key in _METADATA_NAMES})
+        endpoints = replace(published, **{key: url for key, url in own.items() if url})
         if endpoints.token_url is None:
             raise DiscoveryError(f"issuer {pool.issuer} publishes no token_endpoint", transient=False)
         return endpoints
@@ -182,7 +187,8 @@ async def discover(issuer: str, fetch: Fetch) -> Endpoints:
         except DiscoveryError as second:
             raise DiscoveryError(f"{first}; {second}", transient=second.transient) from None
     _check_issuer(issuer, metadata)
-    return Endpoints(**{key: _endpoint(issuer, metadata, name) for key, name in _METADATA_NAMES.items()})
+    endpoints = {key: _endpoint(issuer, metadata, name) for key, name in _METADATA_NAMES.items()}
+    return Endpoints(**endpoints, names_itself=metadata.get(_NAMES_ITSELF) is True)
 
 
 def openid_url(issuer: str) -> str:

@@ -10,8 +10,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from authpool.accounts.printable import printable
+from authpool.config.error_codes import CLIENT_CODES, SIGN_IN_CODES, TRANSIENT_CODES
+from authpool.oauth.provider_text import harmless_words
 
 _PROVIDER_CODE = re.compile(r"(?<![\w-])[A-Za-z]+\d[A-Za-z0-9]*(?![\w-])")  # as AADSTS50196; no word of a language
+_STANDARD_CODES = CLIENT_CODES | SIGN_IN_CODES | TRANSIENT_CODES | {"invalid_grant", "unsupported_response_type"}
 
 
 def code_of(document: Mapping[str, Any], codes: Mapping[str, str]) -> tuple[str | None, str | None]:
@@ -27,6 +30,11 @@ def code_of(document: Mapping[str, Any], codes: Mapping[str, str]) -> tuple[str 
     if not isinstance(error, str) or not error:
         return None, None
     return codes.get(error, error), error
+
+
+def shown_code(code: str) -> str:
+    """A code as it may be told: word for word where it is a standard one, else as far as it can't be a secret."""
+    return code if code in _STANDARD_CODES else harmless_words(code)
 
 
 def _details_of(document: Mapping[str, Any]) -> Iterator[str]:

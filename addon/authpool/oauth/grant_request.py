@@ -1,4 +1,4 @@
-"""The form that asks a token endpoint for a token, and how the client proves itself with it. Pure."""
+"""The form that asks a token endpoint for a token, and how the client proves itself with it."""
 
 import base64
 from collections.abc import Mapping
@@ -7,6 +7,8 @@ from urllib.parse import quote_plus, urlsplit, urlunsplit
 
 from authpool.accounts.account import Account, OAuthClient
 from authpool.config import PoolConfig
+from authpool.config.token_extras import TokenExtras
+from authpool.oauth.client_assertion import ClientAssertion
 from authpool.oauth.provider_text import without_sent
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -14,12 +16,25 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantRequest:
-    """One POST, ready to send. `client` names (token endpoint, client) for the storm rule; it is no secret."""
+    """What to POST. `client` names (token endpoint, client) for the storm rule; it is no secret.
+
+    `extras` are parameters beside the grant's own. What is sent, each time, is `sent_form`.
+    """
 
     url: str
     form: Mapping[str, str] = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     client: str
+    extras: Mapping[str, list[str]] = field(default_factory=dict, repr=False)
+    assertion: ClientAssertion | None = None
+
+    def sent_form(self, now: float) -> dict[str, str | list[str]]:
+        """The whole form, with a signed assertion of its own where the client proves itself so.
+
+        Raises ConfigurationError when the key can't be had.
+        """
+        signed = self.assertion.fresh(now) if self.assertion is not None else {}
+        return {**self.extras, **self.form, **signed}
 
 
 def grant_request(pool: PoolConfig, url: str, account: Account) -> GrantRequest:
@@ -45,12 +60,40 @@ def client_credentials_request(pool: PoolConfig, url: str, account: Account) -> 
     return _request(pool, url, account, form)
 
 
+def code_request(
+    pool: PoolConfig, url: str, account: Account, *, code: str, verifier: str, redirect_uri: str
+) -> GrantRequest:
+    """RFC 6749 §4.1.3 with RFC 7636 §4.5: exchange the code of a sign-in."""
+    form = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": redirect_uri,
+        "code_verifier": verifier,
+    }
+    return _request(pool, url, account, form)
+
+
+def device_code_request(pool: PoolConfig, url: str, account: Account) -> GrantRequest:
+    """RFC 8628 §3.1: ask for a code that a person types on another device."""
+    form = {"scope": " ".join(pool.scopes)} if pool.scopes else {}
+    audience = pool.token_url or pool.issuer
+    return _request(pool, url, account, form, extras=TokenExtras(), audience=audience, names_client=True)
+
+
+def device_token_request(pool: PoolConfig, url: str, account: Account, device_code: str) -> GrantRequest:
+    """RFC 8628 §3.4: ask whether the person has signed in."""
+    form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": device_code}
+    return _request(pool, url, account, form, names_client=True)
+
+
 def revocation_request(pool: PoolConfig, url: str, account: Account) -> GrantRequest:
     """RFC 7009 §2.1. The account must have a refresh token; with that a provider ends the whole grant."""
     refresh_token = account.token.refresh_token
     if refresh_token is None:
         raise ValueError("an account without a refresh token has no grant to revoke")
-    return _request(pool, url, account, {"token": refresh_token, "token_type_hint": "refresh_token"})
+    form = {"token": refresh_token, "token_type_hint": "refresh_token"}
+    audience = pool.token_url or pool.issuer  # RFC 7523 §3 names the token endpoint, here as well
+    return _request(pool, url, account, form, extras=TokenExtras(), audience=audience)
 
 
 def client_of(pool: PoolConfig, account: Account) -> OAuthClient | None:
@@ -103,25 +146,75 @@ def without_secrets(text: str, account: Account, pool: PoolConfig, *more: str | 
     client = client_of(pool, account)
     token = account.token
     return without_sent(
-        text, (token.access_token, token.refresh_token, client.client_secret if client is not None else None, *more)
+        text,
+        (
+            *(token.access_token, token.refresh_token, client.client_secret if client is not None else None),
+            *pool.token_extras.resolved().secrets,
+            *more,
+        ),
     )
 
 
-def _request(pool: PoolConfig, url: str, account: Account, form: dict[str, str]) -> GrantRequest:
-    headers: dict[str, str] = {}
+def _request(
+    pool: PoolConfig,
+    url: str,
+    account: Account,
+    form: dict[str, str],
+    *,
+    extras: TokenExtras | None = None,
+    audience: str | None = None,
+    names_client: bool = False,
+) -> GrantRequest:
+    """Add how the client authenticates; `names_client`: and its `client_id`, which RFC 8628 wants in any case."""
+    extras = (pool.token_extras if extras is None else extras).resolved()
+    headers: dict[str, str] = {name: str(value) for name, value in extras.headers.items()}
+    assertion: ClientAssertion | None = None
     client = client_of(pool, account)
-    method = pool.client.client_auth if pool.client is not None else "none"
-    if account.client is not None and method == "none":
-        method = "client_secret_post"  # the pool's own client has no secret; this one may
+    method = _method(pool, account)
     if client is not None:
-        if client.client_secret is None or method == "none":
+        assertion = _assertion(pool, audience or url, client, method)
+        if assertion is not None:
+            pass  # signed when it is sent
+        elif client.client_secret is None or method == "none":
             form["client_id"] = client.client_id
         elif method == "client_secret_basic":
+            if names_client:
+                form["client_id"] = client.client_id
             headers["Authorization"] = basic_authorization(client.client_id, client.client_secret)
         else:
             form["client_id"] = client.client_id
             form["client_secret"] = client.client_secret
-    return GrantRequest(url=url, form=form, headers=headers, client=client_name(url, pool, account))
+    return GrantRequest(
+        url=url,
+        form=form,
+        headers=headers,
+        client=client_name(url, pool, account),
+        extras=extras.form(),
+        assertion=assertion,
+    )
+
+
+def _method(pool: PoolConfig, account: Account) -> str:
+    method: str = pool.client.client_auth if pool.client is not None else "none"
+    if account.client is None:
+        return method
+    if method == "none":
+        return "client_secret_post"  # the pool's own client has no secret; this one may
+    if method != "private_key_jwt":
+        return method
+    if account.client.client_secret is not None:
+        return "client_secret_post"
+    return method if pool.type == "client_credentials" else "none"  # a grant of a public client is not the key's
+
+
+def _assertion(pool: PoolConfig, audience: str, client: OAuthClient, method: str) -> ClientAssertion | None:
+    known = pool.client
+    if known is None or method not in {"private_key_jwt", "client_secret_jwt"}:
+        return None
+    key = known.client_key if method == "private_key_jwt" else client.client_secret
+    if key is None:
+        return None
+    return ClientAssertion(client_id=client.client_id, audience=known.assertion_audience or audience, key=key)
 
 
 def basic_authorization(client_id: str, client_secret: str) -> str:

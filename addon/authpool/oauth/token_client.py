@@ -9,20 +9,25 @@ from typing import Protocol
 
 import httpx
 
-from authpool.oauth.content_coding import decoded
+from authpool.oauth.content_coding import codings, decoded
+from authpool.oauth.damaged_answer import read_damaged
+from authpool.oauth.long_body import MAX_BODY_BYTES, LongBody
+from authpool.oauth.received_bytes import ReceivedBytes, recorded
 from authpool.oauth.verdict import Answer, NotSent, Reply, ReplyLost
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 8.0
 """Silence after sending. Short enough that the same token can be presented again within 10 s of the first time,
 which is inside the grace windows that providers publish."""
-MAX_BODY_BYTES = 1024 * 1024
+
+type Form = Mapping[str, str | list[str]]
+"""Fields; one with a list is sent once for each value."""
 
 
 class TokenEndpoint(Protocol):
     """What the refresh protocol needs of HTTP; tests hand in one that is scripted."""
 
-    async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+    async def post(self, url: str, form: Form, headers: Mapping[str, str]) -> Answer:
         """Send one form and return what came of it; raises nothing but cancellation."""
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
@@ -47,18 +52,15 @@ class TokenClient:
         self._connect_seconds = connect_seconds
         self._answer_seconds = answer_seconds
         self._client = httpx.AsyncClient(
-            transport=transport,
+            transport=transport or recorded(_transport()),
             trust_env=False,
-            # Certificates are the one thing taken from the environment: SSL_CERT_FILE names a company's own CA.
-            verify=httpx.create_ssl_context(trust_env=True),
             follow_redirects=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             timeout=httpx.Timeout(answer_seconds, connect=connect_seconds),
-            limits=httpx.Limits(max_keepalive_connections=0, max_connections=None),
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "authpool"},
         )
 
-    async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+    async def post(self, url: str, form: Form, headers: Mapping[str, str]) -> Answer:
         return await self._ask("POST", url, dict(form), headers)
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
@@ -67,7 +69,20 @@ class TokenClient:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def _ask(self, method: str, url: str, form: dict[str, str] | None, headers: Mapping[str, str]) -> Answer:
+    async def _ask(
+        self, method: str, url: str, form: dict[str, str | list[str]] | None, headers: Mapping[str, str]
+    ) -> Answer:
+        async with ReceivedBytes() as received:
+            return await self._ask_once(received, method, url, form, headers)
+
+    async def _ask_once(
+        self,
+        received: ReceivedBytes,
+        method: str,
+        url: str,
+        form: dict[str, str | list[str]] | None,
+        headers: Mapping[str, str],
+    ) -> Answer:
         arrived = _Arrived()
         try:
             # httpx counts each read by itself; an answer that drips would never end.
@@ -83,18 +98,29 @@ class TokenClient:
         ) as error:
             return _not_sent(error)
         except (httpx.HTTPError, TimeoutError, OSError) as error:
+            if isinstance(error, httpx.RemoteProtocolError):
+                await received.read_on(self._answer_seconds)
+            arrived.take_damaged(bytes(received.data))
             return arrived.lost(f"did not arrive ({type(error).__name__})")
+        if arrived.take_surplus(bytes(received.data)):
+            return arrived.lost("is longer than it says")
         return arrived.answer()
 
     async def _exchange(
-        self, arrived: "_Arrived", method: str, url: str, form: dict[str, str] | None, headers: Mapping[str, str]
+        self,
+        arrived: "_Arrived",
+        method: str,
+        url: str,
+        form: dict[str, str | list[str]] | None,
+        headers: Mapping[str, str],
     ) -> None:
         async with self._client.stream(method, url, data=form, headers=dict(headers)) as response:
             arrived.status = response.status_code
             arrived.headers = response.headers
+            plain = not codings(response.headers.get("content-encoding", ""))
+            body = arrived.body = LongBody(search=form is not None and response.is_success and plain)
             async for chunk in response.aiter_raw():  # as it was sent: httpx would decompress without a limit
-                arrived.data += chunk
-                if len(arrived.data) > MAX_BODY_BYTES:
+                if not body.feed(chunk):
                     return
 
 
@@ -104,7 +130,26 @@ class _Arrived:
 
     status: int | None = None
     headers: httpx.Headers = field(default_factory=httpx.Headers, repr=False)
-    data: bytearray = field(default_factory=bytearray, repr=False)
+    body: LongBody = field(default_factory=lambda: LongBody(search=False), repr=False)
+
+    def take_damaged(self, received: bytes) -> None:
+        """Take from what the connection received what HTTP does not give."""
+        found = read_damaged(received)
+        if found is None:
+            return
+        if self.status is None:
+            self.status, self.headers = found.status, httpx.Headers(dict(found.headers))
+        if len(found.body) > len(self.body.content()):
+            self.body = _whole_of(found.body)
+
+    def take_surplus(self, received: bytes) -> bool:
+        """Take what follows the end that the answer itself tells; whether there was anything."""
+        found = read_damaged(received)
+        body = self.body.content()
+        if found is None or not found.body.startswith(body) or not found.body[len(body) :].strip():
+            return False
+        self.body = _whole_of(found.body)
+        return True
 
     def answer(self) -> Answer:
         """The whole answer; what is too long, or compressed and damaged, did not come whole."""
@@ -130,7 +175,23 @@ class _Arrived:
         )
 
     def _content(self) -> tuple[bytes, bool]:
-        return decoded(bytes(self.data), self.headers.get("content-encoding", ""), MAX_BODY_BYTES)
+        content, whole = decoded(self.body.content(), self.headers.get("content-encoding", ""), MAX_BODY_BYTES)
+        return content, whole and not self.body.is_too_long
+
+
+def _whole_of(data: bytes) -> LongBody:
+    body = LongBody(search=False)
+    body.feed(data)
+    return body
+
+
+def _transport() -> httpx.AsyncHTTPTransport:
+    """Certificates are the one thing taken from the environment: SSL_CERT_FILE names a company's own CA."""
+    return httpx.AsyncHTTPTransport(
+        verify=httpx.create_ssl_context(trust_env=True),
+        trust_env=False,
+        limits=httpx.Limits(max_keepalive_connections=0, max_connections=None),
+    )
 
 
 def _not_sent(error: Exception) -> NotSent:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from authpool.clock import Clock
 from authpool.config import PoolConfig
+from authpool.errors import ConfigurationError
 from authpool.oauth.grant_request import GrantRequest, doubt
-from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS, TokenEndpoint
+from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS, Form, TokenEndpoint
 from authpool.oauth.verdict import Answer, Reply, ReplyLost, TryLater, Verdict, judge
 
 GRACE_SECONDS = 10.0
@@ -52,7 +53,11 @@ class TokenRequests:
         attempt = 0
         while True:
             attempt += 1
-            answer = await self._post(request, deadline)
+            try:
+                form = request.sent_form(self._clock.time())
+            except ConfigurationError as error:  # a key that is being exchanged, or gone: nothing was sent
+                return TryLater(detail=str(error)), lost
+            answer = await self._post(request, form, deadline)
             presented = request.form.get("refresh_token")
             verdict = judge(answer, now=self._clock.time(), codes=pool.codes, presented=presented)
             if isinstance(verdict, TryLater) and verdict.misplaced:
@@ -70,10 +75,10 @@ class TokenRequests:
             if may_ask_again is not None and not await may_ask_again():
                 return verdict, lost
 
-    async def _post(self, request: GrantRequest, deadline: float | None) -> Answer:
+    async def _post(self, request: GrantRequest, form: Form, deadline: float | None) -> Answer:
         if deadline is None:
-            return await self._endpoint.post(request.url, request.form, request.headers)
-        posting = asyncio.ensure_future(self._endpoint.post(request.url, request.form, request.headers))
+            return await self._endpoint.post(request.url, form, request.headers)
+        posting = asyncio.ensure_future(self._endpoint.post(request.url, form, request.headers))
         ending = asyncio.ensure_future(self._clock.sleep(max(0.0, deadline - self._clock.monotonic())))
         try:
             await asyncio.wait({posting, ending}, return_when=asyncio.FIRST_COMPLETED)

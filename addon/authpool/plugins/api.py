@@ -1,7 +1,8 @@
 """What plugins import. Whatever is here is promised to plugins' authors, and nothing else is.
 
 A plugin is a module with functions marked `hookimpl`; `authpool.plugins.hookspecs` says of each hook when it is
-called. What a plugin provides derives from `Rotation`, `TokenSource` or `Store`; what it is told is frozen data.
+called. What a plugin provides derives from `Rotation`, `TokenSource`, `Injector` or `Store`; what it is told is frozen
+data.
 """
 
 from authpool import hookimpl
@@ -27,17 +28,37 @@ from authpool.errors import (
     CredentialMisconfiguredError,
     CredentialUnavailableError,
     HoldLostError,
+    InjectionRefusedError,
     SealedError,
     StoreError,
     StoreUnavailableError,
     TokenSourceError,
     UnknownAccountError,
 )
-from authpool.oauth.provider_text import harmless_words
-from authpool.oauth.verdict import retry_after_seconds
+from authpool.oauth.grant_request import basic_authorization
+from authpool.oauth.provider_text import harmless_words, without_sent
+from authpool.oauth.token_client import TokenClient
+from authpool.oauth.verdict import (
+    ClientRejected,
+    Granted,
+    NotSent,
+    Reply,
+    ReplyLost,
+    TryLater,
+    judge,
+    retry_after_seconds,
+)
 from authpool.plugins.event_thread import EventThread
 from authpool.refresh.token_source import Fetched, TokenSource, TokenSourceFactory, source_options
 from authpool.requests.classifier import AnswerClass
+from authpool.requests.injector import (
+    Injected,
+    Injector,
+    InjectorFactory,
+    OutgoingRequest,
+    RequestBody,
+    injection_options,
+)
 from authpool.requests.upstream_answer import UpstreamAnswer
 from authpool.rotation.hash_ring import HashRing
 from authpool.rotation.quota import Quota
@@ -74,6 +95,7 @@ __all__ = [
     "ClientChange",
     "ClientEntry",
     "ClientRecord",
+    "ClientRejected",
     "Clock",
     "ConfigTable",
     "ConfigurationError",
@@ -85,12 +107,19 @@ __all__ = [
     "Fetched",
     "GatewayClient",
     "GatewayClientChange",
+    "Granted",
     "HashRing",
     "Hold",
     "HoldLostError",
+    "Injected",
+    "InjectionRefusedError",
+    "Injector",
+    "InjectorFactory",
     "IssuedKey",
     "KeyRing",
+    "NotSent",
     "OperatorKey",
+    "OutgoingRequest",
     "Place",
     "PoolConfig",
     "PoolEvent",
@@ -100,6 +129,9 @@ __all__ = [
     "Quota",
     "Ranking",
     "Record",
+    "Reply",
+    "ReplyLost",
+    "RequestBody",
     "Rewritten",
     "Rotation",
     "RotationFactory",
@@ -115,12 +147,15 @@ __all__ = [
     "StoreFactory",
     "StoreUnavailableError",
     "SystemClock",
+    "TokenClient",
     "TokenSource",
     "TokenSourceError",
     "TokenSourceFactory",
+    "TryLater",
     "UnknownAccountError",
     "UpstreamAnswer",
     "Usage",
+    "basic_authorization",
     "check_endpoint",
     "client_from_document",
     "clip_reason",
@@ -129,7 +164,9 @@ __all__ = [
     "fingerprint",
     "harmless_words",
     "hookimpl",
+    "injection_options",
     "is_literal",
+    "judge",
     "mistake",
     "parse_selector",
     "resolve_secret",
@@ -137,4 +174,5 @@ __all__ = [
     "rotation_options",
     "selected",
     "source_options",
+    "without_sent",
 ]

@@ -16,6 +16,7 @@ from authpool.config.config_table import ConfigTable
 from authpool.config.presets import Preset
 from authpool.refresh.token_source import TokenSourceFactory
 from authpool.requests.classifier import AnswerClass
+from authpool.requests.injector import InjectorFactory
 from authpool.requests.upstream_answer import UpstreamAnswer
 from authpool.rotation.rotation import RotationFactory
 from authpool.store import StoreFactory
@@ -52,6 +53,23 @@ def authpool_token_source(name: str) -> TokenSourceFactory | None:
     `TokenSource` for a pool, and raises ConfigurationError when its options are wrong; or None when the name is not
     yours. `refresh_token`, `client_credentials` and `static` are never asked for. When it raises, the pools are not
     built.
+    """
+
+
+@hookspec(firstresult=True)
+def authpool_injection(name: str) -> InjectorFactory | None:
+    """Provide a way of putting credentials on: what `inject = { name = "NAME", ... }` of a pool stands for.
+
+    A plugin that answers to the name of its token source as well puts on what that fetches; such a pool takes no
+    `inject`. Called synchronously, a few times for each pool whenever pools are built. Return a callable that makes a
+    fresh `Injector` for a pool, and raises ConfigurationError when its options are wrong; or None when the name is not
+    yours. When it raises, the pools are not built.
+
+    The injector is called at the wire, for each attempt of each request of the pool, with the request as it goes out
+    and the account that was chosen; what it puts on is on the wire alone, and in no flow. One that raises, or puts on
+    nothing, is named in the log with file and line, at most once a minute, and the request is answered with 500
+    `gateway_error`: it is never sent without its credential. One that takes over a second three times in a row is asked
+    no more until the next reload, and its pool's requests are answered in that way.
     """
 
 

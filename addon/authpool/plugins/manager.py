@@ -9,7 +9,7 @@ from typing import Any
 import pluggy
 
 from authpool.accounts.events import AccountEvent, PoolEvent, PoolExhausted
-from authpool.config import GatewayConfig, PoolConfig
+from authpool.config import GatewayConfig, PluginInjection, PoolConfig
 from authpool.config.config_table import ConfigTable, KeyPath, did_you_mean, mistake
 from authpool.config.pool_type import BUILT_IN_TYPES
 from authpool.config.presets import Preset
@@ -19,6 +19,8 @@ from authpool.plugins.event_thread import EventThread
 from authpool.plugins.search import ENVIRONMENT, GROUP, Candidate, find_plugins, named_plugins
 from authpool.refresh.token_source import TokenSource
 from authpool.requests.classifier import AskedPlugin, Classifier
+from authpool.requests.guarded_injector import GuardedInjector
+from authpool.requests.injector import Injector
 from authpool.rotation.guarded_rotation import GuardedRotation
 from authpool.rotation.rotation import Rotation
 from authpool.store import Store
@@ -142,17 +144,33 @@ class Plugins:
         preset: Preset | None = None if answer is None else _made(plugin, Preset, lambda: answer)
         return preset
 
-    def classifier(self) -> Classifier:
-        """What judges the answers of upstreams from now on."""
+    def injectors(self, pools: Mapping[str, PoolConfig]) -> Mapping[str, GuardedInjector]:
+        """Make the injectors of those pools that have one, by pool, and watch them. Raises ConfigurationError."""
+        return {name: self._injector(pool) for name, pool in pools.items() if isinstance(pool.inject, PluginInjection)}
+
+    def _injector(self, pool: PoolConfig) -> GuardedInjector:
+        name = pool.inject.name if isinstance(pool.inject, PluginInjection) else ""
+        plugin, factory = self._needed("authpool_injection", name, ("pools", pool.name, "inject"))
+        injector: Injector = _made(plugin, Injector, lambda: factory(pool))
+        return GuardedInjector(injector, plugin=plugin, pool=pool.name)
+
+    def classifier(self, injectors: Mapping[str, GuardedInjector] | None = None) -> Classifier:
+        """What judges the answers of upstreams from now on; those of a pool with an injector by that one first."""
 
         def asked(impl: pluggy.HookImpl) -> AskedPlugin:
             return AskedPlugin(impl.plugin_name, lambda pool, answer: _call(impl, {"pool": pool, "answer": answer}))
 
-        return Classifier([asked(impl) for impl in self._implementations("authpool_classify_answer")])
+        plugins = [asked(impl) for impl in self._implementations("authpool_classify_answer")]
+        judging = {name: one.judge() for name, one in (injectors or {}).items()}
+        return Classifier(plugins, {name: judge for name, judge in judging.items() if judge is not None})
 
     def provides_type(self, name: str) -> bool:
         """Whether a plugin provides token sources of that name. Raises ConfigurationError."""
         return self._first("authpool_token_source", name)[1] is not None
+
+    def provides_injection(self, name: str) -> bool:
+        """Whether a plugin provides injectors of that name. Raises ConfigurationError."""
+        return self._first("authpool_injection", name)[1] is not None
 
     def _implementations(self, hook: str) -> Iterator[pluggy.HookImpl]:
         """Who implements a hook, in the order in which pluggy asks; wrappers have nothing to wrap here."""

@@ -52,6 +52,7 @@ class Member:
         "served",
         "throttle",
         "unspared_until",
+        "waits_for_store",
         "written_until",
     )
 
@@ -69,6 +70,8 @@ class Member:
         self.failures = 0
         self.retry_at = 0.0
         """After refreshes that failed: not to be tried again before (Unix seconds)."""
+        self.waits_for_store = False
+        """Whether the last of those failures was the store's, and nobody was asked."""
         self.has_served = False
         """Whether an upstream accepted a token of this credential."""
         self.refusals: Refusals | None = None
@@ -111,6 +114,7 @@ class Member:
         self.written_until = former.written_until
         if not credential_changed(former.record, self.record):
             self.condemned, self.failures, self.retry_at = former.condemned, former.failures, former.retry_at
+            self.waits_for_store = former.waits_for_store
         if not is_another(former.record, self.record, static=static):
             self.has_served, self.refusals, self.refused_token = (
                 former.has_served,

@@ -10,6 +10,7 @@ from weakref import ReferenceType, WeakKeyDictionary
 
 from mitmproxy import ctx, http, tcp, udp
 from mitmproxy.connection import Client
+from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpStream
 
 from authpool.clients.keyring import Denial, Grant
@@ -53,6 +54,8 @@ class _Session:
     connecting: Grant | None = None
     """What a CONNECT has shown that is not answered yet."""
     active: set[Admission] = field(default_factory=set)
+    unasked: bool = False
+    """Whether it is relayed as it is, since a time when no key was asked for."""
 
 
 class ClientAccess:
@@ -163,6 +166,22 @@ class ClientAccess:
         flow.comment = f"authpool: client={session.grant.name}"
         self._keeper.used(session.grant)
 
+    def may_relay(self, context: Context) -> bool:
+        """Whether what nobody looks into may go to its destination: no later hook would ask.
+
+        A SOCKS login lets a client in, and is no word yet about where to.
+        """
+        session, address = self._session(context.client), context.server.address
+        session.unasked = not self._asks(session)
+        if address is None or session.grant is None or session.unasked:
+            return True
+        grant = self._keeper.current(session.grant)
+        if grant is not None and self._may_tunnel(grant, *address[:2]):
+            return True
+        logger.warning("A connection to %s:%s is refused: client %s may not go there", *address[:2], session.grant.name)
+        self._keeper.refused(self._keeper.not_allowed(session.grant))
+        return False
+
     def disconnected(self, client: Client) -> None:
         """A connection is gone, and all that was on it."""
         session = self._sessions.pop(client, None)
@@ -172,6 +191,10 @@ class ClientAccess:
     def cut_ended(self) -> None:
         """Cut off what is under way by a key that is good no more."""
         for client, session in list(self._sessions.items()):
+            if session.unasked and session.grant is None and self._asks(session):
+                logger.info("Cutting off a connection that showed no key: keys are asked for by now")
+                cut_connection(client)
+                continue
             if session.grant is not None and not self._keeper.holds(session.grant):
                 logger.info("Cutting off a connection of client %s: its key is no longer good", session.grant.name)
                 cut_connection(client)

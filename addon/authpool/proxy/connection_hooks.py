@@ -42,6 +42,8 @@ class ConnectionHooks:
             self._tell_of_passing(self._traffic, context)
             if not _is_reverse(context) and self._traffic.reach.rule(context.client) == "block":
                 nextlayer.layer = _Refused(context)
+        if isinstance(nextlayer.layer, TCPLayer | UDPLayer) and not self._traffic.access.may_relay(context):
+            nextlayer.layer = _Refused(context)
 
     def tls_start_server(self, data: tls.TlsData) -> None:
         if self._traffic is not None:
@@ -86,7 +88,7 @@ class ConnectionHooks:
 
 
 class _Refused(layer.Layer):
-    """What is no HTTP is no request of a pool, wherever it leads."""
+    """What is no HTTP is no request of a pool, wherever it leads; nor may every client go everywhere with it."""
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start):

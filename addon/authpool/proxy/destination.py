@@ -8,7 +8,7 @@ certificate against the server name that the client sent.
 from collections.abc import Callable
 from functools import lru_cache
 
-from mitmproxy import http
+from mitmproxy import ctx, http
 from mitmproxy.connection import Server
 from mitmproxy.net.http import url
 from mitmproxy.proxy.mode_specs import ReverseMode, UpstreamMode
@@ -17,6 +17,7 @@ from authpool.config.endpoint_url import is_loopback
 from authpool.config.host_pattern import canonical_host
 from authpool.config.routing import Destination
 from authpool.proxy.request_head import head_of, hosts_named
+from authpool.proxy.wire.addressed import names_noted
 
 
 def destination_of(request: http.Request) -> Destination:
@@ -33,17 +34,25 @@ def destination_reached(server: Server) -> Destination:
 def names_another_host(flow: http.HTTPFlow) -> bool:
     """Whether Host or the authority of the target (in HTTP/2 :authority) name another host than the request goes to.
 
-    In reverse mode Host and :authority are mitmproxy's own words, unless the operator chose `keep_host_header`. A
-    target with an authority (absolute-form) may name the listener there as well.
+    In reverse mode Host and :authority are mitmproxy's own words, or the client's where the operator chose
+    `keep_host_header`; anything else is another addon's. A target with an authority (absolute-form) may name the
+    listener there as well.
     """
     request, head = flow.request, head_of(flow.request)
-    if isinstance(flow.client_conn.proxy_mode, ReverseMode):
-        authority = head[2]
-        if not authority or request.is_http2 or request.is_http3:
-            return False
-        return not (names(authority, destination_of(request)) or _is_listener(authority, flow.client_conn.sockname[:2]))
     named, destination = hosts_named(head), destination_of(request)
-    return len(named) > 1 + bool(head[2]) or not all(names(one, destination) for one in named)
+    if len(named) > 1 + bool(head[2]):
+        return True
+    others = [one for one in named if not names(one, destination)]
+    if not others:
+        return False
+    if not isinstance(flow.client_conn.proxy_mode, ReverseMode):
+        return True
+    kept = (names_noted(request) or ()) if ctx.options.keep_host_header else ()
+    origin_form_follows = not (request.is_http2 or request.is_http3)  # an authority does not go out then
+    return not all(
+        one in kept or (origin_form_follows and one is head[2] and _is_listener(one, flow.client_conn.sockname[:2]))
+        for one in others
+    )
 
 
 def takes_origin_form(flow: http.HTTPFlow) -> bool:

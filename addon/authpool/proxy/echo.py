@@ -3,7 +3,7 @@
 It is looked for by a piece of its middle third, which any two thirds of it have whole and which no usual encoding
 changes; so an answer without it costs one search for a few bytes. Only where the piece is found, the rest is compared
 character by character, each plain, percent-encoded (RFC 3986, also twice) or escaped as in JSON, JavaScript and HTML.
-Base64 is looked for by itself.
+Base64 is looked for by itself, and so is what `rewritten` says.
 """
 
 import re
@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from authpool.proxy.content import changed
 from authpool.proxy.escapes import LONGEST_FORM, Comparison, Steps, beginnings
+from authpool.proxy.rewritten import Rewritten, Writing
 
 LEAST_CHARACTERS = 6
 """Anything shorter is no secret, and would be found everywhere."""
@@ -26,7 +27,7 @@ _BYTES_FOR_A_STEP = 16
 _WHOLE_PIECE = 4
 _SURE_CHARACTERS = 32
 _DECODINGS = 3
-_SEARCHED_FOR_BASE64_BYTES = 64 * 1024
+_SEARCHED_FOR_CODED_BYTES = 64 * 1024
 _BASE64_BYTES = 9  # encoded without a remainder; longer than chance would repeat
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _BASE64_RUN = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
@@ -107,8 +108,10 @@ class Echo:
             return False
         if self._piece in data or b"%" in data:
             return True
-        # Base64 is longer than what it encodes, so that most heads are too short for it.
-        return longest * 3 >= len(self._credential) * 2 and any(coded in data for coded in self._in_base64)
+        # Whatever else it is written in is as long at least, so that most heads are too short for it.
+        return longest * 3 >= len(self._credential) * 2 and (
+            any(coded in data for coded in self._in_base64) or self._rewritten.is_in(data)
+        )
 
     def _value(self, value: bytes) -> bytes:
         spans = self._spans(value)
@@ -137,26 +140,41 @@ class Echo:
     def _spans(self, data: bytes, steps: Steps | None = None) -> list[tuple[int, int]]:
         if len(self._credential) < LEAST_CHARACTERS:
             return []
-        found = list(self._written_out(data, steps or Steps(MOST_STEPS))) if self._piece in data else []
-        beginning = data[:_SEARCHED_FOR_BASE64_BYTES] if len(data) > _SEARCHED_FOR_BASE64_BYTES else data
+        steps = steps or Steps(MOST_STEPS)
+        found = list(self._written_out(data, steps, self._plain)) if self._piece in data else []
+        beginning = data[:_SEARCHED_FOR_CODED_BYTES] if len(data) > _SEARCHED_FOR_CODED_BYTES else data
+        for writing in self._rewritten.found_in(beginning):
+            found += self._written_out(data, steps, writing)
         for coded in self._in_base64:
             if coded in beginning:  # then all is covered that it may be a part of
                 found += [run.span() for run in _BASE64_RUN.finditer(data) if coded in run[0]]
         return _joined(found)
 
-    def _written_out(self, data: bytes, steps: Steps) -> Iterator[tuple[int, int]]:
+    def _written_out(self, data: bytes, steps: Steps, writing: Writing) -> Iterator[tuple[int, int]]:
         comparison = Comparison(data, steps)
-        before, after = self._credential[: self._piece_at], self._credential[self._piece_at + len(self._piece) :]
-        at, end = data.find(self._piece), 0
+        needle, before, after = writing
+        at, end, compared = data.find(needle), 0, 0
         while at >= 0 and steps.left > 0:
             length, start = comparison.backward(before, at)
-            more, end = comparison.forward(after, at + len(self._piece))
-            same = length + len(self._piece) + more
-            if same >= _SURE_CHARACTERS or same * 3 >= len(self._credential) * 2:
+            more, end = comparison.forward(after, at + len(needle))
+            same = length + len(needle) + more
+            if steps.left <= 0:
+                break  # perhaps in the middle of it
+            if same >= _SURE_CHARACTERS or same * 3 >= len(before + needle + after) * 2:
                 yield start, end
-            at = data.find(self._piece, end)
+            at, compared = data.find(needle, end), end
         if at >= 0:
-            yield from (match.span() for match in re.compile(re.escape(self._credential)).finditer(data, end))
+            whole = re.compile(re.escape(before + needle + after))
+            yield from (match.span() for match in whole.finditer(data, compared))
+
+    @property
+    def _plain(self) -> Writing:
+        piece, at = self._piece, self._piece_at
+        return Writing(piece, self._credential[:at], self._credential[at + len(piece) :])
+
+    @cached_property
+    def _rewritten(self) -> Rewritten:
+        return Rewritten(self._credential, self._piece_at, self._piece)
 
     @cached_property
     def _begins(self) -> re.Pattern[bytes]:

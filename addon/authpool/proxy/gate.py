@@ -1,15 +1,17 @@
 """The gate on the wire: what goes upstream, with the credential put on at the last moment, and what does not."""
 
 import logging
+from weakref import WeakValueDictionary
 
 from mitmproxy import http
 from mitmproxy.connection import Client, Server
 
 from authpool.config.endpoint_url import is_loopback
-from authpool.config.pool_config import ECHOING_METHODS, PoolConfig
+from authpool.config.pool_config import ECHOING_METHODS, BasicInjection, PoolConfig
 from authpool.gateway.service import Service
 from authpool.proxy.client_access import ClientAccess
 from authpool.proxy.credential import PLACEHOLDER, clean_after_change, with_credential, with_fields
+from authpool.proxy.credential_echo import echo_of
 from authpool.proxy.destination import (
     asks_for_another_host,
     destination_of,
@@ -20,17 +22,21 @@ from authpool.proxy.destination import (
     takes_origin_form,
 )
 from authpool.proxy.echo import Echo
+from authpool.proxy.form_override import names_a_method
+from authpool.proxy.injected import outgoing, secrets_of, with_injected
 from authpool.proxy.message import answer_to
 from authpool.proxy.reach import ConfiguredReach
-from authpool.proxy.request_head import VERSION, head_of, hosts_named, is_framed, is_well_formed
-from authpool.proxy.ticket import Ticket, Tickets
+from authpool.proxy.request_head import VERSION, Fields, head_of, hosts_named, is_framed, is_well_formed
+from authpool.proxy.ticket import Injection, Ticket, Tickets
 from authpool.proxy.token_exchange import TokenAnswer
 from authpool.proxy.upstream_tls import UpstreamTls
+from authpool.requests.pooled_request import PooledRequest
 from authpool.requests.refusals import (
     GATEWAY_ERROR,
     HOSTS_DIFFER,
     LOCAL_REFUSED,
     MALFORMED,
+    METHOD_IN_FORM,
     PLAINTEXT_REFUSED,
     Refusal,
     method_refused,
@@ -56,6 +62,7 @@ class TrafficGate:
         self._access = access
         self._reach = reach
         self._upstream_tls = upstream_tls
+        self._echoes: WeakValueDictionary[tuple[str, bool, str], Echo] = WeakValueDictionary()
 
     def asks_for_key(self, client: Client) -> bool:
         return self._access.asks_for_key(client)
@@ -83,9 +90,30 @@ class TrafficGate:
                 ticket.pool.name,
             )
             return response_of(self._service.picker.refuse(ticket.pooled), request)
-        self._service.picker.sent(ticket.pooled)
         fields = clean_after_change(request, ticket.pool) if changed else None
+        if ticket.injection is not None:
+            return self._injected(request, ticket.injection, ticket.pooled, ticket.pool, fields)
+        self._service.picker.sent(ticket.pooled)
         return with_credential(request, ticket.pool, access_token, fields)
+
+    def _injected(
+        self,
+        request: http.Request,
+        injection: Injection,
+        pooled: PooledRequest,
+        pool: PoolConfig,
+        fields: Fields | None,
+    ) -> http.Request | http.Response:
+        """Have a plugin put the credential on, at each attempt anew; or refuse."""
+        before, account = injection.outgoing, pooled.account
+        shown = injection.outgoing = outgoing(request, pool, fields, None if before is None else before.body)
+        injected = GATEWAY_ERROR if account is None else injection.injector.inject(shown, account)
+        if isinstance(injected, Refusal):
+            pooled.refusal = injected
+            return response_of(injected, request)
+        wire, injection.secrets = with_injected(request, pool, injected, fields), secrets_of(injected)
+        self._service.picker.sent(pooled)
+        return wire
 
     def _refusal(
         self, ticket: Ticket, pool: PoolConfig, request: http.Request, server: Server, *, changed: bool
@@ -112,6 +140,8 @@ class TrafficGate:
         if not self._upstream_tls.is_proven(server):
             logger.error("A request for pool %s has an upstream that proves nothing by TLS; refused", pool.name)
             return GATEWAY_ERROR
+        if pool.methods and names_a_method(request):
+            return METHOD_IN_FORM
         return PLAINTEXT_REFUSED if shows_to_a_proxy(server) and not pool.allow_plaintext else None
 
     def _spoilt(self, ticket: Ticket, request: http.Request) -> str:
@@ -163,8 +193,20 @@ class TrafficGate:
         if ticket is None:
             return None
         if ticket.pooled is not None and ticket.pool is not None and ticket.pooled.access_token:
-            echo = Echo(ticket.pooled.access_token, PLACEHOLDER, for_client=ticket.pool.redact_echo)
+            secrets = () if ticket.injection is None else ticket.injection.secrets
+            echo = self._echo(ticket.pool, ticket.pooled.access_token, secrets)
         return TokenAnswer(echo, PLACEHOLDER) if ticket.exchange else echo
+
+    def _echo(self, pool: PoolConfig, access_token: str, secrets: tuple[str, ...]) -> Echo:
+        """One for all requests with that token that are under way: what is to be looked for is made once for them."""
+        if secrets:  # of this request alone
+            return echo_of(pool, access_token, secrets)
+        form = pool.inject.template if type(pool.inject) is BasicInjection else ""
+        key = (form, pool.redact_echo, access_token)
+        echo = self._echoes.get(key)
+        if echo is None:
+            echo = self._echoes[key] = echo_of(pool, access_token)
+        return echo
 
     def hides_request(self, flow: http.HTTPFlow) -> bool:
         ticket = self._tickets.get(flow)

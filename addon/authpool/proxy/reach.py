@@ -15,7 +15,7 @@ from mitmproxy.proxy.mode_specs import ReverseMode, UpstreamMode
 
 from authpool.config import GatewayConfig, Unmatched
 from authpool.config.endpoint_url import is_loopback
-from authpool.config.local_address import is_address, is_local_address
+from authpool.config.local_address import is_address, is_local_address, is_odd_address
 from authpool.gateway.pools import Snapshot
 from authpool.proxy.clients import is_from_elsewhere, is_stranger
 from authpool.requests import health
@@ -90,7 +90,10 @@ class ConfiguredReach:
         return self.is_a_pools((flow.request.host, flow.request.port))
 
     def _is_plainly_local(self, host: str) -> bool:
-        return is_loopback(host) or (is_address(host) and self.is_local(host))
+        name = host.lower().removesuffix(".")
+        if is_loopback(name) or name.endswith(".localhost") or is_odd_address(name):
+            return True
+        return is_address(name) and self.is_local(name)
 
 
 def is_operators_choice(client: Client, server: Server) -> bool:

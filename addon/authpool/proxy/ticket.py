@@ -10,7 +10,24 @@ from authpool.config.pool_config import PoolConfig
 from authpool.config.routing import Destination
 from authpool.proxy.client_access import Admission
 from authpool.proxy.request_head import Fields, Head
+from authpool.requests.guarded_injector import GuardedInjector
+from authpool.requests.injector import OutgoingRequest
 from authpool.requests.pooled_request import PooledRequest
+
+
+@dataclass(slots=True, kw_only=True)
+class Injection:
+    """What a plugin puts on the request, and has put on it.
+
+    `outgoing` is the request as it went out last, as the injector was shown it, and `secrets` what an answer may repeat
+    of that. `again`: an answer asks for the same request with a new injection; so often it was done is `repeats`.
+    """
+
+    injector: GuardedInjector
+    outgoing: OutgoingRequest | None = field(default=None, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    again: bool = False
+    repeats: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +51,8 @@ class Ticket:
     resend: bool = False
     exchange: bool = False
     """Whether it is for a pool's own token endpoint."""
+    injection: Injection | None = None
+    """Where a plugin puts the credential on."""
     hidden: Fields = field(default=(), repr=False)
     """The fields of such a request as the client sent them, where the flow shows less."""
 

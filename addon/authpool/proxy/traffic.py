@@ -16,6 +16,7 @@ from authpool.proxy.credential import PLACEHOLDER, strip_credentials
 from authpool.proxy.destination import destination_of
 from authpool.proxy.endings import Begun, Endings, outcome_of
 from authpool.proxy.gate import TrafficGate, refusal_of_head, response_of
+from authpool.proxy.injected import take_off
 from authpool.proxy.message import (
     answer_of,
     content_coding,
@@ -28,7 +29,7 @@ from authpool.proxy.message import (
 from authpool.proxy.probes import answer_probe
 from authpool.proxy.reach import ConfiguredReach
 from authpool.proxy.request_head import head_of
-from authpool.proxy.ticket import Ticket, Tickets
+from authpool.proxy.ticket import Injection, Ticket, Tickets
 from authpool.proxy.token_exchange import METHODS as EXCHANGE_METHODS
 from authpool.proxy.token_exchange import hide_authorization, is_token_exchange
 from authpool.proxy.upstream_tls import UpstreamTls
@@ -44,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 REPLACE_SECONDS = 5.0
 """So long the end of a streamed refusal waits for its token to be replaced, for the client's next request."""
+
+MOST_REPEATS = 2
+"""So often a request is sent again because its answer asks for another injection."""
 
 
 class Traffic:
@@ -75,6 +79,9 @@ class Traffic:
         if pool is not None:
             begun.pool = pool.name
             strip_credentials(request, pool)
+            if snapshot.injectors and (injector := snapshot.injectors.get(pool.name)) is not None:
+                ticket.injection = Injection(injector=injector)
+                take_off(request, injector)
         refusal = self._let_in(flow, begun, pool)
         if refusal is not None:
             self._answer(flow, refusal)
@@ -151,7 +158,9 @@ class Traffic:
         fields = telling_fields(response.headers)
         if ticket is not None:
             ticket.decided = False
-            self._hear(ticket, answer_of(response, fields))
+            injection = ticket.injection
+            if injection is None or not self._is_asked_again(ticket, injection, answer_of(response, fields)):
+                self._hear(ticket, answer_of(response, fields))
             if self.gate.may_resend(flow):
                 return
         if is_stream(fields, ticket.pool.stream_types if ticket is not None and ticket.pool is not None else ()):
@@ -163,6 +172,17 @@ class Traffic:
             if ticket.meaning is not None:
                 self._service.failover.heard(ticket.pooled, answer, ticket.meaning)
 
+    def _is_asked_again(self, ticket: Ticket, injection: Injection, answer: UpstreamAnswer) -> bool:
+        """Let the injector hear an answer; whether the request is to be sent with another injection, if it can be."""
+        pooled, shown, injection.again = ticket.pooled, injection.outgoing, False
+        account = None if pooled is None or not pooled.sends else pooled.account
+        if shown is None or account is None:
+            return False
+        asked = injection.injector.again(shown, answer, account)
+        if asked and injection.repeats < MOST_REPEATS and shown.body.content is not None:
+            injection.again, ticket.meaning = True, None
+        return injection.again
+
     async def answered(self, flow: http.HTTPFlow) -> None:
         """An answer that speaks against the account has arrived whole: say whether to send the request again."""
         ticket = self._tickets.get(flow)
@@ -170,6 +190,12 @@ class Traffic:
             return
         pooled, response = ticket.pooled, flow.response
         ticket.decided = True
+        injection = ticket.injection
+        if injection is not None and injection.again:
+            injection.again, injection.repeats, ticket.resend = False, injection.repeats + 1, True
+            pooled.trail.append(f"{pooled.address}: asked for another injection")
+            flow.comment = pooled.comment("resending")
+            return
         if ticket.meaning is None:
             coded = content_coding(response)
             body = await asyncio.to_thread(looked_at, response) if coded else looked_at(response)

@@ -18,22 +18,29 @@ class UnderWay:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Run a command. Raises RefusedError when the gateway is ending."""
+    def begin(self, work: Coroutine[Any, Any, None], name: str, *, waits_for_person: bool = False) -> None:
+        """Run a command. Raises RefusedError when the gateway is ending.
+
+        One that `waits_for_person` is cancelled at the end instead of waited for; it lands what it has begun.
+        """
         if self._closed:
             work.close()
             raise RefusedError("the gateway is ending: nothing was begun")
         task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        for tasks in (self._tasks, self._waiting) if waits_for_person else (self._tasks,):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     async def land(self, patience_seconds: float = LAND_SECONDS) -> None:
         """Wait for all of them; cut off those that take too long, which keep what must not be lost."""
         self._closed = True
         if not self._tasks:
             return
+        for task in list(self._waiting):
+            task.cancel()
         logger.info("authpool: ending; first %d commands that are under way", len(self._tasks))
         await asyncio.wait(set(self._tasks), timeout=patience_seconds)
         for task in list(self._tasks):

@@ -98,7 +98,7 @@ class Ownership:
         await self._trail.catch_up()
         affected = self._held.copy()
         for key, record in changes.items():
-            affected |= self._accounts.put(key, record)
+            affected |= self._put(self._accounts, key, record)
             if isinstance(record, Account):
                 self._trail.take_in(record)
             if self._meanwhile is not None:
@@ -173,7 +173,7 @@ class Ownership:
             return None
         await self._trail.catch_up()
         accounts = self._accounts if self._following else await self._look(pools)
-        accounts.put(account.key, account)
+        self._put(accounts, account.key, account)
         await self._read_again(account, accounts, pools)
         return self._rules.judge(account, accounts, pools)
 
@@ -195,14 +195,20 @@ class Ownership:
             if key.pool not in pools:
                 continue
             try:
-                accounts.put(key, other := await self._store.read(key))
+                self._put(accounts, key, other := await self._store.read(key))
                 self._trail.take_in(other)
             except UnknownAccountError:
-                accounts.put(key, None)
+                self._put(accounts, key, None)
             except BrokenAccountError:
                 pass  # half-way through an editor's saving, most often: what was known of it counts
         if others - {account.key}:  # one that just exchanged it has written that down by now
             await self._trail.catch_up()
+
+    def _put(self, accounts: Holders, key: AccountKey, record: Record | None) -> set[AccountKey]:
+        before = accounts.get(key)
+        if before is not None:
+            self._rules.replaced(before, record)
+        return accounts.put(key, record)
 
     # --- judging ----------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Who may present a refresh token, and why another one may not. Nothing here reads a store or writes to one."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from authpool.config import PoolConfig
 from authpool.pool.report import timestamp
 from authpool.refresh.credential_holders import Holders, first_of
 from authpool.store import Record
-from authpool.store.trail_index import CredentialTrail
+from authpool.store.trail_index import REMEMBERED, CredentialTrail
 
 RESTORED = "restored_copy:"
 """So begins the reason of an account whose record holds a refresh token that it has exchanged since."""
@@ -40,6 +41,22 @@ class CredentialRules:
     def __init__(self, trail: CredentialTrail, unwritten: Callable[[AccountKey], Account | None]) -> None:
         self._trail = trail
         self._unwritten = unwritten
+        self._replaced: dict[str, set[bytes]] = {}
+        """Digests of the refresh tokens that this process saw replaced, by fingerprint: of many, two have the same."""
+
+    def replaced(self, before: Account, after: Record | None) -> None:
+        """An account was seen with another refresh token than before; what the trail says of it can be told apart."""
+        token = before.token.refresh_token
+        if token is None or (isinstance(after, Account) and after.token.refresh_token == token):
+            return
+        self._replaced.setdefault(fingerprint(token), set()).add(_digest(token))
+        if len(self._replaced) > REMEMBERED:
+            del self._replaced[next(iter(self._replaced))]
+
+    def _is_another(self, refresh_token: str) -> bool:
+        """Whether it is surely not what somebody else exchanged that has the same fingerprint."""
+        digests = self._replaced.get(fingerprint(refresh_token))
+        return digests is not None and _digest(refresh_token) not in digests
 
     def judge(self, account: Account, accounts: Holders, pools: Mapping[str, PoolConfig]) -> CopyOf | Spent | None:
         """Why `account` is to be held back, among all `accounts`; None when it may go on."""
@@ -51,6 +68,8 @@ class CredentialRules:
         if pool.type != "refresh_token" or refresh_token is None:
             return None
         known = self._trail.known(fingerprint(refresh_token), account.key)
+        if known is not None and known.account != account.key and self._is_another(refresh_token):
+            known = None
         if known is not None and known.exchanged_at is not None:
             if known.account == account.key:
                 held = self._unwritten(account.key) is not None  # then memory has the newest, and writes it yet
@@ -67,6 +86,10 @@ class CredentialRules:
         presenting = [one for one in everyone if one.presents]  # by now its token may be spent: nobody comes before it
         first = first_of(presenting or everyone, None if known is None else known.account)
         return None if first.key == account.key else CopyOf(first=first, reason=_same_as(first, account))
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
 
 
 def _moving(account: Account, accounts: Holders) -> CopyOf | None:

@@ -117,7 +117,7 @@ class RefreshSchedule:
         """Out of the rotation at once; `plan` sees to the second answer."""
         member = pool.put(outcome.account)
         if not outcome.stored:  # the store will not know that it is the second one
-            member.failures += 1
+            member.failures, member.waits_for_store = member.failures + 1, True
             member.retry_at = self._clock.time() + self._backoff(member.failures, Unavailable(detail="", cause="store"))
 
     def _take_in(self, pool: Pool, account: Account, *, posted: bool) -> None:
@@ -153,11 +153,12 @@ class RefreshSchedule:
             failures = member.failures
             pool.put(outcome.account).failures = failures  # a new credential, and no better off for it
         if isinstance(outcome, Unavailable) and not outcome.asked:
-            member.failures = max(1, member.failures)
+            member.failures, member.waits_for_store = max(1, member.failures), False
             spread = 1.0 + len(self._waiting.get(outcome.endpoint or "", ())) / LOOKS_PER_SECOND
             wait = (outcome.retry_after_seconds or 0.0) + self._rng.uniform(0, spread)
         else:
             member.failures += 1
+            member.waits_for_store = isinstance(outcome, Unavailable) and outcome.cause == "store"
             wait = self._backoff(member.failures, outcome)
             if isinstance(outcome, Unavailable) and outcome.cause == "store":
                 self._tell_of_the_store(outcome.detail)

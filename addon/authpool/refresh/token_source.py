@@ -26,6 +26,9 @@ class TokenSource(ABC):
     the token. So a source keeps no tokens.
     """
 
+    takes_client: bool = False
+    """Whether its accounts have a key pair of their own, which `add` takes from its SOURCE: `Account.client`."""
+
     @abstractmethod
     async def fetch(self, account: Account) -> Fetched:
         """Get a new access token for `account`, whose record holds the last one.

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 from authpool.accounts.account import Account
 from authpool.clock import Clock
@@ -12,13 +13,8 @@ from authpool.refresh.outcome import Dead, Misconfigured, Outcome, Ready, Reject
 from authpool.refresh.refresher import Refresher
 from authpool.requests.account_choice import choose
 from authpool.requests.pooled_request import PooledRequest
-from authpool.requests.refusals import (
-    GATEWAY_ERROR,
-    POOL_MISCONFIGURED,
-    Refusal,
-    pool_exhausted,
-    token_endpoint_unavailable,
-)
+from authpool.requests.refusals import GATEWAY_ERROR, Refusal
+from authpool.requests.shortage import Exhausted, Shortage
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +22,6 @@ PATIENCE_SECONDS = 30.0
 """So long a request may wait for refreshes altogether before it is answered."""
 LIVE_PATIENCE_SECONDS = 3.0
 """And so long while its account's token still lives: then that one serves, to its last second."""
-RETRY_SECONDS = 5.0
-"""When nothing tells how long the token endpoint will be down: come again after this."""
 LOOK_SECONDS = (0.02, 0.25)
 """Who waits for an account to come back looks again after so long, at the least and at the most."""
 LOOKS_PER_SECOND = 1000.0
@@ -35,9 +29,6 @@ LOOKS_PER_SECOND = 1000.0
 
 _SERVING = frozenset({State.READY, State.COOLING})
 """What cools was well when the request got it; its token is looked at besides."""
-
-type Exhausted = Callable[[Pool, float | None], None]
-"""Hears of a pool that can serve nobody any more, and when (Unix seconds) that may end by itself."""
 
 
 class AccountPicker:
@@ -53,8 +44,7 @@ class AccountPicker:
         self._pools = pools
         self._refresher = refresher
         self._clock = clock
-        self._tell_exhausted = exhausted
-        self._exhausted: set[str] = set()
+        self._shortage = Shortage(refresher, clock, exhausted)
         self._waiting = 0
 
     def needs_body(self, config: PoolConfig) -> bool:
@@ -179,7 +169,8 @@ class AccountPicker:
         account = member.account
         now = self._clock.time()
         if member.failures:  # the schedule goes on trying; no request waits for what just failed
-            outcome: Outcome = Unavailable(detail="its last refresh failed", asked=False)
+            cause: Literal["store", "endpoint"] = "store" if member.waits_for_store else "endpoint"
+            outcome: Outcome = Unavailable(detail="its last refresh failed", asked=False, cause=cause)
         else:
             whole = patience = max(0.1, deadline - self._clock.monotonic())
             if account.token.live(now) and account.token.expires_at is not None:
@@ -218,14 +209,13 @@ class AccountPicker:
                 pooled.misconfigured = True
                 reason = "client rejected"
             case Unavailable(asked=False):  # nobody waited for it: no reason to give up, and one line is enough
-                if not pooled.endpoint_down:
+                if not (pooled.endpoint_down or pooled.store_down):
                     pooled.trail.append(f"{name}: {outcome.detail}")
-                pooled.endpoint_down = True
+                pooled.note_down(outcome.cause)
                 return
             case Unavailable():
-                if outcome.cause == "endpoint":
-                    pooled.endpoint_failures += 1
-                    pooled.endpoint_down = True
+                pooled.endpoint_failures += outcome.cause == "endpoint"
+                pooled.note_down(outcome.cause)
                 reason = outcome.detail
             case Ready():
                 reason = "the token endpoint gave the refused token again"
@@ -244,7 +234,7 @@ class AccountPicker:
         self._hold(pooled, pool, account)
         if pooled.closed:
             return
-        self._exhausted.discard(pooled.pool)
+        self._shortage.ended(pooled.pool)
         if pooled.tried and account.key not in pooled.tried:
             pooled.failed_over = True
         pooled.account, pooled.key = account, pooled.held
@@ -277,26 +267,4 @@ class AccountPicker:
         self._let_go(pooled)
         pooled.account = pooled.key = None
         pooled.access_token = ""
-        if pooled.closed:
-            return GATEWAY_ERROR
-        if pool is None:
-            return pool_exhausted({}, None)
-        returns_at = pool.next_return(pooled.lane)
-        wait = None if returns_at is None else returns_at - self._clock.time()
-        if pooled.misconfigured or self._refresher.fault(pool.config.name) is not None:
-            return POOL_MISCONFIGURED
-        if pooled.endpoint_down or self._endpoint_is_down(pool):
-            return token_endpoint_unavailable(RETRY_SECONDS if wait is None else wait)
-        if pool.config.name not in self._exhausted and not pooled.tried:
-            self._exhausted.add(pool.config.name)
-            self._tell_exhausted(pool, returns_at)
-        return pool_exhausted(pool.counts(), wait)
-
-    def _endpoint_is_down(self, pool: Pool) -> bool:
-        if pool.config.type == "static":
-            return False
-        needs_grant = pool.config.type == "refresh_token"
-        return any(
-            member.failures and not (needs_grant and member.account.token.refresh_token is None)
-            for member in pool.unrefreshed()
-        )
+        return GATEWAY_ERROR if pooled.closed else self._shortage.refusal(pooled, pool)

@@ -5,7 +5,7 @@ out when that goes on.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 
 from authpool.config import PoolConfig
@@ -25,10 +25,16 @@ type AnswerClass = Meaning | str | None
 
 
 class AskedPlugin:
-    """One plugin's `authpool_classify_answer`, watched."""
+    """One plugin's `authpool_classify_answer`, or what it has in its place, watched."""
 
-    def __init__(self, name: str, ask: Callable[[PoolConfig, UpstreamAnswer], AnswerClass]) -> None:
+    def __init__(
+        self,
+        name: str,
+        ask: Callable[[PoolConfig, UpstreamAnswer], AnswerClass],
+        called: str = "authpool_classify_answer",
+    ) -> None:
         self._name = name
+        self._called = called
         self._ask = ask
         self._strikes = 0
 
@@ -54,14 +60,16 @@ class AskedPlugin:
     def _strike(self, what: str) -> None:
         self._strikes += 1
         left_out = "; it is asked no more until the next reload" if self._strikes >= STRIKES else ""
-        logger.error("Plugin %s %s in `authpool_classify_answer`%s", self._name, what, left_out)
+        logger.error("Plugin %s %s in `%s`%s", self._name, what, self._called, left_out)
 
 
 class Classifier:
     """Judges the answers of one configuration's upstreams; made anew at each reload."""
 
-    def __init__(self, plugins: Sequence[AskedPlugin] = ()) -> None:
+    def __init__(self, plugins: Sequence[AskedPlugin] = (), of_pools: Mapping[str, AskedPlugin] | None = None) -> None:
+        """`of_pools` are those that are asked about the answers of one pool alone, before the others, by its name."""
         self._plugins = plugins
+        self._of_pools = {name: [asked, *plugins] for name, asked in (of_pools or {}).items()}
 
     def meaning(self, pool: PoolConfig, answer: UpstreamAnswer) -> Meaning | None:
         """What an answer means; None while its body must tell, and it may yet."""
@@ -69,7 +77,7 @@ class Classifier:
             ruled = rule_meaning(answer, pool.answers)
             if ruled != "no rule":
                 return ruled
-        for plugin in self._plugins:
+        for plugin in self._of_pools.get(pool.name, self._plugins) if self._of_pools else self._plugins:
             said = plugin.say(pool, answer)
             if said == WAIT and answer.body is None:
                 return None

@@ -1,6 +1,7 @@
 """One request's hold on a pool."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from authpool.accounts.account import Account, AccountKey
 from authpool.pool.refused_token import RefusedToken
@@ -48,12 +49,18 @@ class PooledRequest:
     refusal: Refusal | None = None
     endpoint_failures: int = 0
     endpoint_down: bool = False
+    store_down: bool = False
     misconfigured: bool = False
 
     @property
     def served_by(self) -> str:
         """``POOL/NAME`` of the account that the answer is from; the pool alone where there is none."""
         return self.pool if self.refusal is not None or not self.address else self.address
+
+    def note_down(self, cause: Literal["endpoint", "store", "account"]) -> None:
+        """Note whose fault it was that a refresh did not work."""
+        self.endpoint_down = self.endpoint_down or cause == "endpoint"
+        self.store_down = self.store_down or cause == "store"
 
     def refused_token(self) -> RefusedToken | None:
         """What an upstream's refusal of its token is about; None without an account."""

@@ -113,6 +113,16 @@ def token_endpoint_unavailable(retry_after_seconds: float | None) -> Refusal:
     )
 
 
+def store_unavailable(retry_after_seconds: float | None) -> Refusal:
+    """No access token is live, and none is asked for that could not be stored: it would be lost."""
+    return Refusal(
+        code="gateway_error",
+        detail="No account has a live access token, and a new one could not be stored: the gateway's store can't be "
+        "written (a full disk, for example). The gateway's log says more.",
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
 POOL_MISCONFIGURED = Refusal(
     code="pool_misconfigured",
     detail="The token endpoint rejects the gateway's own client; its operator finds the reason in the log.",
@@ -148,6 +158,10 @@ HOSTS_DIFFER = Refusal(
 MALFORMED = Refusal(
     code="request_refused",
     detail="The request's method, target or a header has a character that it can't have.",
+)
+METHOD_IN_FORM = Refusal(
+    code="request_refused",
+    detail="A field of the form names another method, by which some servers go; this pool is for certain methods only.",
 )
 USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 

@@ -199,6 +199,14 @@ class ListsPools(Protocol):
         """Every pool that there may be accounts of. Raises StoreUnavailableError."""
 
 
+@runtime_checkable
+class NamesAccounts(Protocol):
+    """A store that can tell what its accounts are called without reading them."""
+
+    async def names(self, pool: str) -> Collection[str]:
+        """The names of a pool's accounts, also of those that can't be read. Raises StoreUnavailableError."""
+
+
 type Rewritten = Literal["written", "as it was", "unreadable"]
 
 

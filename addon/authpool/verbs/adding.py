@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 from authpool.accounts.account import Account, AccountKey, OAuthClient, Token, fingerprint
-from authpool.accounts.events import AccountEvent
 from authpool.accounts.name import check_name
 from authpool.accounts.printable import clip_reason
 from authpool.config import PoolConfig
@@ -25,22 +24,19 @@ from authpool.oauth.verdict import Granted
 from authpool.refresh.conditional_change import token_from_grant
 from authpool.refresh.token_source import TokenSource
 from authpool.store import Hold
+from authpool.verbs.account_writing import AccountWriting
 from authpool.verbs.added import Added, paused_note
 from authpool.verbs.grouped_writes import GroupedWrites
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.known_credentials import KnownCredentials
 from authpool.verbs.naming import Naming
 from authpool.verbs.proof import Proof, Prover, how_to_go_on, note_cut_off
-from authpool.verbs.replacement import ADDED_FROM, CredentialReplacement
+from authpool.verbs.replacement import ADDED_FROM
 from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sources import Credential
 
 logger = logging.getLogger(__name__)
-
-LABEL = "label"
-ORDER = "order"
-"""Keys in an account's file: what another tool called it, and its place in that one's list."""
 
 
 class Adding:
@@ -51,6 +47,7 @@ class Adding:
         self._holdings = holdings
         self._reviving = reviving
         self._unclaimed = unclaimed
+        self._writing = AccountWriting(service, holdings)
         self._known = KnownCredentials(service, holdings)
         self._prover = Prover(
             refresher=service.refresher, clock=service.clock, keep=unclaimed.save, drop=unclaimed.discard
@@ -90,42 +87,47 @@ class Adding:
             raise RefusedError("the source holds no secret: for a static pool it is one line, or `access_token`")
         if expected is None:
             raise RefusedError("a static secret tells no name; add it as: authpool add POOL SOURCE NAME")
-        account = self.provisional(pool, credential, expected, Token(access_token=secret))
+        account = self._writing.provisional(pool, credential, expected, Token(access_token=secret))
         async with self._holdings.held(account.key) as hold:
-            return await self._write(hold, pool, account)
+            return await self._writing.write(hold, pool, account)
 
     async def _add_sourced(
         self, pool: PoolConfig, source: TokenSource, credential: Credential, expected: str | None
     ) -> Added:
-        if credential != replace(Credential(), name=credential.name):
-            raise RefusedError(
-                f"accounts of {pool.name} have no secret of their own: authpool add {pool.name} none NAME"
-            )
+        usage = f"authpool add {pool.name} {'SOURCE' if source.takes_client else 'none'} NAME"
+        if source.takes_client and (credential.client is None or credential.client.client_secret is None):
+            raise RefusedError(f"the source holds no key pair, and accounts of {pool.name} have one: {usage}")
+        if not source.takes_client and credential != replace(Credential(), name=credential.name):
+            raise RefusedError(f"accounts of {pool.name} have no secret of their own: {usage}")
         if expected is None:
-            raise RefusedError(f"say what the account is called: authpool add {pool.name} none NAME")
-        account = self.provisional(pool, credential, expected, Token())
+            raise RefusedError(f"say what the account is called: {usage}")
+        account = self._writing.provisional(pool, credential, expected, Token())
         async with self._holdings.held(account.key) as hold:
             try:
                 granted, asked_at = await self._service.refresher.source_tokens.prove(source, account, pool)
             except TokenSourceError as error:
                 raise RefusedError(f"there is no token for {account.address}: {clip_reason(error.detail)}") from None
             token = token_from_grant(account.token, granted, asked_at)
-            return await self._write(hold, pool, replace(account, token=token))
+            return await self._writing.write(hold, pool, replace(account, token=token))
 
     async def _add_client(self, pool: PoolConfig, credential: Credential, expected: str | None) -> Added:
         client = credential.client
         if client is None and credential.secret is not None and pool.client is not None:
             client = OAuthClient(client_id=pool.client.client_id, client_secret=credential.secret)
+        if client is None and pool.client is not None and pool.client.client_key is not None:
+            client = OAuthClient(client_id=pool.client.client_id)  # the key is the pool's: there is nothing to bring
         if client is None:
             raise RefusedError('the source holds no client: write it as JSON with "client_id" and "client_secret"')
         name = expected or client.client_id
         check_name(name)
-        account = self.provisional(pool, replace(credential, client=client), name, Token())
+        account = self._writing.provisional(pool, replace(credential, client=client), name, Token())
         endpoints = await self._service.resolver.resolve(pool)
         async with self._holdings.held(account.key) as hold:
             proof = await self._prover.prove(pool, endpoints, account, credential, hold.deadline)
             async with self._safely(pool, proof, credential):
-                return await self._write(hold, pool, replace(account, token=replace(proof.token, refresh_token=None)))
+                return await self._writing.write(
+                    hold, pool, replace(account, token=replace(proof.token, refresh_token=None))
+                )
 
     async def _add_grant(self, pool: PoolConfig, credential: Credential, name: str | None, naming: Naming) -> str:
         refresh_token = credential.refresh_token or credential.secret
@@ -164,7 +166,7 @@ class Adding:
         refresh_token, expected = credential.refresh_token or credential.secret, name or credential.name
         endpoints = await self._service.resolver.resolve(pool)
         # Any name will do until the provider tells the true one.
-        account = self.provisional(pool, credential, expected or "unnamed", Token(refresh_token=refresh_token))
+        account = self._writing.provisional(pool, credential, expected or "unnamed", Token(refresh_token=refresh_token))
         async with AsyncExitStack() as held:
             hold: Hold | None = None
             if expected is not None and among is None:
@@ -185,7 +187,7 @@ class Adding:
                     token=proof.token,
                     extra={**account.extra, **_added_from(credential, spent)},
                 ).with_replaced(spent, self._service.clock.time())
-                return await self._write(hold, pool, named, among)
+                return await self._writing.write(hold, pool, named, among=among)
 
     # --- a refresh token that is here already -----------------------------------------------------------------
 
@@ -254,48 +256,7 @@ class Adding:
         for path in (proof.kept, credential.path):
             await self._unclaimed.discard(path)
 
-    def provisional(self, pool: PoolConfig, credential: Credential, name: str, token: Token) -> Account:
-        """The account as it would be if it were new."""
-        return Account(
-            pool=pool.name,
-            name=name,
-            generation=1,
-            created_at=credential.created_at or int(self._service.clock.time()),
-            proxy_disabled=credential.proxy_disabled,
-            proxy_disabled_at=credential.proxy_disabled_at,
-            proxy_disabled_reason=credential.proxy_disabled_reason,
-            token=token,
-            client=_own_client(pool, credential.client),
-            extra={
-                key: value for key, value in ((LABEL, credential.label), (ORDER, credential.order)) if value is not None
-            },
-        )
-
-    async def _write(self, hold: Hold, pool: PoolConfig, fresh: Account, among: GroupedWrites | None = None) -> Added:
-        """Write through the hold on the account."""
-        change = CredentialReplacement(pool, fresh)
-        stored = await (hold.update(change, replace_broken=True) if among is None else among.update(hold, change))
-        if stored is None:
-            raise TypeError("a change that never removes has removed")
-        before = change.before
-        if stored is before:
-            return Added(before=before, account=stored)
-        self._service.notify(
-            AccountEvent(kind="added" if before is None else "readded", account=stored, replaced=fresh.replaced)
-        )
-        await self._holdings.follow()
-        return Added(before=before, account=stored)
-
 
 def _added_from(credential: Credential, spent: str | None) -> dict[str, str]:
     marks = [*credential.exchanged_from, *([fingerprint(spent)] if spent is not None else [])]
     return {ADDED_FROM: " ".join(marks)} if marks else {}
-
-
-def _own_client(pool: PoolConfig, client: OAuthClient | None) -> OAuthClient | None:
-    """The client to write beside an account: none where it is the pool's."""
-    if client is None or pool.client is None:
-        return client
-    known = pool.client
-    same = client.client_id == known.client_id and client.client_secret in {None, known.secret()}
-    return None if same else client

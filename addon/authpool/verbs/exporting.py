@@ -10,7 +10,7 @@ from authpool.config import PoolConfig
 from authpool.errors import RefusedError
 from authpool.gateway.service import Service
 from authpool.store.audit import exported_entry
-from authpool.verbs.adding import LABEL, ORDER
+from authpool.verbs.account_writing import LABEL, ORDER
 from authpool.verbs.holdings import Holdings
 
 

@@ -17,7 +17,7 @@ from authpool.errors import (
 )
 from authpool.gateway.service import Service
 from authpool.pool.pool import Member
-from authpool.store import Change, Hold, SealsSecrets
+from authpool.store import Change, Hold, NamesAccounts, SealsSecrets
 
 PATIENCE_SECONDS = 60.0
 """So long a command waits for an account that another process or task holds."""
@@ -43,9 +43,10 @@ class Holdings:
         if not pools:
             raise RefusedError(
                 "there are no pools yet: authpool.toml describes none. Add a [pools.NAME] to it; "
-                "the file that `authpool init` writes has examples to take the # off"
+                "the file that `authpool init` writes has examples to take the # off",
+                error_code="unknown_pool",
             )
-        raise RefusedError(f"there is no such pool. {_near(name, pools)}")
+        raise RefusedError(f"there is no such pool. {_near(name, pools)}", error_code="unknown_pool")
 
     async def key(self, address: str) -> AccountKey:
         """Read POOL/NAME of a configured pool. Raises RefusedError, StoreUnavailableError."""
@@ -71,6 +72,14 @@ class Holdings:
             return [m for name, pool in self._service.snapshot.pools.items() if name in pools for m in pool]
         records = await self._service.ownership.shown(await self._service.store.load(pools))
         return [Member(record) for record in records.values()]
+
+    async def names(self, pool: str) -> list[str]:
+        """What the accounts of a configured pool are called, in order. Raises RefusedError, StoreError."""
+        self.pool(pool)
+        store = self._service.store
+        if isinstance(store, NamesAccounts) and not self.live:
+            return sorted(await store.names(pool), key=str.casefold)
+        return sorted((member.record.name for member in await self.members([pool])), key=str.casefold)
 
     async def unconfigured(self) -> list[Member]:
         """Every account of pools that the configuration does not describe any more."""
@@ -110,10 +119,12 @@ class Holdings:
         return False
 
     def require_secret(self, pool: PoolConfig, account: Account | None = None) -> None:
-        """Before a token endpoint is asked: look the client's secret up. Raises ConfigurationError."""
+        """Before a token endpoint is asked: look the client's secret, or key, up. Raises ConfigurationError."""
         if pool.client is not None and (account is None or account.client is None):
             with mistakes_placed(self._service.home):
                 pool.client.secret()
+                if pool.client.client_key is not None:
+                    pool.client.client_key.read()
 
     async def require_open(self) -> None:
         """Before anything is asked of a provider: see that what comes of it can be written. Raises SealedError."""
@@ -139,8 +150,8 @@ class Holdings:
         else:
             names = [member.record.name for member in await self.unconfigured() if member.key.pool == key.pool]
         if not names:
-            return RefusedError(f"there is no account {key}: the pool has none yet")
-        return RefusedError(f"there is no account {key}. {_near(key.name, names)}")
+            return RefusedError(f"there is no account {key}: the pool has none yet", error_code="unknown_account")
+        return RefusedError(f"there is no account {key}. {_near(key.name, names)}", error_code="unknown_account")
 
     async def update(self, address: str, change: Change) -> Account:
         """Change an account that is there. Raises RefusedError when there is none, StoreError."""
@@ -169,7 +180,7 @@ class Holdings:
                 async with asyncio.timeout(self.patience_seconds):
                     taken = await stack.enter_async_context(lock)
             except TimeoutError:
-                raise RefusedError(f"{held} that does not move on; try again later") from None
+                raise RefusedError(f"{held} that does not move on; try again later", error_code="busy") from None
             yield taken
 
 

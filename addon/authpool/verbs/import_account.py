@@ -8,6 +8,7 @@ from authpool.accounts.name import check_name
 from authpool.config import PoolConfig
 from authpool.errors import RefusedError, UnprovedError
 from authpool.gateway.service import Service
+from authpool.verbs.account_writing import AccountWriting
 from authpool.verbs.added import Added, paused_note
 from authpool.verbs.adding import Adding
 from authpool.verbs.credential_index import CredentialIndex
@@ -50,6 +51,7 @@ class AccountImport:
         self._service = service
         self._holdings = holdings
         self._adding = adding
+        self._writing = AccountWriting(service, holdings)
         self._unclaimed = unclaimed
         self._index = index
         self._prove_disabled = prove_disabled
@@ -191,7 +193,7 @@ class AccountImport:
         if (name := entry.expected or entry.nickname) is None:
             raise RefusedError("it is disabled and has no name: --prove-disabled asks the provider who it is")
         check_name(name)
-        account = self._adding.provisional(
+        account = self._writing.provisional(
             self.pool, entry.credential, name, Token(refresh_token=token_of(entry.credential))
         ).with_disabled(entry.disabled_reason or MARKED, entry.disabled_at or self._service.clock.time())
         account = replace(account, subject=entry.subject)

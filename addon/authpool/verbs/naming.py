@@ -14,9 +14,11 @@ _SAYS = "the provider says that this credential is"
 class Naming:
     """Names the accounts of one pool. Raises RefusedError for a NAME that is somebody else's."""
 
-    def __init__(self, store: Store, pool: str) -> None:
+    def __init__(self, store: Store, pool: str, *, signed_in: bool = False) -> None:
+        """`signed_in`: the credential is of somebody who has just signed in; without, it was given."""
         self._store = store
         self._pool = pool
+        self._signed_in = signed_in
 
     async def expected(self, credential: Credential, name: str | None) -> str | None:
         """The name to expect before the provider was asked: the operator's, else the source's own."""
@@ -35,15 +37,21 @@ class Naming:
         if told is None:
             chosen = name or claimed
             if chosen is None:
-                raise NamelessError("the provider tells no name for this credential; say it yourself, after SOURCE")
+                how = f"authpool login {self._pool} NAME" if self._signed_in else "after SOURCE"
+                raise NamelessError(f"the provider tells no name for this credential; say it yourself: {how}")
         else:
             if claimed is not None and claimed.casefold() != told.casefold():
                 raise RefusedError(f"{_SAYS} {printable(told)}'s, not {printable(claimed)}'s")
             chosen = told if name is None or name.casefold() == told.casefold() else name
             if chosen != told and not await self._tells_apart(chosen, told, identity.subject):
-                raise RefusedError(f"{_SAYS} {printable(told)}'s, not {chosen}'s")
+                raise RefusedError(self._another(printable(told), chosen), error_code="another_account")
         check_name(chosen)
         return chosen
+
+    def _another(self, told: str, name: str) -> str:
+        if self._signed_in:
+            return f"{told} signed in, not {name}: nothing was changed"
+        return f"{_SAYS} {told}'s, not {name}'s"
 
     async def _tells_apart(self, name: str, told: str, subject: str | None) -> bool:
         """Whether `name` is the subject's own already, or is free while another subject has the name it is told by."""

@@ -1,7 +1,7 @@
 """The verbs of the contract, the same for mitmproxy's prompt, mitmweb's command bar and the command line."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from authpool.accounts.account import Account, fingerprint
@@ -21,10 +21,13 @@ from authpool.verbs.gateway_clients import GatewayClientVerbs
 from authpool.verbs.holdings import PATIENCE_SECONDS, Holdings
 from authpool.verbs.importing import Importing
 from authpool.verbs.moving import Moving
+from authpool.verbs.person import TIMEOUT_SECONDS, Person
 from authpool.verbs.removing import Removing
 from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.reviving import Reviving
 from authpool.verbs.sealing import Sealing
+from authpool.verbs.several import matching
+from authpool.verbs.signing_in import SigningIn
 from authpool.verbs.sources import Credential
 
 
@@ -61,6 +64,7 @@ class Operations:
         unclaimed = RescuedTokens(service.home, run=service.run, seals=seals)
         self._reviving = Reviving(service, self._holdings, unclaimed)
         self._adding = Adding(service, self._holdings, self._reviving, unclaimed)
+        self._signing_in = SigningIn(service, self._holdings, unclaimed)
         self._moving = Moving(service, self._holdings)
         self._removing = Removing(service, self._holdings, unclaimed)
         self.exporting = Exporting(service, self._holdings)
@@ -71,6 +75,24 @@ class Operations:
     async def add(self, pool: str, credential: Credential, name: str | None = None) -> str:
         """Add an account, or give the one of that name a new credential, once it was proved to work."""
         return await self._adding.add(pool, credential, name or None)
+
+    async def login(
+        self,
+        pool: str,
+        name: str | None,
+        person: Person,
+        *,
+        device: bool = False,
+        port: int | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> str:
+        """Add an account, or take one back, by its owner signing in; `port` is the one the sign-in comes back to.
+
+        `device`: on another device, also where a browser could be started here.
+        """
+        return await self._signing_in.sign_in(
+            pool, name or None, person, device=device, port=port, timeout_seconds=timeout_seconds
+        )
 
     def pools(self) -> list[str]:
         """The configured pools, by name."""
@@ -89,6 +111,14 @@ class Operations:
         refresher, live = self._service.refresher, self._holdings.live
         rows = [_row(member, refresher, now, live=live) for member in members]
         return _sorted([*rows, *(_unconfigured_row(member, now) for member in await self._holdings.unconfigured())])
+
+    async def names(self, pool: str) -> list[str]:
+        """What the accounts of a pool are called, broken ones too. Raises RefusedError, StoreError."""
+        return await self._holdings.names(pool)
+
+    async def matching(self, addresses: Sequence[str]) -> list[str]:
+        """The accounts that ``POOL/NAME`` and patterns as ``POOL/*`` mean. Raises RefusedError, StoreError."""
+        return await matching(self._holdings, addresses)
 
     async def pause(self, address: str) -> str:
         """Set `proxy_disabled`: the account serves nothing, and its token is kept alive."""
@@ -120,7 +150,7 @@ class Operations:
         """Clear `disabled` once a refresh has succeeded; or (`force`) at once, for who knows better."""
         account = await self._holdings.read(address)
         if not account.disabled:
-            raise RefusedError(f"{account.address} is not disabled{paused_note(account)}")
+            raise RefusedError(f"{account.address} is not disabled{paused_note(account)}", error_code="not_disabled")
         if force:
             stored = await self._reviving.enable_by_force(account)
             return f"Enabled {stored.address} without a refresh{_at_next_refresh(stored)}{paused_note(stored)}"
@@ -134,7 +164,8 @@ class Operations:
         if account.disabled:
             reason = account.disabled_reason or "no reason given"
             raise RefusedError(
-                f"{account.address} is disabled ({reason}): use enable, or add it again with a new refresh token"
+                f"{account.address} is disabled ({reason}): use enable, or add it again with a new refresh token",
+                error_code="disabled",
             )
         ready = await self._reviving.refresh(account)
         expires_at = ready.account.token.expires_at

@@ -185,7 +185,7 @@ def explain(verdict: NotGranted | PartlyGranted, *, lost: bool) -> tuple[str, st
         case ClientRejected():
             return (
                 f"the provider rejects the client ({verdict.reason})",
-                "Check client_id, client_secret and client_auth of the pool, or of what was added",
+                "Check client_id, client_secret or client_key, and client_auth of the pool, or of what was added",
             )
         case TryLater(ambiguous=True):
             return (

@@ -18,7 +18,9 @@ Adding the same file twice would present a spent token, and a provider that puni
 class CredentialReplacement:
     """The change that puts a proved credential in place; remembers what it was put in place of."""
 
-    def __init__(self, pool: PoolConfig, fresh: Account) -> None:
+    def __init__(self, pool: PoolConfig, fresh: Account, *, vouched: bool = False) -> None:
+        """`vouched`: the provider has just issued the credential: it counts as new, though it be the same."""
+        self._vouched = vouched
         self._pool = pool
         self._fresh = fresh
         self.before: Account | None = None
@@ -29,7 +31,7 @@ class CredentialReplacement:
         if current is None:
             return fresh
         refuse_another_subject(current, fresh.subject)
-        changed = _credential(self._pool, fresh) != _credential(self._pool, current)
+        changed = self._vouched or _credential(self._pool, fresh) != _credential(self._pool, current)
         if self._pool.type == "static" and not changed:
             return current
         extra = {**fresh.extra, **current.extra, ADDED_FROM: fresh.extra.get(ADDED_FROM)}
@@ -50,7 +52,8 @@ def refuse_another_subject(stored: Account, subject: str | None) -> None:
         return
     raise RefusedError(
         f"{stored.address} is the account of another subject at the provider (`sub`): two people share that name, and "
-        f"a NAME of its own tells this one apart: authpool add {stored.pool} SOURCE NAME"
+        f"a NAME of its own tells this one apart: authpool add {stored.pool} SOURCE NAME",
+        error_code="another_account",
     )
 
 

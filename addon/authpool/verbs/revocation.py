@@ -93,7 +93,8 @@ class Revocation:
         attempt = 0
         while True:
             attempt += 1
-            outcome = revocation_outcome(await self._service.endpoint.post(request.url, request.form, request.headers))
+            form = request.sent_form(clock.time())
+            outcome = revocation_outcome(await self._service.endpoint.post(request.url, form, request.headers))
             if isinstance(outcome, Revoked):
                 return Ended(before=1) if outcome.before else Ended(revoked=1)
             pause = self._rng.uniform(0.1, 0.5) * attempt

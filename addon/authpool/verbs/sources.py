@@ -15,9 +15,11 @@ from authpool.accounts.printable import clip_reason
 from authpool.errors import RefusedError
 from authpool.files.home import read_secret_file
 from authpool.store.sealing.sealed_value import key_id_of
+from authpool.verbs.key_pairs import key_pair_in, key_pair_in_lines
 
 _VISIBLE = re.compile(r"[\x21-\x7e]+")  # what can stand in a header or a form as it is
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PROFILE = re.compile(r"\[[^\[\]{}\"]*\]\s*\n")  # of AWS's credentials file, where JSON has a list
 _FORMATS = (
     "a token response, Google authorized_user JSON, an Antigravity Manager account file, "
     "or a refresh token alone on one line"
@@ -107,8 +109,10 @@ def parse_credential(text: str, origin: str, *, path: Path | None = None) -> Cre
     content = text.replace("\x00", "").removeprefix("\ufeff").strip()  # Antigravity Manager leaves both behind
     if not content:
         raise RefusedError(f"{origin} is empty")
-    if content.startswith(("{", "[")):
+    if content.startswith("{") or (content.startswith("[") and not _PROFILE.match(content)):
         return credential_of(_json_object(content, origin), origin, path)
+    if (pair := key_pair_in_lines(content, origin)) is not None:
+        return Credential(client=pair, path=path)
     if len(content.splitlines()) > 1:
         raise RefusedError(f"{origin} has more than one line and is not JSON; it must be {_FORMATS}")
     return bare_credential(content, origin, path)
@@ -141,6 +145,8 @@ def credential_of(document: Mapping[str, Any], origin: str, path: Path | None = 
     """
     if (sealed := _sealed(document)) is not None:
         return Credential(sealed=sealed, path=path, exchanged_from=_marks(document))
+    if (pair := key_pair_in(document, origin)) is not None:
+        return Credential(client=pair, path=path)
     grant = grant_in(document)
     client_at = document if "client_id" in document else grant
     client_id = _text(client_at, "client_id", origin)

@@ -107,6 +107,7 @@ async def test_json_for_scripts(tmp_path: Path) -> None:
         assert refused.json == {
             "ok": False,
             "error": "there is no account google/alise@example.com. Did you mean alice@example.com?",
+            "code": "unknown_account",
         }
         paused = await on(desk, "pause", ALICE, "--json")
         assert paused.status == 0
@@ -275,14 +276,12 @@ def test_home_goes_to_the_tool_only_when_it_was_given(tmp_path: Path) -> None:
         ["add"],
         ["add", "google"],
         ["add", "google", "@f", "name", "more"],
-        ["accounts", "google"],
         ["accounts", "--yaml"],
         ["pause"],
         ["resume"],
         ["enable"],
         ["refresh"],
         ["remove"],
-        ["remove", "a/b", "c/d"],
         ["history", "a/b", "c/d"],
         ["reload", "now"],
         ["init", "here"],

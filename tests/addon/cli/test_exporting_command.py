@@ -159,7 +159,7 @@ async def test_refusals(tmp_path: Path, arguments: tuple[str, ...], status: int,
         await filled(desk)
         ended = await authpool_on(desk.home, "export", *arguments, env={**PASSPHRASE, "SHORT": "short"})
         assert ended.status == status
-        assert words in ended.err
+        assert words in ended.err + ended.out
         assert "battery" not in ended.err
         assert "refresh-" not in ended.out
 

@@ -56,6 +56,18 @@ def test_a_key_is_known_again(clock: FakeClock) -> None:
     assert granted(gatekeeper).name == "ci"
 
 
+def test_of_two_keys_the_first_counts_whichever_was_seen_before(clock: FakeClock) -> None:
+    """Else its limits and its usage would be those of another client, by chance."""
+    other = new_key()
+    gatekeeper = keeper(clock, client(), client("other", issued(other)))
+    assert granted(gatekeeper).name == "ci"
+    both = Presented(values=(f"Bearer {other.text}".encode(), *shown().values))
+    for _ in range(2):
+        grant = gatekeeper.identify(both, "192.0.2.1")
+        assert isinstance(grant, Grant)
+        assert grant.name == "other"
+
+
 def test_each_reason_is_told_to_who_has_the_right_secret(clock: FakeClock) -> None:
     """Expired, rotated out, removed; to anybody else the key is unknown, or mistyped."""
     now = int(clock.time())

@@ -18,6 +18,7 @@ from authpool.config import (
     QueryInjection,
     load_config,
 )
+from authpool.config.pool_config import SignInConfig
 from authpool.errors import ConfigurationError
 
 SMALLEST = """
@@ -90,6 +91,10 @@ def test_every_key_of_the_contract_is_read(tmp_path: Path) -> None:
     rotation = "sticky"
     allow_plaintext = true
     codes = { gone = "invalid_grant" }
+    authorize_params = { prompt = "select_account", audience = "api" }
+    redirect_host = "localhost"
+    redirect_ports = [8765, 8766]
+    redirect_path = "/oauth/callback"
 
     [gateway]
     client_keys = "required"
@@ -114,6 +119,13 @@ def test_every_key_of_the_contract_is_read(tmp_path: Path) -> None:
         issuer="https://op.example/tenant",
         client=ClientConfig(client_id="me", client_secret="s3cret", client_auth="client_secret_post"),
         scopes=("openid", "email"),
+        sign_in=SignInConfig(
+            authorize_params={"access_type": "offline", "prompt": "select_account", "audience": "api"},
+            redirect_host="localhost",
+            redirect_ports=(8765, 8766),
+            redirect_path="/oauth/callback",
+            issuers=("https://op.example/tenant",),
+        ),
         hosts=(
             HostPattern(host="api.example.com"),
             HostPattern(host="example.org", wildcard=True),
@@ -181,6 +193,7 @@ HOST_REMEDY = 'Write it as "api.example.com", "*.example.com", "127.0.0.1:9000" 
 URL_REMEDY = "Write the URL as the provider documents it."
 HTTPS_REMEDY = "Use https://; http:// is for loopback only."
 INJECT_REMEDY = 'Write `inject = { header = "Authorization", value = "Bearer {token}" }`.'
+BASIC_REMEDY = 'Write `inject = { basic = "x-access-token:{token}" }`.'
 NOT_A_HOST = "is not a host, or its port is not a number."
 NOT_A_NAME = "is not a host name or address; `*.` may only stand in front."
 
@@ -483,11 +496,11 @@ MISTAKES = [
     ],
     (pool('methods = ["G T"]'), "pools.x.methods[0]", "is not an HTTP method.", 'Write it as "GET".'),
     # injection
-    (pool("inject = {}"), "pools.x.inject", "must have either `header` or `query`.", INJECT_REMEDY),
+    (pool("inject = {}"), "pools.x.inject", "must have one of `header`, `query` and `basic`.", INJECT_REMEDY),
     (
         pool('inject = { header = "a", query = "b", value = "{token}" }'),
         "pools.x.inject",
-        "must have either `header` or `query`.",
+        "must have one of `header`, `query` and `basic`.",
         INJECT_REMEDY,
     ),
     (pool('inject = { header = "a" }'), "pools.x.inject.value", "is missing.", INJECT_REMEDY),
@@ -510,6 +523,22 @@ MISTAKES = [
         for header in ("x y", "x:", ":authority", "x\\r\\ny", "ü")
     ],
     (pool('inject = { query = "a&b", value = "{token}" }'), "pools.x.inject.query", None, None),
+    *[
+        (pool(f"inject = {{ {inject} }}"), f"pools.x.inject.{key}", problem, remedy)
+        for inject, key, problem, remedy in [
+            ('basic = "token"', "basic", "must hold {token} exactly once.", BASIC_REMEDY),
+            ('basic = "{token}"', "basic", "has no colon between user and password.", BASIC_REMEDY),
+            ('basic = "a:{token}{token}"', "basic", "must hold {token} exactly once.", BASIC_REMEDY),
+            (
+                'basic = "a\\n:{token}"',
+                "basic",
+                "has a line end or another character no header can have.",
+                BASIC_REMEDY,
+            ),
+            ('basic = "a:{token}", header = "A"', "header", "means nothing beside `basic`.", "Remove one of them."),
+            ('basic = "a:{token}", value = "A"', "value", "means nothing beside `basic`.", "Remove one of them."),
+        ]
+    ],
     *[
         (
             pool(f'inject = {{ header = "a", value = "{value}" }}'),

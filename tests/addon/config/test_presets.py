@@ -23,12 +23,15 @@ def test_there_is_a_preset_for_each_provider_of_the_contract() -> None:
 
 
 def test_a_preset_has_no_place_for_a_client() -> None:
-    """No client id, secret or scope can be built in: there is no such field."""
+    """No client id or secret can be built in, nor scopes that are asked for: there is no such field."""
     assert {field.name for field in fields(Preset)} == {
         *ENDPOINT_KEYS,
         "codes",
         "client_auth",
         "issuer_example",
+        "authorize_params",
+        "issuers",
+        "refresh_scope",  # told to who gets no refresh token
     }
 
 

@@ -92,6 +92,24 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> No
         resolve("file:key", tmp_path)
 
 
+def test_a_key_that_somebody_else_could_exchange_is_refused(tmp_path: Path) -> None:
+    """He would have the key to all that is sealed from then on."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    file = folder / "key"
+    file.write_text(BASE64)
+    file.chmod(0o600)
+    assert resolve("file:folder/key", tmp_path) == SECRET
+    folder.chmod(0o777)
+    with pytest.raises(ConfigurationError, match="could be exchanged"):
+        resolve("file:folder/key", tmp_path)
+    folder.chmod(0o755)
+    if os.geteuid() == 0:
+        os.chown(file, 12345, 12345)
+        with pytest.raises(ConfigurationError, match="belongs to"):
+            resolve("file:folder/key", tmp_path)
+
+
 def test_a_link_a_folder_and_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(BASE64)
     (tmp_path / "key").chmod(0o600)

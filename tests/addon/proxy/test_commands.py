@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import pytest
@@ -22,6 +23,8 @@ pytestmark = pytest.mark.mitmproxy
 
 VERBS = {
     "add",
+    "login",
+    "login.answer",
     "accounts",
     "history",
     "clients",
@@ -39,6 +42,7 @@ VERBS = {
 def home(tmp_path: Path, rotating: RotatingProvider, token_endpoint: ScriptedTokenEndpoint, upstream: Upstream) -> Path:
     upstream.accept(rotating)
     pool = {"token_url": token_endpoint.url, "client_id": "client", "hosts": [upstream.authority]}
+    pool |= {"authorize_url": f"{token_endpoint.server.url}/authorize"}
     accounts = {f"p/{name}": {"token": token_table(rotating.issue(name))} for name in ("alice", "bob")}
     return make_home(tmp_path, pools={"p": pool}, accounts=accounts)
 
@@ -259,3 +263,90 @@ async def test_moving_and_enabling_by_force(
     await told(gateway, "Enabled p/carol without a refresh")
     assert len(token_endpoint.received) == posts
     await gateway.wait_until(lambda: states(gateway)["carol"] == "ready")
+
+
+async def test_all_of_a_pool_in_the_prompt(gateway: RunningGateway) -> None:
+    """Each is told of; nobody can be asked here, so that a verb that takes something away takes one account."""
+    assert run(gateway, "authpool.pause p/*") == "Pausing p/*. The event log says what comes of it"
+    await told(gateway, "p/*: 2 of 2 done")
+    await gateway.wait_until(lambda: set(states(gateway).values()) == {"paused"})
+    run(gateway, "authpool.resume p/al*")
+    await told(gateway, "p/al*: 1 of 1 done")
+    await gateway.wait_until(lambda: states(gateway) == {"alice": "ready", "bob": "paused"})
+    run(gateway, "authpool.enable p/*")
+    await told(gateway, "p/*: 0 of 2 done")
+    for line in ("remove p/*", "move p/* p"):
+        with pytest.raises(exceptions.CommandError, match="takes one account"):
+            run(gateway, f"authpool.{line}")
+
+
+# --- signing in ---------------------------------------------------------------------------------------------------
+
+
+async def address(gateway: RunningGateway, number: int = 1) -> str:
+    """The address to sign in at that the log has, the first or a later one."""
+    found: list[str] = []
+
+    def there() -> bool:
+        found[:] = [message for message in gateway.messages if "/authorize?" in message]
+        return len(found) >= number
+
+    await gateway.wait_until(there)
+    return found[number - 1]
+
+
+def comes_back(url: str, rotating: RotatingProvider, name: str) -> str:
+    """Where the provider sends the browser of who signs in at `url`."""
+    asked = {key: values[0] for key, values in parse_qs(urlsplit(url).query).items()}
+    code = rotating.code(name, asked["code_challenge"])
+    return f"{asked['redirect_uri']}?{urlencode({'state': asked['state'], 'code': code})}"
+
+
+async def test_a_sign_in_is_told_in_the_log(gateway: RunningGateway, home: Path, rotating: RotatingProvider) -> None:
+    """The address, and what came of it; of the code and where it came to nothing."""
+    write_account(home, "p/alice", {"disabled": True, "disabled_reason": "invalid_grant", "token": {}})
+    await gateway.wait_until(lambda: states(gateway)["alice"] == "disabled")
+    answer = run(gateway, "authpool.login p alice")
+    assert isinstance(answer, str)
+    assert answer.startswith("Signing in to p")
+    url = await address(gateway)
+    back = comes_back(url, rotating, "alice")
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert "Re-added p/alice" in (await client.get(back)).text
+    await told(gateway, "Re-added p/alice with a new credential")
+    await gateway.wait_until(lambda: states(gateway)["alice"] == "ready")
+    code = parse_qs(urlsplit(back).query)["code"][0]
+    assert not any(code in message for message in gateway.messages)
+
+
+async def test_the_answer_of_a_browser_elsewhere_is_given_by_a_command(
+    gateway: RunningGateway, rotating: RotatingProvider
+) -> None:
+    """The address that it ended up at; of two sign-ins each takes its own."""
+    with pytest.raises(exceptions.CommandError, match="no sign-in is under way"):
+        run(gateway, "authpool.login.answer abc")
+    for name in ("carol", "dave"):
+        run(gateway, f"authpool.login p {name}")
+    urls = [await address(gateway, number) for number in (1, 2)]
+    with pytest.raises(exceptions.CommandError, match="more than one"):
+        run(gateway, "authpool.login.answer abc")
+    backs = [comes_back(url, rotating, name) for url, name in zip(urls, ("carol", "dave"), strict=True)]
+    for back in reversed(backs):
+        run(gateway, f"authpool.login.answer '{back}'")
+    for name in ("carol", "dave"):
+        await told(gateway, f"Added p/{name}")
+
+
+async def test_a_sign_in_that_nobody_finishes_holds_no_ending_up(home: Path, confdir: Path, upstream: Upstream) -> None:
+    """It ends with the gateway, says that nothing was changed, and the port is free."""
+    addon = Gateway()
+    async with dump_master(
+        addon, Commands(addon), home=home, confdir=confdir, mode=f"reverse:{upstream.url}"
+    ) as running:
+        run(running, "authpool.login p alice")
+        url = await address(running)
+    assert any("Nothing was changed" in message for message in running.messages)
+    assert not any("is cut off" in message for message in running.messages)
+    port = urlsplit(parse_qs(urlsplit(url).query)["redirect_uri"][0]).port
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port or 0)).close()

@@ -16,7 +16,7 @@ import brotli
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mitmproxy import http
+from mitmproxy import http, tcp
 from mitmproxy.net import encoding
 from wsproto.utilities import generate_accept_token
 
@@ -46,6 +46,21 @@ FORMS = {
     "html": SECRET.replace("/", "&#x2F;").replace("+", "&#43;").replace("=", "&equals;"),
     "base64": b64encode(SECRET.encode()).decode(),
     "base64, behind a name": b64encode(f"user:{SECRET}".encode()).decode(),
+    "hex": SECRET.encode().hex(),
+    "hex, capital": SECRET.encode().hex().upper(),
+    "percent-encoded, all of it": "".join(f"%{byte:02X}" for byte in SECRET.encode()),
+    "percent-encoded, all of it, small": "".join(f"%{byte:02x}" for byte in SECRET.encode()),
+    "percent-encoded twice, all of it": "".join(f"%25{byte:02X}" for byte in SECRET.encode()),
+    "json, unicode, all of it": "".join(f"\\u{byte:04x}" for byte in SECRET.encode()),
+    "json, unicode, all of it, capital": "".join(f"\\u{byte:04X}" for byte in SECRET.encode()),
+    "javascript, all of it": "".join(f"\\x{byte:02x}" for byte in SECRET.encode()),
+    "html, all of it": "".join(f"&#{byte};" for byte in SECRET.encode()),
+    "html, all of it, hex": "".join(f"&#x{byte:x};" for byte in SECRET.encode()),
+    "small letters": SECRET.lower(),
+    "capitals": SECRET.upper(),
+    "UTF-16": SECRET.encode("utf-16-le").decode("latin-1"),
+    "UTF-16, the other order": SECRET.encode("utf-16-be").decode("latin-1"),
+    "hex of two thirds": SECRET[: len(SECRET) * 2 // 3 + 1].encode().hex(),
     "two thirds": SECRET[: len(SECRET) * 2 // 3 + 1],
     "the last two thirds": SECRET[len(SECRET) // 3 :],
 }
@@ -522,6 +537,47 @@ async def test_a_websocket_that_repeats_it(*, rig: Rig, redact_echo: bool) -> No
     assert frame(sent) + frame(sent, 2) + frame(b"bye") in answer.raw
     assert messages == [b"hi", shown, shown, b"bye"]
     assert not any(map(shows_it, watcher.seen))
+
+
+class Messages(Watcher):
+    """Sees what follows a 101 that is no WebSocket's, before and after other addons."""
+
+    async def tcp_message(self, flow: tcp.TCPFlow) -> None:
+        self.seen.append(repr(flow.messages).encode())
+        await asyncio.sleep(0)
+        self.seen.append(flow.messages[-1].content)
+
+
+@pytest.mark.mitmproxy
+@pytest.mark.parametrize("redact_echo", (False, True))
+@pytest.mark.parametrize("at_once", (False, True), ids=("in a read of its own", "with the head"))
+async def test_another_protocol_that_repeats_it(*, rig: Rig, redact_echo: bool, at_once: bool, tmp_path: Path) -> None:
+    """What follows a 101 is shown covered, can be saved, and is in no log."""
+    static_home(rig, redact_echo=redact_echo)
+    watcher, said, saved = Messages(), f"you: {SECRET}".encode(), tmp_path / "flows"
+
+    class Other:
+        async def play(self, reply: Reply) -> None:
+            switched = b"HTTP/1.1 101 Hello\r\nupgrade: other\r\nconnection: upgrade\r\n\r\n"
+            await reply.raw(switched + (said if at_once else b""))
+            assert isinstance(reply, Http1Reply)
+            await reply.reader.readexactly(2)
+            await reply.raw(b"bye" if at_once else said)
+            await reply.close()
+
+    rig.upstream.then(Other())
+    request = head("GET /x HTTP/1.1", "Host: localhost", "Upgrade: other").replace(b"close", b"Upgrade")
+    async with reverse_gateway(rig, watcher, save_stream_file=str(saved)) as gateway:
+        answer = await send_raw(gateway.port, request + b"hi")
+        await gateway.wait_until(lambda: saved.stat().st_size)
+        errors = [message for message in gateway.messages if "unserializable" in message or "Traceback" in message]
+        assert not any(map(shows_it, gateway.messages))
+
+    shown = b"you: " + SHOWN.encode().ljust(len(SECRET), b"*")
+    assert (shown if redact_echo else said) in answer.raw
+    assert shown in watcher.seen
+    assert errors == []
+    assert not any(map(shows_it, [*watcher.seen, saved.read_bytes()]))
 
 
 @pytest.mark.mitmproxy

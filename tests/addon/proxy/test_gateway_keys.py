@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -320,6 +321,33 @@ async def test_socks_takes_a_key_as_user_or_password(rig: Rig) -> None:
         assert key.split("_")[2] not in str(gateway.messages)
         assert all("client=ci" in flow.comment for flow in gateway.flows)
     assert rig.owners == ["alice"] * 4
+
+
+HOSTS_OF = {"here": "127.0.0.1", "there": "api.example"}
+
+
+@pytest.mark.parametrize("passed", ({"ignore_hosts": [".*"]}, {}), ids=("ignored", "tunnel"))
+async def test_socks_leads_where_the_client_may_go(
+    rig: Rig, confdir: Path, authority: Any, passed: dict[str, Any]
+) -> None:
+    """Also with TLS that is left closed, of which no request is ever seen."""
+    async with Upstream(authority.server_context()) as tls:
+        home = rig.home("alice", gateway={"unmatched": "pass" if passed else "tunnel"})
+        keys = {name: add_client(home, name, hosts=(f"{host}:{tls.port}",)) for name, host in HOSTS_OF.items()}
+        keys["pools"] = add_client(home, "pools", pools=("p",))
+        async with gateway_master(home, mode="socks5", confdir=confdir, **passed) as gateway:
+            for name, key in keys.items():
+                reader, writer = await through_socks(gateway.port, tls.port, key)
+                if name == "here":
+                    await writer.start_tls(authority.client_context(), server_hostname="localhost")
+                    writer.write(f"GET /x HTTP/1.1\r\nHost: {tls.authority}\r\n\r\n".encode())
+                    assert b" 200 " in await reader.readline()
+                else:
+                    with pytest.raises((ConnectionError, ssl.SSLError)):
+                        await writer.start_tls(authority.client_context(), server_hostname="localhost")
+                    assert service_of(gateway).clients.usage(name).refused == 1
+                writer.close()
+    assert len(tls.received) == 1
 
 
 async def test_socks_asks_nobody_while_no_key_is_asked_for(rig: Rig) -> None:
@@ -755,6 +783,22 @@ async def test_keys_switched_on_hold_at_once(rig: Rig) -> None:
         async with asyncio.timeout(30):
             while (await api.get("/x")).status_code != 401:
                 await asyncio.sleep(0.02)
+
+
+async def test_keys_that_begin_cut_what_is_relayed_without_one(rig: Rig, confdir: Path, authority: Any) -> None:
+    """Nobody looks into it, so no request of it would ever be asked for a key."""
+    async with Upstream(authority.server_context()) as tls:
+        home = rig.home("alice", gateway={"unmatched": "tunnel"})
+        async with gateway_master(home, mode="socks5", confdir=confdir) as gateway:
+            reader, writer = await through_socks(gateway.port, tls.port, None)
+            await writer.start_tls(authority.client_context(), server_hostname="localhost")
+            writer.write(f"GET /x HTTP/1.1\r\nHost: {tls.authority}\r\n\r\n".encode())
+            assert b" 200 " in await reader.readline()
+            add_client(home)
+            with pytest.raises(ConnectionError):
+                await read_on(reader)
+            await gateway.wait_until(lambda: [m for m in gateway.messages if "keys are asked for by now" in m])
+            writer.close()
 
 
 @pytest.mark.parametrize(

@@ -373,12 +373,16 @@ async def test_this_machines_clients_reach_what_they_could_without(rig: Rig) -> 
         assert answer.status == 200
 
 
+PLAINLY_LOCAL = ("127.0.0.1", "localhost", "169.254.169.254", "[fd00::1]", "10.0.0.1", "0.0.0.0", "[::]")
+ODDLY_LOCAL = ("127.1", "2130706433", "0x7f.1", "0177.0.0.1", "0", "localhost.", "a.localhost", "[::ffff:7f00:1]")
+
+
 async def test_behind_another_proxy_addresses_are_told(rig: Rig) -> None:
     """It resolves names by itself; what is an address, or localhost, is refused here."""
     rig.home("alice", hosts=["api.example"], gateway=OPEN)
     before = [FromElsewhere()]
     async with gateway_master(rig.path, mode=f"upstream:{rig.upstream.url}", before=before) as gateway:
-        for host in ("127.0.0.1", "localhost", "169.254.169.254", "[fd00::1]", "10.0.0.1"):
+        for host in (*PLAINLY_LOCAL, *ODDLY_LOCAL):
             answer = await send(gateway.port, f"GET http://{host}/x HTTP/1.1", f"Host: {host}")
             assert answer.code == "unmatched_refused", host
             assert (await send(gateway.port, f"CONNECT {host}:443 HTTP/1.1")).code == "unmatched_refused", host

@@ -1,7 +1,9 @@
 """Lookups that mitmproxy makes for every request: quicker, and with mitmproxy's own answers."""
 
+import asyncio
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from mitmproxy import hooks, options
 from mitmproxy.http import Headers
 from mitmproxy.net.http import url
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHook
+from mitmproxy.proxy.server import TimeoutWatchdog
 from mitmproxy.test import tflow
+from mitmproxy.utils import asyncio_utils
 
 from authpool.proxy.wire import shortcuts
 
@@ -144,3 +148,62 @@ def test_mitmproxy_is_left_as_it_was() -> None:
     with taken():
         assert all(vars(owner)[name] is ours for owner, name, ours in shortcuts._SHORTCUTS)
     assert {(owner, name): vars(owner).get(name) for owner, name in places} == places
+
+
+def test_hooks_are_made_and_refused_as_ever() -> None:
+    """The base of all hooks can't be made, nor can one that is no dataclass; others have their arguments."""
+    flow = tflow.tflow()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+
+        class NoHook(hooks.Hook):
+            name = "authpool_no_dataclass"
+
+    try:
+        asks: tuple[Callable[[], Any], ...] = (hooks.Hook, NoHook, HttpRequestHook)
+        stock = [said(ask) for ask in asks]
+        with taken():
+            assert [said(ask) for ask in asks] == stock
+            assert HttpRequestHook(flow).args() == [flow]
+            assert type(HttpRequestHook(flow)) is HttpRequestHook
+    finally:
+        hooks.all_hooks.pop(NoHook.name, None)
+
+
+async def test_a_connection_with_a_hook_under_way_does_not_time_out() -> None:
+    """Hooks may overlap; the watchdog watches again, from now on, when the last of them is over."""
+
+    async def nothing() -> None:
+        """Never called."""
+
+    async def watch() -> list[tuple[bool, int]]:
+        watchdog, seen = TimeoutWatchdog(60, nothing), []
+        with suppress(ValueError), watchdog.disarm():
+            with watchdog.disarm():
+                seen.append((watchdog.can_timeout.is_set(), watchdog.blocker))
+            seen.append((watchdog.can_timeout.is_set(), watchdog.blocker))
+            watchdog.last_activity = 0
+            raise ValueError
+        return [*seen, (watchdog.can_timeout.is_set(), watchdog.blocker), (watchdog.last_activity > 0, 0)]
+
+    stock = await watch()
+    with taken():
+        assert await watch() == stock
+
+
+@pytest.mark.parametrize("in_a_test", (True, False))
+async def test_tasks_are_named_as_ever(monkeypatch: pytest.MonkeyPatch, *, in_a_test: bool) -> None:
+    """Task, client and time are what a log of a task that never ended needs; in a test, the test too."""
+    if not in_a_test:
+        monkeypatch.delenv(shortcuts.IN_A_TEST)
+
+    async def told() -> tuple[object, ...]:
+        task = asyncio_utils.create_task(asyncio.sleep(0), name="a task", keep_ref=True, client=("192.0.2.1", 1))
+        await task
+        told: Any = task
+        return task.get_name(), told.client, type(told.created)
+
+    stock = await told()
+    with taken():
+        assert await told() == stock
+    assert asyncio_utils.set_task_debug_info.__module__ == asyncio_utils.__name__

@@ -143,21 +143,6 @@ async def test_a_401_with_a_connection_that_ends_is_sent_again_on_another(rig: R
     assert [r.body for r in rig.upstream.received] == [b"body"] * 2
 
 
-async def test_a_huge_refusal_flows_through_and_the_token_is_replaced(rig: Rig) -> None:
-    """Over 64 KiB nothing is held back; the next request finds a fresh token."""
-    rig.home("alice")
-    rig.provider.expire("alice")
-    page = "x" * 300_000
-    rig.upstream.refusal = JSON(401, {"page": page})
-    async with reverse_gateway(rig) as gateway, client(gateway.url) as api:
-        first = await api.get("/x")
-        second = await api.get("/x")
-
-    assert (first.status_code, first.json()) == (401, {"page": page})
-    assert second.status_code == 200
-    assert (rig.posts, len(rig.upstream.received)) == (1, 2)
-
-
 async def test_a_streamed_upload_can_not_be_sent_again_but_its_token_is_replaced(rig: Rig) -> None:
     """`stream_large_bodies`: the body is gone; the client gets the 401, and the next request works."""
     rig.home("alice")

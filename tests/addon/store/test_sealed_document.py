@@ -23,7 +23,7 @@ from authpool.store.sealing.sealed_document import (
     sealed_with,
 )
 from authpool.store.sealing.sealed_value import DataKey
-from authpool.verbs.adding import LABEL
+from authpool.verbs.account_writing import LABEL
 from authpool.verbs.replacement import ADDED_FROM
 
 KEY = DataKey.of("0a0b0c0d", bytes(range(32)))

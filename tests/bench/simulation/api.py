@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from authpool.accounts.account import Token
+from authpool.oauth.token_client import Form
 from authpool.oauth.verdict import Answer, Reply
 from authpool.requests.upstream_answer import UpstreamAnswer
 
@@ -85,10 +86,10 @@ class Api:
             expires_at=int(expires_at),
         )
 
-    async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+    async def post(self, url: str, form: Form, headers: Mapping[str, str]) -> Answer:
         """Refresh, as a token endpoint does."""
         await asyncio.sleep(REFUSAL_SECONDS)
-        number = _owner(form["refresh_token"])
+        number = _owner(str(form["refresh_token"]))
         if self._upstreams[number].dead(self._now()):
             return Reply(status=400, body=b'{"error": "invalid_grant"}')
         token = self.grant(number, 0)

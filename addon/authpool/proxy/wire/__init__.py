@@ -139,6 +139,7 @@ _METHODS: tuple[tuple[type, str, list[str]], ...] = (
     (modes.Socks5Proxy, "state_connect", ["self"]),
     (modes.Socks5Proxy, "socks_err", ["self", "message", "reply_code"]),
     (server.ConnectionHandler, "server_event", ["self", "event"]),
+    (server.ConnectionHandler, "handle_connection", ["self", "connection"]),
     (HttpStream, "state_wait_for_response_headers", ["self", "event"]),
     (Http1Connection, "read_body", ["self", "event"]),
     (Http1Connection, "send", ["self", "event"]),

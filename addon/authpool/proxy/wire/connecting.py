@@ -9,10 +9,11 @@ import asyncio
 import logging
 import socket
 import types
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final, Literal
 
-from mitmproxy.connection import Client, Server
+from mitmproxy.connection import Client, Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer, mode_servers
 from mitmproxy.proxy import server as proxy_server
 from mitmproxy.proxy.layers.modes import DestinationKnown
@@ -38,6 +39,24 @@ class GatewayConnectionHandler(ProxyConnectionHandler):
         if server.transport_protocol == "udp" and not server.error and not await _may_send(self.client, server):
             server.error = NOT_ALLOWED
         await super().open_connection(command)
+
+    async def handle_connection(self, connection: Connection) -> None:
+        """As ever; but what is cancelled while its data wait for their turn mitmproxy alone would leave open."""
+        try:
+            await super().handle_connection(connection)
+        finally:
+            left = self.transports.get(connection)
+            if left is not None:
+                await self._close_what_is_left(connection, left.writer)
+
+    async def _close_what_is_left(self, connection: Connection, writer: Any) -> None:
+        connection.state = ConnectionState.CLOSED
+        try:
+            await self.server_event(events.ConnectionClosed(connection))
+        finally:
+            self.transports.pop(connection, None)
+            with suppress(OSError):
+                writer.close()
 
 
 async def open_connection(host: str, port: int, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -18,7 +18,9 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
     ResponseTrailers,
 )
+from mitmproxy.proxy.layers.tcp import TcpMessageHook
 from mitmproxy.proxy.layers.websocket import WebsocketEndHook, WebsocketMessageHook
+from mitmproxy.tcp import TCPMessage
 from mitmproxy.websocket import WebSocketMessage
 
 from authpool.proxy.echo import Echo, StreamedEcho
@@ -31,9 +33,11 @@ OWN_FIELD = b"authpool-error"
 
 
 class CoveredMessage:
-    """A message of a WebSocket, covered but for the moment in which it is sent; another addon's change stands."""
+    """A message behind a 101, covered but for the moment in which it is sent; another addon's change stands."""
 
-    def __init__(self, hook: WebsocketMessageHook, message: WebSocketMessage, echo: Echo) -> None:
+    def __init__(
+        self, hook: WebsocketMessageHook | TcpMessageHook, message: WebSocketMessage | TCPMessage, echo: Echo
+    ) -> None:
         self.hook = hook
         self._message = message
         self._received = message.content
@@ -115,10 +119,10 @@ class EchoStream(AttemptStream):
         yield from super().handle_protocol_error(event)
 
     def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """What follows a 101: the messages of a WebSocket are covered for as long as anybody sees them."""
+        """What follows a 101: its messages are covered for as long as anybody sees them."""
         if isinstance(event, RequestData | ResponseData):
             event.data = bytes(event.data)  # of what came with the head mitmproxy makes a bytearray, and can't save it
-        if self._echo is None or self.flow.websocket is None:
+        if self._echo is None:
             yield from super().passthrough(event)
             return
         covered = self._covered_message
@@ -134,10 +138,12 @@ class EchoStream(AttemptStream):
             covered.cover()
 
     def _cover_command(self, command: commands.Command, echo: Echo) -> None:
-        """Cover what a hook or the log is about to show of a WebSocket."""
+        """Cover what a hook or the log is about to show of what follows a 101."""
         websocket = self.flow.websocket
         if isinstance(command, commands.Log):
             command.message = echo.text(command.message)
+        elif isinstance(command, TcpMessageHook):
+            self._covered_message = CoveredMessage(command, command.flow.messages[-1], echo)
         elif websocket is not None and isinstance(command, WebsocketEndHook) and websocket.close_reason:
             websocket.close_reason = echo.text(websocket.close_reason)
         elif websocket is not None and isinstance(command, WebsocketMessageHook):

@@ -18,13 +18,14 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._http3 import Http3Client
+from mitmproxy.utils import human
 
 from authpool.proxy.wire.echoes import EchoStream
 from authpool.proxy.wire.http1 import SWITCHING_PROTOCOLS
 from authpool.proxy.wire.installed import AuthpoolUpstreamAnswerHook, Installed
 
 MAX_HELD_ANSWER_BYTES = 64 * 1024
-"""Of an answer that may lead to a resend so much is held back; a longer one goes to the client as it comes."""
+"""Of an answer that may lead to a resend so much is held back; then what there is of it decides."""
 FLOWS_AFTER_SECONDS = 1.0
 """An answer that is not complete so long after its headers goes to the client as it comes from then on."""
 MAX_HELD_SECONDS = 5.0
@@ -56,9 +57,34 @@ class HeldAnswerStream(EchoStream):
         return super().state_consume_response_body(event)
 
     def _consume_answer(self, event: ResponseData) -> layer.CommandGenerator[None]:
-        yield from super().state_consume_response_body(event)
+        self.response_body_buf += event.data
+        options = self.context.options
         if len(self.response_body_buf) > MAX_HELD_ANSWER_BYTES and self._is_held():
+            if not (yield from self._is_decided_early()):
+                yield from self._let_flow()
+        elif (options.stream_large_bodies or options.body_size_limit) and not self._is_held():
+            yield from self._keep_limits()
+
+    def _keep_limits(self) -> layer.CommandGenerator[None]:
+        """Keep mitmproxy's own limits; they are not for an answer that is held back, since no client may ever get it.
+
+        What is to flow mitmproxy alone would give to this stream by the number of its first attempt, which may be over.
+        """
+        options, size = self.context.options, len(self.response_body_buf)
+        most, whole = human.parse_size(options.body_size_limit), human.parse_size(options.stream_large_bodies)
+        if most is not None and size > most:
+            yield from self.check_body_size(False)
+        elif whole is not None and size > whole:
             yield from self._let_flow()
+
+    def start_response_stream(self) -> layer.CommandGenerator[None]:
+        """Let an answer flow, unless it may lead to a resend: whatever another addon, or an option, says of it."""
+        response, at_head = self.flow.response, self.server_state == self.state_wait_for_response_headers
+        if at_head and response is not None and response.stream is True and self._may_resend():
+            response.stream = False
+            self.server_state = self.state_consume_response_body
+        else:
+            yield from super().start_response_stream()
 
     def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:  # noqa: FBT001, FBT002
         self._cover_body()
@@ -138,6 +164,7 @@ class HeldAnswerStream(EchoStream):
         self.response_body_buf.clear()
         if self.flow.response is not None:
             self.flow.response.stream = True
+            self.flow.response.data.content = None  # a piece of it may have been looked at
         yield from self.start_response_stream()
         if held:
             yield from self.server_state(ResponseData(self.stream_id, held))

@@ -1,12 +1,15 @@
 """What mitmproxy works out anew many times for each request, at a fraction of the cost.
 
-A request asks some twenty-five times for a header, sixteen times for an option and as often for a hook's arguments.
+A request asks some twenty-five times for a header, sixteen times for an option and as often for a hook's arguments;
+each of its hooks is checked for being one, gets a task with a name, and stops the connection's watchdog meanwhile.
 The answers are mitmproxy's own; whatever is not of the usual kind (a class derived from its headers, an option that
 is a list) is answered by mitmproxy itself. Most headers that are asked for are not there: so their names are kept with
 the headers, for as long as these have the same fields.
 """
 
 import dataclasses
+import os
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -14,7 +17,10 @@ from typing import Any
 from mitmproxy import hooks, optmanager
 from mitmproxy.http import Headers
 from mitmproxy.net.http import url
+from mitmproxy.proxy.server import TimeoutWatchdog
+from mitmproxy.utils import asyncio_utils
 
+IN_A_TEST = "PYTEST_CURRENT_TEST"
 MAX_AUTHORITY = 300
 """Characters. No host and port are longer (RFC 1035 §2.3.4), and what is remembered was chosen by clients."""
 _NAMES = "_authpool_names"
@@ -27,6 +33,8 @@ _stock_getitem = Headers.__getitem__
 _stock_contains = Headers.__contains__
 _stock_current = optmanager._Option.current  # noqa: SLF001 - the very thing this module is for
 _stock_parse_authority = url.parse_authority
+_stock_new_hook: Callable[..., Any] = hooks.Hook.__new__
+_stock_set_task_debug_info = asyncio_utils.set_task_debug_info
 
 
 @lru_cache(maxsize=512)
@@ -84,6 +92,51 @@ def _arguments(self: hooks.Hook) -> list[Any]:
     return [getattr(self, name) for name in _names(kind)]
 
 
+@lru_cache(maxsize=128)
+def _is_made_plainly(kind: Any) -> bool:
+    """Whether hooks of this kind are allowed, and made as every object is."""
+    makers = [base.__dict__["__new__"] for base in kind.__mro__ if "__new__" in base.__dict__]
+    return dataclasses.is_dataclass(kind) and len(makers) == 2  # those of hooks and of objects
+
+
+def _new_hook(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    if cls is hooks.Hook or not _is_made_plainly(cls):
+        return _stock_new_hook(cls, *args, **kwargs)
+    return object.__new__(cls)
+
+
+def _set_task_debug_info(task: Any, *, name: str, client: Any = None) -> None:
+    task.created = time.time()
+    task.set_name(name)
+    if client:
+        task.client = client
+
+
+class _Disarmed:
+    """While a watchdog of a connection is told to wait: as `TimeoutWatchdog.disarm`, without a generator."""
+
+    __slots__ = ("_watchdog",)
+
+    def __init__(self, watchdog: Any) -> None:
+        self._watchdog = watchdog
+
+    def __enter__(self) -> None:
+        watchdog = self._watchdog
+        watchdog.can_timeout.clear()
+        watchdog.blocker += 1
+
+    def __exit__(self, *_: object) -> None:
+        watchdog = self._watchdog
+        watchdog.blocker -= 1
+        if watchdog.blocker == 0:
+            watchdog.register_activity()
+            watchdog.can_timeout.set()
+
+
+def _disarm(self: Any) -> _Disarmed:
+    return _Disarmed(self)
+
+
 _remembered_authority = lru_cache(maxsize=1024)(_stock_parse_authority)
 
 
@@ -99,6 +152,8 @@ _SHORTCUTS: tuple[tuple[Any, str, Any], ...] = (
     (optmanager._Option, "current", _current),  # noqa: SLF001
     (hooks.Hook, "args", _arguments),
     (url, "parse_authority", _parse_authority),
+    (hooks.Hook, "__new__", staticmethod(_new_hook)),
+    (TimeoutWatchdog, "disarm", _disarm),
 )
 _OWN = {(owner, name): vars(owner).get(name) for owner, name, _ in _SHORTCUTS}
 """What mitmproxy has in these places; None where it is inherited."""
@@ -108,6 +163,8 @@ def take() -> None:
     """Answer in our way."""
     for owner, name, ours in _SHORTCUTS:
         setattr(owner, name, ours)
+    if IN_A_TEST not in os.environ:  # where it is, mitmproxy's tasks say in which test they were made
+        asyncio_utils.set_task_debug_info = _set_task_debug_info
 
 
 def take_none() -> None:
@@ -118,6 +175,7 @@ def take_none() -> None:
             setattr(owner, name, own)
         elif name in vars(owner):
             delattr(owner, name)
+    asyncio_utils.set_task_debug_info = _stock_set_task_debug_info
 
 
 def missing() -> list[str]:
@@ -125,4 +183,7 @@ def missing() -> list[str]:
     known = {f"_Option.{name}": name in optmanager._Option.__slots__ for name in ("value", "_default")}  # noqa: SLF001
     known["optmanager.unset"] = hasattr(optmanager, "unset")
     known["Headers.fields"] = "fields" in Headers.__annotations__
+    watched = TimeoutWatchdog.__annotations__
+    known |= {f"TimeoutWatchdog.{name}": name in watched for name in ("can_timeout", "blocker")}
+    known["asyncio_utils.create_task"] = "set_task_debug_info" in asyncio_utils.create_task.__code__.co_names
     return [name for name, there in known.items() if not there]

@@ -12,6 +12,7 @@ from authpool.files.atomic_file import FileOperations, unavailable
 from authpool.files.kernel_lock import Run
 from authpool.store import Rewritten, SealedPart
 from authpool.store.folder import sealing_work
+from authpool.store.folder.file_index import SUFFIX
 from authpool.store.folder.folder_sealing import FolderSealing
 from authpool.store.folder.home_records import HomeRecords
 from authpool.store.folder.key_file import KeyFile
@@ -46,6 +47,22 @@ class PoolFolders(HomeRecords):
             with suppress(ValueError):  # no pool's folder
                 pools.append(decode_name(name))
         return pools
+
+    async def names(self, pool: str) -> Collection[str]:
+        names: list[str] = await self._run(self._named, pool)
+        return names
+
+    def _named(self, pool: str) -> list[str]:
+        folder = self._folder / encode_name(pool)
+        if not folder.is_dir():
+            return []
+        names = []
+        with unavailable(folder):
+            for name in os.listdir(folder):
+                if name.endswith(SUFFIX) and not name.startswith("."):
+                    with suppress(ValueError):
+                        names.append(decode_name(name.removesuffix(SUFFIX)))
+        return names
 
     # --- sealing ----------------------------------------------------------------------------------------------
 

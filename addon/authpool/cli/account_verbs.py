@@ -1,0 +1,227 @@
+"""Verbs on one account, several, or all of a pool: asked about first, and answered one by one."""
+
+import json
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from authpool.accounts.printable import printable
+from authpool.cli.completion import complete_accounts, complete_pools
+from authpool.cli.session import Session, failures_told, tell
+from authpool.cli.streams import as_text, asks_a_person, read_secret
+from authpool.errors import RefusedError
+from authpool.verbs.operations import Operations
+from authpool.verbs.several import AT_ONCE, InterruptedVerbError, Outcome, each, is_pattern
+from authpool.verbs.sources import Credential, read_source
+
+SHOWN = 10
+"""So many accounts are named in a question."""
+
+type Verb = Callable[[Operations, str], Coroutine[Any, Any, str]]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer JSON, for scripts.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def as_texts(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    """Read arguments as UTF-8, as `as_text`."""
+    return tuple(as_text(context, parameter, value) or "" for value in values)
+
+
+def accounts_argument(metavar: str = "POOL/NAME...") -> Callable[..., Callable[..., object]]:
+    """One account or several; ``POOL/*`` is all of a pool."""
+    return click.argument(
+        "accounts", metavar=metavar, nargs=-1, required=True, callback=as_texts, shell_complete=complete_accounts
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Several:
+    """A verb on several accounts: what it is called in a question, and how many are worked on at once."""
+
+    session: Session
+    doing: str
+    yes: bool
+    as_json: bool
+    always_asks: bool = False
+    at_once: int = AT_ONCE
+
+    def carry_out(self, addresses: Sequence[str], verb: Verb) -> None:
+        """Find out which accounts are meant, ask, and tell how each of them ended."""
+        with failures_told(as_json=self.as_json):
+            if len(addresses) == 1 and not is_pattern(addresses[0]):
+                if self.always_asks:
+                    self._ask(addresses)
+                tell(self.session.run(lambda operations: verb(operations, addresses[0])), as_json=self.as_json)
+                return
+            found = self.session.run(lambda operations: operations.matching(addresses))
+            if len(found) > 1 or self.always_asks:
+                self._ask(found)
+            try:
+                run = lambda operations: each(found, lambda one: verb(operations, one), at_once=self.at_once)  # noqa: E731
+                outcomes, trouble = self.session.run(run), ""
+            except InterruptedVerbError as interrupted:
+                outcomes, trouble = list(interrupted.outcomes), str(interrupted)
+            tell_each(outcomes, as_json=self.as_json, trouble=trouble)
+
+    def _ask(self, addresses: Sequence[str]) -> None:
+        """Raises RefusedError where nobody can be asked, and Abort when the answer is no."""
+        if self.yes:
+            return
+        many = addresses[0] if len(addresses) == 1 else f"{len(addresses)} accounts"
+        if self.as_json or not asks_a_person():
+            raise RefusedError(f"nobody can be asked whether to {self.doing} {many}: say --yes", error_code="not_asked")
+        if len(addresses) > 1:
+            for address in addresses[:SHOWN]:
+                click.echo(f"  {printable(address)}", err=True)
+            if len(addresses) > SHOWN:
+                click.echo(f"  and {len(addresses) - SHOWN} more", err=True)
+        click.confirm(f"{self.doing.capitalize()} {printable(many)}?", abort=True, err=True)
+
+
+def tell_each(outcomes: Sequence[Outcome], *, as_json: bool, trouble: str = "") -> None:
+    """Tell how each account ended, with exit status 1 when one failed; `trouble` is of all of them."""
+    failed = [one for one in outcomes if one.error is not None]
+    error = trouble or (f"{len(failed)} of {len(outcomes)} failed" if failed else "")
+    if as_json:
+        told = [_as_document(one) for one in outcomes]
+        code = {"code": "interrupted" if trouble else "some_failed", "error": error} if error else {}
+        done = f"{len(outcomes) - len(failed)} of {len(outcomes)} done"
+        click.echo(json.dumps({"ok": not error, "message": done, **code, "accounts": told}))
+    else:
+        for one in outcomes:
+            if one.error is None:
+                click.echo(printable(one.message))
+            else:
+                click.echo(f"authpool: {_with_account(one)}", err=True)
+        if error:
+            click.echo(f"authpool: {error}", err=True)
+    if error:
+        raise SystemExit(1)
+
+
+def _with_account(one: Outcome) -> str:
+    """The error of an account, whether or not it names it."""
+    error = str(one.error)
+    return printable(error if one.account.casefold() in error.casefold() else f"{one.account}: {error}")
+
+
+def _as_document(one: Outcome) -> dict[str, object]:
+    if one.error is None:
+        return {"account": one.account, "ok": True, "message": printable(one.message)}
+    error = printable(str(one.error))
+    return {"account": one.account, "ok": False, "error": error, "code": one.error.error_code}
+
+
+# --- the verbs ----------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@accounts_argument()
+@yes_option
+@json_option
+@click.pass_obj
+def pause(session: Session, accounts: tuple[str, ...], yes: bool, as_json: bool) -> None:  # noqa: FBT001 - as click does
+    """Let accounts serve nothing until they are resumed. POOL/* is all of a pool."""
+    Several(session=session, doing="pause", yes=yes, as_json=as_json).carry_out(accounts, Operations.pause)
+
+
+@click.command()
+@accounts_argument("POOL[/NAME]...")
+@yes_option
+@json_option
+@click.pass_obj
+def resume(session: Session, accounts: tuple[str, ...], yes: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Let paused accounts serve again; POOL alone: trust its client again after a storm of rejections."""
+    Several(session=session, doing="resume", yes=yes, as_json=as_json).carry_out(accounts, Operations.resume)
+
+
+@click.command()
+@accounts_argument()
+@yes_option
+@json_option
+@click.pass_obj
+def refresh(session: Session, accounts: tuple[str, ...], yes: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Fetch new access tokens now."""
+    Several(session=session, doing="refresh", yes=yes, as_json=as_json).carry_out(accounts, Operations.refresh)
+
+
+@click.command()
+@accounts_argument()
+@click.option("--force", is_flag=True, help="Without a refresh first, for who knows that the credential still works.")
+@yes_option
+@json_option
+@click.pass_obj
+def enable(session: Session, accounts: tuple[str, ...], force: bool, yes: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Take disabled accounts back, where a refresh succeeds."""
+    Several(session=session, doing="enable", yes=yes, as_json=as_json).carry_out(
+        accounts, lambda operations, account: operations.enable(account, force=force)
+    )
+
+
+@click.command()
+@accounts_argument()
+@yes_option
+@click.option("--keep-grant", is_flag=True, help="Do not revoke it at the provider.")
+@click.option("--force", is_flag=True, help="Revoke it also where another account may live on it.")
+@json_option
+@click.pass_obj
+def remove(
+    session: Session,
+    accounts: tuple[str, ...],
+    yes: bool,  # noqa: FBT001
+    keep_grant: bool,  # noqa: FBT001
+    force: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Remove accounts with their credentials, and revoke their grants."""
+    if keep_grant and force:
+        raise click.UsageError("--keep-grant and --force can't both be meant")
+    verb = lambda operations, account: operations.remove(account, keep_grant=keep_grant, force=force)  # noqa: E731
+    # One after the other: accounts that share a login know of each other only while both are there.
+    Several(session=session, doing="remove", yes=yes, as_json=as_json, always_asks=True, at_once=1).carry_out(
+        accounts, verb
+    )
+
+
+@click.command()
+@click.argument("pool", callback=as_text, shell_complete=complete_pools)
+@click.argument("sources", metavar="SOURCE... [NAME]", nargs=-1, required=True, callback=as_texts)
+@json_option
+@click.pass_obj
+def add(session: Session, pool: str, sources: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
+    """Add accounts to POOL, or re-add them with new credentials.
+
+    SOURCE is @FILE, env:NAME or - (standard input, or a hidden prompt): a token response, Google authorized_user
+    JSON, an Antigravity Manager account file, or a bare refresh token; none, where a plugin fetches the tokens. Each is
+    proved with a refresh first. NAME, behind a single SOURCE, is needed where the provider tells none, and must be
+    what it tells otherwise.
+    """
+    given, name = list(sources), None
+    if len(given) > 1 and not is_source(given[-1]):
+        name = given.pop()
+    if (name is not None and len(given) > 1) or not all(map(is_source, given[1:])):
+        raise click.UsageError("write one SOURCE and perhaps a NAME, or several SOURCEs: @FILE, env:NAME or -")
+    with failures_told(as_json=as_json):
+        credentials = [read_source(source, environ=os.environ, stdin=read_secret) for source in given]
+        if len(credentials) == 1:
+            one = credentials[0]
+            tell(session.run(lambda operations: operations.add(pool, one, name)), as_json=as_json)
+            return
+        by_source: dict[str, Credential] = dict(zip(given, credentials, strict=True))
+        add_one = lambda operations: each(  # noqa: E731
+            list(by_source), lambda source: operations.add(pool, by_source[source]), at_once=1
+        )
+        try:
+            outcomes, trouble = session.run(add_one), ""
+        except InterruptedVerbError as interrupted:
+            outcomes, trouble = list(interrupted.outcomes), str(interrupted)
+        tell_each(outcomes, as_json=as_json, trouble=trouble)
+
+
+def is_source(text: str) -> bool:
+    """Whether an argument says where a credential is, rather than what an account is called."""
+    return text in {"-", "none"} or text.startswith(("@", "env:"))
