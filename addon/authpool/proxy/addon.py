@@ -123,7 +123,7 @@ class Gateway(ClientHooks, FlowHooks, ConnectionHooks):
     # --- life -------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        for name in ("httpx", "httpcore", "hpack"):  # they log URLs and headers
+        for name in ("httpx", "httpcore", "hpack", "filelock"):  # they log URLs and headers; or each lock, twice
             logging.getLogger(name).setLevel(logging.WARNING)
         defaulted = self._listen_on_loopback_by_default()
         self._home = ctx.options.authpool_home
