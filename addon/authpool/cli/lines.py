@@ -56,7 +56,7 @@ class Lines:
             data = b""
         if not data:
             self.close()
-            return
+            data = b"\n"  # a script may end its last line without one
         *lines, self._begun = (self._begun + data).split(b"\n")
         self._begun = self._begun[:_LONGEST_LINE]
         for line in lines:

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from authpool.config import PoolConfig
 from authpool.errors import RefusedError
@@ -112,11 +112,11 @@ def pasted_code(request: AuthorizationRequest, text: str) -> str:
     """
     text = text.strip().strip("'\"<>")
     if "://" in text or text.startswith(("/", "?")) or "code=" in text or "error=" in text:
-        parts = urlsplit(text)
-        return code_in(request, parts.query or parts.path)
+        before, mark, after = text.partition("#")[0].partition("?")  # an address that is damaged is read as well
+        return code_in(request, after if mark else before)
     if not text or any(character.isspace() for character in text):
         raise StrayAnswerError("it is neither an address nor a code")
-    return _checked(text)
+    return _checked(unquote(text))  # as it stands in an address; a `%` of its own no provider has in its codes
 
 
 def _parameters(query: str) -> dict[str, str]:

@@ -42,6 +42,8 @@ class RedirectListener:
         self._sockets = sockets
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
+        self._silent: dict[asyncio.Task[None], None] = {}
+        """Those of them that have not asked for anything yet, the oldest first."""
         self._read: ReadCode | None = None
         self._code: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._outcome: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
@@ -77,11 +79,13 @@ class RedirectListener:
             self._outcome.set_result(page)
 
     async def _close(self) -> None:
-        """Free the port at once; pages that are known are still delivered."""
+        """Free the port at once; pages that are known are still delivered to whoever has asked for one."""
         for server in self._servers:
             server.close()
         for one in self._sockets:
             one.close()
+        for task in list(self._silent):
+            task.cancel()
         if self._outcome.done() and self._connections:
             await asyncio.wait(set(self._connections), timeout=FAREWELL_SECONDS)
         for task in list(self._connections):
@@ -94,23 +98,37 @@ class RedirectListener:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or len(self._connections) >= MAX_CONNECTIONS:
+        if task is None or not self._has_room():
             writer.close()
             return
         self._connections.add(task)
+        self._silent[task] = None
         try:
-            await self._answer(reader, writer)
+            head = await _head(reader)
+            self._silent.pop(task, None)
+            await self._answer(head, reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # whoever that was has left, or says too much or too little
         except asyncio.CancelledError:
             pass  # the sign-in is over: asyncio would log it
         finally:
             self._connections.discard(task)
+            self._silent.pop(task, None)
             writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with asyncio.timeout(HEAD_SECONDS):
-            head = await _head(reader)
+    def _has_room(self) -> bool:
+        """Whether one more connection is taken: the one that has said nothing for longest makes room for it."""
+        if len(self._connections) < MAX_CONNECTIONS:
+            return True
+        oldest = next(iter(self._silent), None)
+        if oldest is None:
+            return False
+        del self._silent[oldest]
+        self._connections.discard(oldest)
+        oldest.cancel()
+        return True
+
+    async def _answer(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         method, page = await self._page(head)
         writer.write(page.response(with_body=method != "HEAD"))
         await writer.drain()
@@ -200,7 +218,8 @@ def _bound(address: str, port: int) -> socket.socket:
 
 
 async def _head(reader: asyncio.StreamReader) -> bytes:
-    head = await reader.readuntil(b"\r\n\r\n")
+    async with asyncio.timeout(HEAD_SECONDS):
+        head = await reader.readuntil(b"\r\n\r\n")
     if len(head) > MAX_HEAD_BYTES:
         raise asyncio.LimitOverrunError("the head is too long", 0)
     return head

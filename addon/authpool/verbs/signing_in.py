@@ -81,16 +81,7 @@ class SigningIn:
             request = authorization_request(pool, endpoints, listener.redirect_uri)
             person.show(request, listener.port)
             code = await self._code(request, listener, person, timeout_seconds)
-            try:
-                sentence = await _landed(self._exchange(sign_in, request, code))
-            except AuthpoolError as error:
-                listener.fail(str(error))
-                raise
-            except BaseException:
-                listener.fail("it failed; the terminal, or the gateway's log, says why")
-                raise
-            listener.succeed(sentence)
-            return sentence
+            return await _landed(self._finish(sign_in, request, code, listener))
 
     async def _by_device(self, sign_in: SignIn, device_url: str, person: Person, timeout_seconds: float) -> str:
         """Sign in by a code that is typed on another device (RFC 8628)."""
@@ -163,6 +154,21 @@ class SigningIn:
         return next(way for way in ways if way in done).result()
 
     # --- after ------------------------------------------------------------------------------------------------
+
+    async def _finish(
+        self, sign_in: SignIn, request: AuthorizationRequest, code: str, listener: RedirectListener
+    ) -> str:
+        """Let the browser see what came of it, whoever has been cancelled meanwhile."""
+        try:
+            sentence = await self._exchange(sign_in, request, code)
+        except AuthpoolError as error:
+            listener.fail(str(error))
+            raise
+        except BaseException:
+            listener.fail("it failed; the terminal, or the gateway's log, says why")
+            raise
+        listener.succeed(sentence)
+        return sentence
 
     async def _exchange(self, sign_in: SignIn, request: AuthorizationRequest, code: str) -> str:
         pool, clock = sign_in.pool, self._service.clock

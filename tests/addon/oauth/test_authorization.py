@@ -165,9 +165,13 @@ def test_what_is_pasted_may_be_the_address_or_the_code() -> None:
     assert pasted_code(request, f"?{query}") == "4/x"
     assert pasted_code(request, query) == "4/x"
     assert pasted_code(request, " 4/0Ab_c-d ") == "4/0Ab_c-d"
+    assert pasted_code(request, "4%2F0Ab_c-d") == "4/0Ab_c-d"  # as it stands in the address bar
+    assert pasted_code(request, f"{REDIRECT}?{answer(request, code='x')}&session=a?b#_=_") == "x"
 
 
-@pytest.mark.parametrize("text", ("", "two words", "https://example.com/", f"{REDIRECT}?code=x&state=other", "ä"))
+@pytest.mark.parametrize(
+    "text", ("", "two words", "https://example.com/", f"{REDIRECT}?code=x&state=other", "ä", "http://[::1/", "%ff")
+)
 def test_what_is_pasted_and_is_neither_is_stray(text: str) -> None:
     """An address of another sign-in as well: its state is held against ours."""
     with pytest.raises(StrayAnswerError):

@@ -10,6 +10,7 @@ import pytest
 
 from authpool.config.pool_config import SignInConfig
 from authpool.errors import RefusedError
+from authpool.oauth import redirect_listener
 from authpool.oauth.authorization import StrayAnswerError
 from authpool.oauth.redirect_listener import MAX_CONNECTIONS, RedirectListener, bound
 from support.ports import free_port
@@ -110,6 +111,33 @@ async def test_strays_are_answered_and_the_wait_goes_on(data: bytes, status: str
         assert await asyncio.wait_for(waiting, 20) == "abc"
         listener.succeed("Added it")
         assert "Added it" in await last
+
+
+async def test_connections_that_say_nothing_make_room_for_one_that_does() -> None:
+    """However many there are: the oldest of them goes, and the browser is answered at its first try."""
+    async with listening() as (listener, waiting):
+        silent = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(MAX_CONNECTIONS + 10)]
+        page = asyncio.create_task(ask(listener.port, get("/callback?code=abc")))
+        assert await asyncio.wait_for(waiting, 20) == "abc"
+        listener.succeed("Added it")
+        assert "Added it" in await page
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_a_connection_that_says_nothing_holds_up_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Browsers open spare ones: only those that are given a page are waited for."""
+    monkeypatch.setattr(redirect_listener, "FAREWELL_SECONDS", 3600)
+    monkeypatch.setattr(redirect_listener, "HEAD_SECONDS", 3600)
+    async with asyncio.timeout(20):
+        async with listening() as (listener, waiting):
+            spare, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            page = asyncio.create_task(ask(listener.port, get("/callback?code=abc")))
+            await waiting
+            listener.succeed("Added it")
+        assert "Added it" in await page
+        assert await spare.read() == b""
+        writer.close()
 
 
 async def test_half_open_and_hasty_connections_disturb_nobody() -> None:

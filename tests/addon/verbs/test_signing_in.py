@@ -251,6 +251,7 @@ async def test_who_is_interrupted_after_the_code_lands_it(tmp_path: Path) -> Non
         with pytest.raises(asyncio.CancelledError) as cancelled:
             await login
         assert f"It was done before that: Added {ALICE}" in cancelled.value.__notes__
+        assert f"Added {ALICE}." in await browser.page()
         assert desk.provider.is_current(desk.stored(ALICE)["token"]["refresh_token"])
 
 
