@@ -1,16 +1,12 @@
 """Starting a browser without waiting for it: it neither blocks, nor writes to our terminal, nor reads from it."""
 
-import os
-import shlex
 import shutil
 import subprocess
 import sys
 import webbrowser
 from collections.abc import Mapping
-from pathlib import Path
 
-_TEXT_BROWSERS = frozenset({"elinks", "links", "links2", "lynx", "w3m", "www-browser"})
-"""These would take over the terminal."""
+from authpool.verbs.headless import named_browsers
 
 
 def start_browser(url: str, environ: Mapping[str, str]) -> bool:
@@ -32,23 +28,20 @@ def start_browser(url: str, environ: Mapping[str, str]) -> bool:
 
 
 def browser_command(url: str, environ: Mapping[str, str]) -> list[str] | None:
-    """The command to run: the first of BROWSER that is there, else the desktop's own; None: let Python find one."""
-    for named in environ.get("BROWSER", "").split(os.pathsep):
-        words = _words(named)
-        if words and words[0] and Path(words[0]).name not in _TEXT_BROWSERS and shutil.which(words[0]):
+    """The command to run: the first of BROWSER that is there, else the desktop's own; None: let Python find one.
+
+    Where BROWSER names none that can be started, nor is another: the desktop's own opener would run what it names.
+    """
+    for words in named_browsers(environ):
+        if shutil.which(words[0]):
             return _with_url(words, url)
+    if environ.get("BROWSER"):
+        return None
     if sys.platform.startswith(("linux", "freebsd", "openbsd")):
         opener = shutil.which("xdg-open") or shutil.which("gio")
         if opener is not None:
             return [opener, "open", url] if opener.endswith("gio") else [opener, url]
     return None
-
-
-def _words(named: str) -> list[str]:
-    try:
-        return shlex.split(named)
-    except ValueError:
-        return []
 
 
 def _with_url(words: list[str], url: str) -> list[str]:

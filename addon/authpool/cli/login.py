@@ -10,12 +10,13 @@ from typing import Self, TextIO
 
 import click
 
-from authpool.cli.addresses import clickable, is_rich, large, qr_code
+from authpool.cli.addresses import clickable, is_rich, large, qr_code, qr_code_on
 from authpool.cli.browser import start_browser
 from authpool.cli.completion import complete_pools
 from authpool.cli.lines import Lines
 from authpool.cli.session import Session, failures_told, tell
 from authpool.cli.streams import as_text
+from authpool.errors import RefusedError
 from authpool.oauth.authorization import AuthorizationRequest
 from authpool.oauth.device_authorization import DeviceCode
 from authpool.verbs.headless import ssh_line, why_headless
@@ -101,7 +102,7 @@ class Terminal:
         """Print where to go with another device, and the code to type there."""
         self._say(f"Sign in with a browser anywhere, within {min(self.timeout_seconds, code.lifetime_seconds):g} s:")
         self._address(code.url, code.complete_url)
-        self._say(f"and enter this code there:\n{large(code.user_code, rich=self._rich)}")
+        self._say(f"and enter this code there:\n{self._large(code.user_code)}")
         if code.complete_url is not None:
             self._say("Or open this address, which has the code in it, and compare:")
             self._say(clickable(code.complete_url, rich=self._rich))
@@ -114,7 +115,19 @@ class Terminal:
         """Print an address alone on its line, before anything else can go wrong."""
         self._say(clickable(url, rich=self._rich))
         if self.qr:
-            self._say(qr_code(drawn or url))
+            self._draw(drawn or url)
+
+    def _draw(self, url: str) -> None:
+        """Draw an address; what can't be drawn is said, and ends nothing."""
+        if self.out is None:
+            return
+        try:
+            self._say(qr_code_on(self.out, url))
+        except RefusedError as why:
+            self._say(f"No QR code: {why}.")
+
+    def _large(self, code: str) -> str:
+        return large(code, rich=self._rich, encoding=getattr(self.out, "encoding", None))
 
     def show(self, request: AuthorizationRequest, port: int) -> None:
         """Print where to sign in; then start a browser."""

@@ -13,7 +13,7 @@ from authpool.errors import AuthpoolError, ConfigurationError, RefusedError
 from authpool.gateway.service import Service
 from authpool.oauth.authorization import AuthorizationRequest, StrayAnswerError, authorization_request, code_in
 from authpool.oauth.authorization import pasted_code as code_of
-from authpool.oauth.device_authorization import DeviceAuthorization, DeviceRefusedError
+from authpool.oauth.device_authorization import TIMED_OUT, DeviceAuthorization, DeviceRefusedError, too_late
 from authpool.oauth.grant_request import code_request, device_token_request, without_secrets
 from authpool.oauth.redirect_listener import RedirectListener
 from authpool.oauth.verdict import (
@@ -87,7 +87,7 @@ class SigningIn:
         """Sign in by a code that is typed on another device (RFC 8628)."""
         pool, clock = sign_in.pool, self._service.clock
         account = self._signed_in.provisional(sign_in)
-        flow = DeviceAuthorization(self._service.endpoint, clock, pool, account)
+        flow = DeviceAuthorization(self._service.endpoint, clock, pool, account, person.warn)
         code = await flow.begin(device_url)
         person.show_code(code)
         token_url = sign_in.endpoints.token_url or ""
@@ -101,9 +101,7 @@ class SigningIn:
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
         if not done:
-            raise RefusedError(
-                f"nobody signed in within {timeout_seconds:g} s: nothing was changed", error_code="timed_out"
-            )
+            raise RefusedError(too_late(flow.trouble, timeout_seconds, "signed in"), error_code=TIMED_OUT)
         granted = waiting.result()
         form = device_token_request(pool, token_url, account, code.device_code)
         return await _landed(self._signed_in.take(sign_in, form, granted, clock.time(), nonce=None))

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from authpool.cli import browser
 from authpool.cli.browser import browser_command, start_browser
 
 URL = "https://accounts.example.com/auth?a=b&c=%20d"
@@ -20,7 +23,15 @@ def test_the_first_browser_that_is_there_and_has_a_window(tmp_path: Path) -> Non
     named = f"/nowhere:{text}:'{good}' --new"
     assert browser_command(URL, {"BROWSER": named}) == [str(good), "--new", URL]
     assert browser_command(URL, {"BROWSER": f"'{good}' --app=%s &"})[1] == f"--app={URL}"  # type: ignore[index]
-    assert browser_command(URL, {"BROWSER": "'"}) in (None, browser_command(URL, {}))
+
+
+@pytest.mark.parametrize("named", ("lynx", "/usr/bin/w3m %s", "/nowhere/browser", "'", "links:elinks"))
+def test_no_other_takes_the_place_of_one_that_can_not_be_started(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The desktop's opener reads BROWSER, too: it would run the text browser."""
+    monkeypatch.setattr(browser.shutil, "which", lambda name: f"/usr/bin/{name}" if "/" not in name else None)
+    assert browser_command(URL, {}) in (["/usr/bin/xdg-open", URL], None)
+    assert browser_command(URL, {"BROWSER": named}) is None
+    assert not start_browser(URL, {"BROWSER": named})
 
 
 def test_one_that_can_not_be_started_is_none(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Device authorization, against a token endpoint that says what a test tells it, and a clock that a test turns."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -53,11 +53,19 @@ async def http() -> AsyncIterator[TokenClient]:
     await client.aclose()
 
 
-def flow(http: TokenClient, clock: Turned, *, secret: str | None = "the-secret", **pool: Any) -> DeviceAuthorization:
+def flow(
+    http: TokenClient,
+    clock: Turned,
+    *,
+    secret: str | None = "the-secret",
+    warn: Callable[[str], None] = lambda text: None,
+    **pool: Any,
+) -> DeviceAuthorization:
     auth = "none" if secret is None else "client_secret_basic"
     client = ClientConfig(client_id="me", client_secret=secret, client_auth=auth)  # type: ignore[arg-type]
     config = PoolConfig(name="main", hosts=(HostPattern.parse("api.example"),), client=client, **pool)
-    return DeviceAuthorization(http, clock, config, Account(pool="main", name="unnamed", generation=1, created_at=0))
+    account = Account(pool="main", name="unnamed", generation=1, created_at=0)
+    return DeviceAuthorization(http, clock, config, account, warn)
 
 
 async def begun(http: TokenClient, answer: Answer, **pool: Any) -> DeviceCode:
@@ -125,6 +133,7 @@ async def test_an_older_name_of_the_address_is_read(http: TokenClient) -> None:
         (JSON(400, {"error": "unauthorized_client"}), r"\(unauthorized_client\)"),
         (JSON(401, {"error": "invalid_client", "error_description": "No the-secret here"}), r"\(invalid_client: No"),
         (JSON(404, {}), r"\(HTTP 404\)"),
+        (JSON(400, {"error": "device_flow_disabled"}), "device_flow_disabled: signing in .* is switched off"),
         (HTML(200, "<html>"), "has no code"),
         (JSON(200, {**ASKED, "user_code": None}), "has no code"),
         (JSON(200, {**ASKED, "user_code": "\x1b[2J"}), "has no code"),
@@ -204,3 +213,82 @@ async def test_an_answer_that_ends_it_is_told(http: TokenClient, answer: Answer,
     with pytest.raises(RefusedError, match=f"{why}.*nothing was changed") as refused:
         await waited(http, Turned(), PENDING, answer)
     assert "the-device-code" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    (
+        (JSON(400, {"error": "authorization_declined"}), r"declined at the provider \(authorization_declined\)"),
+        (JSON(400, {"error": "bad_verification_code"}), r"\(bad_verification_code: it does not know the code"),
+        (
+            JSON(200, {"error": "incorrect_device_code", "error_description": "No"}),
+            "incorrect_device_code: it does not",
+        ),
+        (JSON(403, {"error": "device_flow_disabled"}), "device_flow_disabled: signing in .* is switched off"),
+        (JSON(400, {"error": "odd_code", "error_description": "It is odd."}), r"\(HTTP 400 odd_code: It is odd"),
+        (JSON(404, {"error": "Not found"}), r"\(HTTP 404 Not found\)"),
+        (JSON(400, {"error": "the-device-code-it-was"}), "ended the sign-in"),
+    ),
+)
+async def test_an_error_that_nobody_knows_ends_it_at_once(http: TokenClient, answer: Answer, why: str) -> None:
+    """RFC 8628 §3.5: with any other error the client stops. The code that was sent is in no message."""
+    clock = Turned()
+    with pytest.raises(RefusedError, match=f"{why}.*nothing was changed") as refused:
+        await waited(http, clock, PENDING, answer)
+    assert clock.slept == [5, 5]
+    assert "the-device-code" not in str(refused.value)
+
+
+@pytest.mark.parametrize("code", ("server_error", "temporarily_unavailable"))
+async def test_an_error_that_passes_by_itself_is_waited_out(http: TokenClient, code: str) -> None:
+    """Whatever its status is."""
+    assert (await waited(http, Turned(), JSON(400, {"error": code}), TOKENS)).refresh_token == "r"
+
+
+async def test_what_a_redirect_says_ends_nothing(http: TokenClient) -> None:
+    """It is a portal's word, not the token endpoint's."""
+    clock = Turned()
+    await waited(http, clock, JSON(302, {"error": "access_denied"}), TOKENS)
+    assert clock.slept == [5, 10]
+
+
+async def test_a_pause_that_the_endpoint_asks_for_is_kept(http: TokenClient) -> None:
+    """Retry-After, where it is longer than the pause would be."""
+    clock = Turned()
+    await waited(http, clock, JSON(503, {}, {"retry-after": "45"}), JSON(429, {}, {"retry-after": "1"}), TOKENS)
+    assert clock.slept == [5, 45, 60]
+
+
+async def test_long_pauses_do_not_go_over_the_code_s_end(http: TokenClient) -> None:
+    """Somebody may have entered it while the endpoint was gone."""
+    clock = Turned()
+    await waited(http, clock, *[JSON(503, {})] * 4, TOKENS, lifetime_seconds=110.0)
+    assert clock.slept == [5, 10, 20, 40, 30]
+
+
+async def test_an_endpoint_that_never_answers_is_to_blame_and_told_at_once(http: TokenClient) -> None:
+    """Not the person, who may have entered the code."""
+    told: list[str] = []
+    async with ScriptedTokenEndpoint([HTML(404)] * 20) as endpoint:
+        asked = DeviceCode(
+            device_code="d", user_code="U", url="https://example.com", lifetime_seconds=300.0, interval_seconds=5.0
+        )
+        asking = flow(http, Turned(), warn=told.append)
+        with pytest.raises(RefusedError, match=r"did not tell within 300 s .*HTTP 404.*pools\.main\.token_url") as late:
+            await asking.wait(asked, endpoint.url)
+    assert late.value.error_code == "timed_out"
+    [line] = told
+    assert "HTTP 404" in line
+    assert "it is asked again" in line
+
+
+async def test_trouble_that_is_over_is_not_to_blame(http: TokenClient) -> None:
+    """The last answer says that nobody has entered the code."""
+    with pytest.raises(RefusedError, match="nobody entered the code within 19 s"):
+        await waited(http, Turned(), JSON(503, {}), PENDING, lifetime_seconds=19.0)
+
+
+async def test_a_code_that_is_spent_after_a_lost_answer_says_so(http: TokenClient) -> None:
+    """The lost one may have had the tokens."""
+    with pytest.raises(RefusedError, match="invalid_grant; an answer before that was lost"):
+        await waited(http, Turned(), PENDING, HTML(502), JSON(400, {"error": "invalid_grant"}))

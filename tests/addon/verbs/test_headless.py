@@ -21,6 +21,11 @@ DESK = {"DISPLAY": ":0"}
         (DESK | {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, (), "a container"),
         (DESK, ("/.dockerenv",), "a container"),
         (DESK, ("/run/.containerenv",), "a container"),
+        (DESK | {"JENKINS_URL": "https://ci.example"}, (), "a CI job"),
+        (DESK | {"TF_BUILD": "True"}, (), "a CI job"),
+        ({"BROWSER": "lynx", "SSH_TTY": "/dev/pts/1"}, (), "ssh"),
+        ({"BROWSER": "'", "SSH_TTY": "/dev/pts/1"}, (), "ssh"),
+        ({"BROWSER": "w3m:/usr/lib/editor/helper", "SSH_TTY": "/dev/pts/1"}, (), None),
         ({"BROWSER": "/usr/lib/editor/helper", "SSH_TTY": "/dev/pts/1"}, ("/.dockerenv",), None),
     ),
 )
