@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from authpool.plugins.api import (
@@ -25,9 +26,11 @@ from authpool.plugins.api import (
     CredentialUnavailableError,
     Fetched,
     PoolConfig,
+    RefusedError,
     TokenSource,
     TokenSourceFactory,
     clip_reason,
+    find_program,
     harmless_words,
     hookimpl,
     mistake,
@@ -52,7 +55,8 @@ _EXPIRY_KEYS = ("expires_at", "expiration", "expiry", "expiresOn", "Expiration")
 class Command(TokenSource):
     """One program, for the accounts of a pool. `lifetime_seconds`: how long a token lives whose end is not printed.
 
-    It gets the variables `env`, and of the gateway's the common ones and those that `environment` names.
+    It gets the variables `env`, and of the gateway's the common ones and those that `environment` names. Nobody but
+    root, this process's user and the owner of `home` may be able to exchange it.
     """
 
     argv: tuple[str, ...]
@@ -61,6 +65,7 @@ class Command(TokenSource):
     lifetime_seconds: int | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     environment: tuple[str, ...] = ()
+    home: Path = Path("/")
 
     async def fetch(self, account: Account) -> Fetched:
         asked_at = int(time.time())
@@ -77,8 +82,12 @@ class Command(TokenSource):
         return Fetched(access_token=token, expires_at=expires_at)
 
     async def _run(self, argv: list[str]) -> bytes:
+        environment = self._passed_on() | dict(self.env)
         try:
-            process = await _start(argv, self._passed_on() | dict(self.env))
+            program = await asyncio.to_thread(find_program, argv[0], environment, self.home)
+            process = await _start(program, argv, environment)
+        except RefusedError as error:
+            raise CredentialMisconfiguredError(f"{self.argv[0]} is not run: {error}") from None
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "an argument can't be passed on"
             raise CredentialMisconfiguredError(f"{self.argv[0]} can't be started: {why}") from None
@@ -105,7 +114,7 @@ class Command(TokenSource):
         }
 
 
-async def _start(argv: list[str], environment: Mapping[str, str]) -> Process:
+async def _start(program: Path, argv: list[str], environment: Mapping[str, str]) -> Process:
     """Start a program in a group of its own, so that its children end with it.
 
     The start itself is not cancelled: asyncio would kill the program alone, and wait for its children for ever. It goes
@@ -113,7 +122,13 @@ async def _start(argv: list[str], environment: Mapping[str, str]) -> Process:
     """
     starting = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
-            *argv, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment, start_new_session=True
+            *argv,
+            executable=program,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=environment,
+            start_new_session=True,
         )
     )
     try:
@@ -194,6 +209,7 @@ def _make(pool: PoolConfig) -> TokenSource:
         lifetime_seconds=lifetime,
         env=_environment(table),
         environment=_named(table),
+        home=pool.home,
     )
 
 

@@ -192,6 +192,44 @@ async def test_a_program_that_is_not_there_is_the_pools_fault(tmp_path: Path) ->
         await source([str(tmp_path / "nothing")]).fetch(ALICE)
 
 
+@pytest.mark.parametrize("by_path", (False, True))
+async def test_a_program_that_others_can_exchange_is_not_run(tmp_path: Path, *, by_path: bool) -> None:
+    """Nor asked for once it can be: it is looked at before each start. The pool is at fault, and nobody is disabled."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = script(folder, f"echo ran >> {tmp_path}/runs; echo the-token")
+    made = source(
+        ["print-token"] if by_path else [program], **({"env": {"PATH": f"{folder}:/usr/bin:/bin"}} if by_path else {})
+    )
+    assert (await made.fetch(ALICE)).access_token == "the-token"
+    folder.chmod(0o777)
+    with pytest.raises(CredentialMisconfiguredError, match=f"is not run: others may write {folder} .*chmod go-w"):
+        await made.fetch(ALICE)
+    assert (tmp_path / "runs").read_text() == "ran\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+async def test_the_homes_owner_is_trusted_with_the_program(tmp_path: Path) -> None:
+    """Who writes the configuration says what is run, by root as well."""
+    home = tmp_path / "home"
+    home.mkdir()
+    program = script(home, "echo the-token")
+    pool = PoolConfig(
+        name="p",
+        type="command",
+        type_options={"argv": [program]},
+        hosts=(HostPattern.parse("api.example"),),
+        home=home,
+    )
+    made = Plugins().token_source(pool)
+    assert made is not None
+    os.chown(program, 12345, 12345)
+    with pytest.raises(CredentialMisconfiguredError, match="belongs to user 12345"):
+        await made.fetch(ALICE)
+    os.chown(home, 12345, 12345)
+    assert (await made.fetch(ALICE)).access_token == "the-token"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     (

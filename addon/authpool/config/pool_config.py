@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from authpool.config.answer_rule import AnswerRule
@@ -147,6 +148,7 @@ class PoolConfig:
     `token_extras` is what every token request carries beside the grant's own parameters.
     `codes` maps this provider's error codes to the standard ones they stand for: what stands in `error`, a number in
     `error_codes`, a code in the description (AADSTS50196), or, with a space in it, the whole of a description.
+    `home` is the gateway's: its owner is trusted with what the pool's plugins read and run.
     """
 
     name: str
@@ -179,3 +181,4 @@ class PoolConfig:
     codes: Mapping[str, str] = field(default_factory=dict)
     token_extras: TokenExtras = field(default_factory=TokenExtras)
     preset: str | None = None
+    home: Path = field(default=Path("/"), compare=False)

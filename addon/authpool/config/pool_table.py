@@ -123,6 +123,7 @@ def read_pool(
         codes=_codes(table, preset),
         token_extras=read_token_extras(table, home, environ, secrets_later=secrets_later),
         preset=preset_name,
+        home=home,
     )
 
 

@@ -9,7 +9,7 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +21,8 @@ _OVERFLOW_UID = Path("/proc/sys/kernel/overflowuid")
 _ACCESS_LIST = "system.posix_acl_access"
 
 type Part = tuple[Path, os.stat_result]
+type GroupRule = Callable[[Path, os.stat_result], bool]
+"""Whether the group of a part may write there."""
 
 
 def trusted_users(home: Path) -> frozenset[int]:
@@ -31,14 +33,28 @@ def trusted_users(home: Path) -> frozenset[int]:
         return frozenset({os.geteuid()}) | _roots()
 
 
-def check_way(path: Path, trusted: frozenset[int]) -> None:
+def is_private(part: Path, status: os.stat_result) -> bool:
+    """Whether only the owner is in the group that may write."""
+    return _is_private_group(status.st_gid, status.st_uid) and not has_access_list(part)
+
+
+def has_access_list(part: Path) -> bool:
+    """Whether more users are named than the mode tells (acl(5)): then the group's bits are theirs, too."""
+    try:
+        os.getxattr(part, _ACCESS_LIST)
+    except (OSError, AttributeError):  # there is none; or the system has none
+        return False
+    return True
+
+
+def check_way(path: Path, trusted: frozenset[int], *, group_may_write: GroupRule = is_private) -> None:
     """See that nobody else could exchange what is at `path`, if that is there; a link is followed.
 
     Raises RefusedError, with what puts it right.
     """
     try:
         for part, status in _way(path):
-            _check(part, status, path, trusted)
+            _check(part, status, path, trusted, group_may_write)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -60,9 +76,12 @@ def check_entry(path: Path, trusted: frozenset[int]) -> None:
 
 
 def _way(path: Path) -> Iterator[Part]:
-    """Every folder and link on the way, from the root on, and what is at its end."""
+    """Every folder and link on the way, from the root on, and what is at its end.
+
+    ``..`` is what is above the place that a link led to, as it is for the system.
+    """
     at, links = Path("/"), 0
-    todo = [part for part in reversed(os.path.abspath(path).split("/")) if part]
+    todo = [part for part in reversed(str(path.absolute()).split("/")) if part]
     yield at, at.lstat()
     while todo:
         part = todo.pop()
@@ -83,7 +102,9 @@ def _way(path: Path) -> Iterator[Part]:
         todo += [name for name in reversed(target.split("/")) if name not in {"", "."}]
 
 
-def _check(part: Path, status: os.stat_result, path: Path, trusted: frozenset[int]) -> None:
+def _check(
+    part: Path, status: os.stat_result, path: Path, trusted: frozenset[int], group_may_write: GroupRule = is_private
+) -> None:
     below = "" if part == path else f", so that {path} could be exchanged"
     if status.st_uid not in trusted:
         raise RefusedError(
@@ -91,16 +112,11 @@ def _check(part: Path, status: os.stat_result, path: Path, trusted: frozenset[in
             "what is below to a place of your own"
         )
     mode = stat.S_IMODE(status.st_mode)
-    others = mode & 0o002 or (mode & 0o020 and not _is_private(part, status))
+    others = mode & 0o002 or (mode & 0o020 and not group_may_write(part, status))
     if stat.S_ISLNK(status.st_mode) or not others or (stat.S_ISDIR(status.st_mode) and mode & stat.S_ISVTX):
         return
     if not os.statvfs(part).f_flag & os.ST_RDONLY:  # as a mounted ConfigMap is: nobody can write there
         raise RefusedError(f"others may write {part} (mode {mode:04o}){below}; run: chmod go-w '{part}'")
-
-
-def _is_private(part: Path, status: os.stat_result) -> bool:
-    """Whether only the owner is in the group that may write."""
-    return _is_private_group(status.st_gid, status.st_uid) and not _has_access_list(part)
 
 
 @lru_cache(maxsize=64)
@@ -110,15 +126,6 @@ def _is_private_group(gid: int, uid: int) -> bool:
     except KeyError:
         return False
     return group.gr_name == user.pw_name and user.pw_gid == gid and not set(group.gr_mem) - {user.pw_name}
-
-
-def _has_access_list(part: Path) -> bool:
-    """Whether more users are named than the mode tells (acl(5)): then the group's bits are theirs, too."""
-    try:
-        os.getxattr(part, _ACCESS_LIST)
-    except (OSError, AttributeError):  # there is none; or the system has none
-        return False
-    return True
 
 
 @lru_cache(maxsize=1)

@@ -29,12 +29,14 @@ from authpool.errors import (
     CredentialUnavailableError,
     HoldLostError,
     InjectionRefusedError,
+    RefusedError,
     SealedError,
     StoreError,
     StoreUnavailableError,
     TokenSourceError,
     UnknownAccountError,
 )
+from authpool.files.programs import find_program
 from authpool.oauth.grant_request import basic_authorization
 from authpool.oauth.provider_text import harmless_words, without_sent
 from authpool.oauth.token_client import TokenClient
@@ -129,6 +131,7 @@ __all__ = [
     "Quota",
     "Ranking",
     "Record",
+    "RefusedError",
     "Reply",
     "ReplyLost",
     "RequestBody",
@@ -161,6 +164,7 @@ __all__ = [
     "clip_reason",
     "did_you_mean",
     "document_from_client",
+    "find_program",
     "fingerprint",
     "harmless_words",
     "hookimpl",
