@@ -22,7 +22,7 @@ PROBE_SECONDS = 2.0
 """In a storm, accounts that were not rejected themselves are asked at this pace: one that is accepted ends it."""
 
 WAY_OUT = (
-    "mend the client's settings, or add an account again: the first success ends this, and so does "
+    "mend that, or the pool's settings, or add an account again: the first success ends this, and so does "
     "`authpool resume POOL`"
 )
 

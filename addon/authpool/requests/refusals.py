@@ -125,7 +125,8 @@ def store_unavailable(retry_after_seconds: float | None) -> Refusal:
 
 POOL_MISCONFIGURED = Refusal(
     code="pool_misconfigured",
-    detail="The token endpoint rejects the gateway's own client; its operator finds the reason in the log.",
+    detail="The pool gets no access tokens as it is configured: the gateway's own client is rejected, or its token "
+    "source is at fault. Its operator finds the reason in the log.",
 )
 PLAINTEXT_REFUSED = Refusal(
     code="plaintext_refused",

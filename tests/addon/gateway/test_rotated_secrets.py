@@ -12,12 +12,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from support.answers import JSON
 from support.command_line import Ended, authpool_on
+from support.gateway import Mitmdump
 from support.home import account_path, make_home, read_account
 from support.pool_rig import client, gateway_master
 from support.token_endpoint import ScriptedTokenEndpoint
 from support.upstream import Upstream
 
 pytestmark = pytest.mark.mitmproxy
+
+SCRIPT = Path(__file__).parents[3] / "addon" / "gateway.py"
 
 
 async def until(api: httpx.AsyncClient, status: int) -> httpx.Response:
@@ -81,6 +84,69 @@ async def test_a_client_secret_is_rotated_by_adding_it_again(tmp_path: Path, ups
             log = "\n".join(gateway.messages)
     assert read_account(home, "p/svc")["client"]["client_secret"] == "own-new"
     assert "own-" not in log
+
+
+def own_client(secret: str) -> str:
+    return json.dumps({"client_id": "svc", "client_secret": secret})
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "name"),
+    (
+        ("static", "secret-old", "secret-new", "mine"),
+        (
+            "client_credentials",
+            own_client("old"),
+            own_client("new"),
+            "",
+        ),
+        ("client_credentials", "old", "new", "mine"),
+    ),
+)
+async def test_no_request_fails_while_a_secret_is_rotated(
+    tmp_path: Path, upstream: Upstream, kind: str, old: str, new: str, name: str
+) -> None:
+    """Under load, while the upstream still takes the old one; soon none is sent with that any more."""
+
+    def issue(number: int, form: dict[str, str]) -> JSON:
+        return JSON(200, {"access_token": f"{number}-{form['client_secret']}", "expires_in": 3600})
+
+    def names(secret: str) -> list[bool]:
+        return [(one.bearer or "").endswith(secret) for one in list(upstream.received)]
+
+    async with ScriptedTokenEndpoint(issue) as at:
+        pool: dict[str, Any] = {"type": kind, "hosts": [upstream.authority]}
+        if kind != "static":
+            pool |= {"token_url": at.url, "client_id": "svc", "client_secret": "x", "client_auth": "client_secret_post"}
+        home = make_home(tmp_path, pools={"p": pool}, accounts={})
+        words = [name] if name else []
+        assert (await authpool_on(home, "add", "p", secret_file(tmp_path, old), *words)).status == 0
+        async with Mitmdump("-s", str(SCRIPT), "--mode", f"reverse:{upstream.url}", home=home) as gateway:
+            async with client(gateway.url) as api, asyncio.TaskGroup() as group:
+                done = asyncio.Event()
+                asking = [group.create_task(_ask_until(done, api)) for _ in range(4)]
+                await upstream.wait_for_requests(20)
+                ended = await authpool_on(home, "add", "p", secret_file(tmp_path, new), *words)
+                async with asyncio.timeout(30):
+                    while not any(names("new")):
+                        await asyncio.sleep(0.01)
+                first = names("new").index(True)
+                await upstream.wait_for_requests(len(upstream.received) + 20)
+                done.set()
+            assert {status for one in asking for status in one.result()} == {200}
+            said = gateway.text
+    assert ended == Ended(0, f"Re-added p/{name or 'svc'} with a new credential\n", "")
+    assert names("old")[0]
+    # Requests that were on their way when the gateway took it up may still carry the old one: one for each client.
+    assert names("old")[first:].count(True) <= 4
+    assert not any(secret in said for secret in ("secret-old", "secret-new", "-old", "-new"))
+
+
+async def _ask_until(done: asyncio.Event, api: httpx.AsyncClient) -> set[int]:
+    statuses: set[int] = set()
+    while not done.is_set():
+        statuses.add((await api.get("/x")).status_code)
+    return statuses
 
 
 async def test_a_client_that_signs_is_added_with_nothing_of_its_own(tmp_path: Path, upstream: Upstream) -> None:
