@@ -113,7 +113,7 @@ class DeviceAuthorization:
             raise DeviceRefusedError(f"the provider gives no code for another device ({why})")
         return _device_code(document)
 
-    async def wait(self, code: DeviceCode, token_url: str) -> Granted:
+    async def wait(self, code: DeviceCode, token_url: str) -> Granted | PartlyGranted:
         """Ask for the token until there is one (RFC 8628 §3.4, §3.5). Raises RefusedError when there will be none."""
         request = device_token_request(self._pool, token_url, self._account, code.device_code)
         ends_at = self._clock.monotonic() + code.lifetime_seconds
@@ -136,7 +136,7 @@ class DeviceAuthorization:
                 pause = interval
                 continue
             outcome = self._judged(answer, code, error, lost=lost)
-            if isinstance(outcome, Granted):
+            if isinstance(outcome, Granted | PartlyGranted):
                 return outcome
             lost = lost or outcome.ambiguous
             self._note(answer, outcome, token_url)
@@ -145,7 +145,9 @@ class DeviceAuthorization:
             # The code is asked for once more before it ends, however long the pauses are by then.
             pause = max(min(grown, max(interval, left - interval)), outcome.retry_after_seconds or 0.0)
 
-    def _judged(self, answer: Answer, code: DeviceCode, error: str | None, *, lost: bool) -> Granted | TryLater:
+    def _judged(
+        self, answer: Answer, code: DeviceCode, error: str | None, *, lost: bool
+    ) -> Granted | PartlyGranted | TryLater:
         """What was granted, or why that may come yet. Raises RefusedError.
 
         `lost`: an answer before this one, which may have been the grant, never arrived.
@@ -156,12 +158,10 @@ class DeviceAuthorization:
             raise RefusedError("the code is too old (expired_token): nothing was changed")
         if error in _IN_WORDS:
             raise RefusedError(f"the provider ended the sign-in ({error}: {_IN_WORDS[error]}): nothing was changed")
-        verdict = judge(answer, now=self._clock.time(), codes=self._pool.codes)
+        verdict = judge(answer, now=self._clock.time(), codes=self._pool.codes, presented="")
         match verdict:
-            case Granted():
+            case Granted() | PartlyGranted():
                 return verdict
-            case PartlyGranted():
-                return TryLater(detail=verdict.detail, ambiguous=True)
             case TryLater():
                 why = self._final(answer)
                 if why is None:

@@ -11,6 +11,8 @@ from authpool.config.token_extras import TokenExtras
 from authpool.oauth.client_assertion import ClientAssertion
 from authpool.oauth.provider_text import without_sent
 
+_DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+_FIRST_GRANTS = frozenset({"authorization_code", _DEVICE_CODE})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -27,6 +29,11 @@ class GrantRequest:
     client: str
     extras: Mapping[str, list[str]] = field(default_factory=dict, repr=False)
     assertion: ClientAssertion | None = None
+
+    @property
+    def presented(self) -> str | None:
+        """The refresh token that is sent; empty where a first one is asked for, None where there is none."""
+        return "" if self.form.get("grant_type") in _FIRST_GRANTS else self.form.get("refresh_token")
 
     def sent_form(self, now: float) -> dict[str, str | list[str]]:
         """The whole form, with a signed assertion of its own where the client proves itself so.
@@ -82,7 +89,7 @@ def device_code_request(pool: PoolConfig, url: str, account: Account) -> GrantRe
 
 def device_token_request(pool: PoolConfig, url: str, account: Account, device_code: str) -> GrantRequest:
     """RFC 8628 §3.4: ask whether the person has signed in."""
-    form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": device_code}
+    form = {"grant_type": _DEVICE_CODE, "device_code": device_code}
     return _request(pool, url, account, form, names_client=True)
 
 

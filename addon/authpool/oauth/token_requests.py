@@ -58,8 +58,7 @@ class TokenRequests:
             except ConfigurationError as error:  # a key that is being exchanged, or gone: nothing was sent
                 return TryLater(detail=str(error)), lost
             answer = await self._post(request, form, deadline)
-            presented = request.form.get("refresh_token")
-            verdict = judge(answer, now=self._clock.time(), codes=pool.codes, presented=presented)
+            verdict = judge(answer, now=self._clock.time(), codes=pool.codes, presented=request.presented)
             if isinstance(verdict, TryLater) and verdict.misplaced:
                 why = doubt(request.url, pool, answered=isinstance(answer, Reply))
                 verdict = replace(verdict, detail=f"{verdict.detail}; {why}")

@@ -11,13 +11,12 @@ from authpool.oauth.discovery import Endpoints
 from authpool.oauth.grant_request import GrantRequest
 from authpool.oauth.id_token import check_id_token
 from authpool.oauth.identity import id_token_claims, provider_identity
-from authpool.oauth.verdict import Granted
+from authpool.oauth.verdict import Granted, PartlyGranted
 from authpool.refresh.conditional_change import token_from_grant
 from authpool.verbs.account_writing import AccountWriting
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.known_credentials import KnownCredentials
 from authpool.verbs.naming import Naming
-from authpool.verbs.proof import how_to_go_on
 from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.sources import Credential
 
@@ -49,10 +48,18 @@ class SignedIn:
         return self._writing.provisional(sign_in.pool, sign_in.provisional, sign_in.name or "unnamed", Token())
 
     async def take(
-        self, sign_in: SignIn, form: GrantRequest, granted: Granted, asked_at: float, *, nonce: str | None
+        self,
+        sign_in: SignIn,
+        form: GrantRequest,
+        granted: Granted | PartlyGranted,
+        asked_at: float,
+        *,
+        nonce: str | None,
     ) -> str:
         """Write what was granted to who signed in. Raises RefusedError, StoreError."""
         pool = sign_in.pool
+        if isinstance(granted, PartlyGranted):  # nobody can be asked whose it is; a refresh brings the rest
+            raise await self._kept(pool, granted, granted.detail)
         if granted.id_token is not None:
             check_id_token(
                 id_token_claims(granted.id_token),
@@ -64,14 +71,29 @@ class SignedIn:
         await self._service.refresher.accepted(form, pool)
         if granted.refresh_token is None:
             raise RefusedError(_no_refresh_token(pool), error_code="no_refresh_token")
-        found = Credential(refresh_token=granted.refresh_token, access_token=granted.access_token)
         try:
             return await self._write(sign_in, granted, asked_at)
         except (_ToBeKeptError, StoreError, OSError) as error:
             cause = error.__cause__ if isinstance(error, _ToBeKeptError) else error
             kind = StoreError if isinstance(cause, StoreError) else RefusedError
-            kept = await self._unclaimed.save(pool.name, found)
-            raise kind(f"{cause}. {how_to_go_on(pool, kept)}") from cause
+            raise await self._kept(pool, granted, str(cause), kind) from cause
+
+    async def _kept(
+        self,
+        pool: PoolConfig,
+        granted: Granted | PartlyGranted,
+        why: str,
+        kind: type[RefusedError | StoreError] = RefusedError,
+    ) -> RefusedError | StoreError:
+        """Keep what was granted and can't be written; what to raise says where it is."""
+        access_token = granted.access_token if isinstance(granted, Granted) else None
+        found = Credential(refresh_token=granted.refresh_token, access_token=access_token)
+        path = await self._unclaimed.save(pool.name, found)
+        if path is None:
+            return kind(f"{why}. Nor could the refresh token that came be kept anywhere: sign in again")
+        return kind(
+            f"{why}. The refresh token that came is kept in {path}; go on with: authpool add {pool.name} @{path} NAME"
+        )
 
     async def _write(self, sign_in: SignIn, granted: Granted, asked_at: float) -> str:
         pool = sign_in.pool

@@ -175,8 +175,8 @@ class SigningIn:
         asked_at = clock.time()
         form = code_request(pool, url, account, code=code, verifier=request.verifier, redirect_uri=request.redirect_uri)
         verdict, lost = await self._service.refresher.ask(form, pool)
-        if not isinstance(verdict, Granted):
-            if not isinstance(verdict, PartlyGranted | TryLater):
+        if not isinstance(verdict, Granted | PartlyGranted):
+            if not isinstance(verdict, TryLater):
                 verdict = replace(
                     verdict, reason=without_secrets(verdict.reason, account, pool, code, request.verifier)
                 )

@@ -17,6 +17,7 @@ from authpool.errors import AuthpoolError, RefusedError, StoreError
 from authpool.files.atomic_file import FileOperations
 from authpool.oauth.authorization import AuthorizationRequest
 from authpool.oauth.device_authorization import DeviceCode
+from authpool.verbs.sources import read_source
 from support.answers import JSON, Reset, Slow
 from support.exchange import Answer
 from support.operator import Desk, open_desk, process
@@ -391,6 +392,20 @@ async def test_what_can_not_be_written_is_kept(tmp_path: Path) -> None:
         [kept] = desk.unclaimed
         assert str(kept) in str(failed.value)
         assert desk.provider.is_current(json.loads(kept.read_text())["refresh_token"])
+
+
+@pytest.mark.parametrize("device", (True, False))
+async def test_a_refresh_token_without_an_access_token_is_kept(tmp_path: Path, *, device: bool) -> None:
+    """It reached us: an `add` of it brings the rest."""
+    async with device_desk(tmp_path, JSON(200, CODE)) as (desk, _):
+        grant = desk.provider.issue("alice@example.com")
+        desk.token_endpoint.script = [JSON(200, {"refresh_token": grant["refresh_token"], "token_type": "Bearer"})]
+        with pytest.raises(RefusedError, match=r"without an access token.*go on with: authpool add google @"):
+            await desk.operations.login("google", None, signs_in(desk, "alice@example.com"), device=device)
+        [kept] = desk.unclaimed
+        desk.token_endpoint.script = desk.provider
+        assert await desk.operations.add("google", read_source(f"@{kept}", environ={})) == f"Added {ALICE}"
+        assert desk.unclaimed == []
 
 
 async def test_a_userinfo_that_is_down_loses_nothing(tmp_path: Path) -> None:
