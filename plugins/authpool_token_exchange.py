@@ -75,11 +75,19 @@ class Given:
         return token
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe that nobody writes to is empty: waiting for one would take up a thread for ever."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _content(path: Path) -> str:
     """Whoever writes it says who may read it: Kubernetes' are links, and of mode 0644 where no user is set."""
     try:
-        with path.open("rb") as file:
-            return file.read(MOST_BYTES).decode().strip()
+        with open(path, "rb", opener=_open_at_once) as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise CredentialUnavailableError(f"{path} holds more than {MOST_BYTES} bytes")
+        return content.decode().strip()
     except UnicodeDecodeError:
         raise CredentialUnavailableError(f"{path} holds no token") from None
     except (OSError, ValueError) as error:

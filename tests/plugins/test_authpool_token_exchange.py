@@ -1,6 +1,8 @@
 """Token exchange (RFC 8693): against a grant type of oidc-provider, scripted refusals, and through a gateway."""
 
+import asyncio
 import base64
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,7 +155,7 @@ async def test_refusals_tell_no_token(tmp_path: Path, status: int, body: dict[st
     assert "subject-token-value" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", (None, b"", b"two words", b"\xff\xfe"))
+@pytest.mark.parametrize("content", (None, b"", b"two words", b"\xff\xfe", b"x" * 65_537))
 async def test_a_file_without_a_token_sends_nothing(tmp_path: Path, content: bytes | None) -> None:
     """It is tried again, and the file is named."""
     path = tmp_path / "token"
@@ -163,6 +165,19 @@ async def test_a_file_without_a_token_sends_nothing(tmp_path: Path, content: byt
         with pytest.raises(CredentialUnavailableError, match=str(path)):
             await source(token_url=at.url, subject_token=f"file:{path}").fetch(ALICE)
         assert at.received == []
+
+
+async def test_a_pipe_in_the_place_of_the_file_holds_nobody_up(tmp_path: Path) -> None:
+    """A thread that waits for its writer would be there until the gateway is killed."""
+    os.mkfifo(tmp_path / "token")
+    made = source(token_url="https://sts.example/t", subject_token=f"file:{tmp_path}/token")
+    fetching = asyncio.ensure_future(made.fetch(ALICE))
+    done, _ = await asyncio.wait({fetching}, timeout=10)
+    if not done:  # let the thread go, or it would hold up the tests' end
+        os.close(os.open(tmp_path / "token", os.O_WRONLY))
+    with pytest.raises(CredentialUnavailableError, match="holds no token"):
+        await fetching
+    assert done
 
 
 @pytest.mark.parametrize(
