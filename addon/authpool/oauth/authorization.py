@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from authpool.config import PoolConfig
 from authpool.errors import RefusedError
@@ -112,11 +112,14 @@ def pasted_code(request: AuthorizationRequest, text: str) -> str:
     """
     text = text.strip().strip("'\"<>")
     if "://" in text or text.startswith(("/", "?")) or "code=" in text or "error=" in text:
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError:  # a part of an address, or one with a bracket too many
+            raise StrayAnswerError("its address can't be read") from None
         return code_in(request, parts.query or parts.path)
     if not text or any(character.isspace() for character in text):
         raise StrayAnswerError("it is neither an address nor a code")
-    return _checked(text)
+    return _checked(unquote(text))  # as it is in the address, where it is copied from: Google's begin with 4%2F
 
 
 def _parameters(query: str) -> dict[str, str]:

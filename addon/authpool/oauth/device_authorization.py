@@ -26,6 +26,8 @@ SHORTEST_INTERVAL_SECONDS = 1.0
 LONGEST_LIFETIME_SECONDS = 3600.0
 USUAL_LIFETIME_SECONDS = 600.0
 """Where a provider does not say how long its code lives, which it must."""
+LAST_SECONDS = 1.0
+"""So long before the code ends it is asked for the last time."""
 _LONGEST_CODE = 64
 _PENDING, _SLOW_DOWN = "authorization_pending", "slow_down"
 
@@ -78,10 +80,12 @@ class DeviceAuthorization:
         ends_at = self._clock.monotonic() + code.lifetime_seconds
         interval, pause = code.interval_seconds, code.interval_seconds
         while True:
-            if self._clock.monotonic() + pause >= ends_at:
-                await self._clock.sleep(max(0.0, ends_at - self._clock.monotonic()))
+            left = ends_at - self._clock.monotonic()
+            if left <= interval:
+                await self._clock.sleep(max(0.0, left))
                 raise RefusedError(f"nobody entered the code within {code.lifetime_seconds:g} s: nothing was changed")
-            await self._clock.sleep(pause)
+            # A pause that has grown ends before the code does: whoever entered it meanwhile is still found.
+            await self._clock.sleep(max(interval, min(pause, left - LAST_SECONDS)))
             answer = await self._post(request)
             document = _document(answer) or {}
             error = code_of(document, {})[0]

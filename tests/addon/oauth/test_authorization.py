@@ -165,12 +165,22 @@ def test_what_is_pasted_may_be_the_address_or_the_code() -> None:
     assert pasted_code(request, f"?{query}") == "4/x"
     assert pasted_code(request, query) == "4/x"
     assert pasted_code(request, " 4/0Ab_c-d ") == "4/0Ab_c-d"
+    assert pasted_code(request, "4%2F0Ab_c-d") == "4/0Ab_c-d"  # as the address has it
 
 
-@pytest.mark.parametrize("text", ("", "two words", "https://example.com/", f"{REDIRECT}?code=x&state=other", "ä"))
+@pytest.mark.parametrize(
+    "text", ("", "two words", "https://example.com/", f"{REDIRECT}?code=x&state=other", "ä", "a%00b")
+)
 def test_what_is_pasted_and_is_neither_is_stray(text: str) -> None:
     """An address of another sign-in as well: its state is held against ours."""
     with pytest.raises(StrayAnswerError):
+        pasted_code(asked(), text)
+
+
+@pytest.mark.parametrize("text", ("http://[::1/callback?code=x", "http://a\u2100b/callback?code=x"))
+def test_a_pasted_address_that_cannot_be_read_ends_nothing(text: str) -> None:
+    """A part that was copied badly: the operator is asked again."""
+    with pytest.raises(StrayAnswerError, match="can't be read"):
         pasted_code(asked(), text)
 
 
@@ -227,6 +237,7 @@ def test_an_id_token_of_this_sign_in_is_good(others: dict[str, Any]) -> None:
         ({"nonce": "another"}, "nonce"),
         ({"nonce": None}, "nonce"),
         ({"nonce": 7}, "nonce"),
+        ({"nonce": "\ud800"}, "nonce"),
     ),
 )
 def test_an_id_token_of_somebody_or_something_else_is_refused(others: dict[str, Any], why: str) -> None:

@@ -204,3 +204,10 @@ async def test_an_answer_that_ends_it_is_told(http: TokenClient, answer: Answer,
     with pytest.raises(RefusedError, match=f"{why}.*nothing was changed") as refused:
         await waited(http, Turned(), PENDING, answer)
     assert "the-device-code" not in str(refused.value)
+
+
+async def test_a_pause_that_has_grown_ends_before_the_code_does(http: TokenClient) -> None:
+    """Whoever entered it meanwhile is found, and the provider's interval is kept."""
+    clock = Turned()
+    granted = await waited(http, clock, HTML(200, "?"), HTML(502, "?"), TOKENS, lifetime_seconds=30.0)
+    assert (granted.refresh_token, clock.slept) == ("r", [5, 10, 14])
