@@ -347,3 +347,10 @@ async def test_a_second_browser_enters_the_code(tmp_path: Path, oidc: OidcProvid
     asked = [r for r in stats.token_requests if (r.grant_type or "").endswith("device_code")]
     assert asked[-1].ok
     assert {r.error for r in asked[:-1]} <= {"authorization_pending", "slow_down"}
+
+
+async def test_a_timeout_is_a_number(tmp_path: Path, provider: Provider) -> None:
+    """Every comparison lets `nan` pass, and it would be over at once."""
+    ended = await command_line.authpool_on(home_at(tmp_path, provider), "login", "demo", "--timeout", "nan", env=HERE)
+    assert ended.status == 2
+    assert "nan is not a number of seconds" in ended.err

@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import math
 import os
 import sys
 from dataclasses import dataclass, field
@@ -24,6 +25,13 @@ from authpool.verbs.operations import Operations
 from authpool.verbs.person import TIMEOUT_SECONDS
 
 
+def _number(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    """A time that ends; every comparison lets `nan` pass."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number of seconds.")
+    return value
+
+
 @click.command()
 @click.argument("pool", callback=as_text, shell_complete=complete_pools)
 @click.argument("name", required=False, callback=as_text)
@@ -35,6 +43,7 @@ from authpool.verbs.person import TIMEOUT_SECONDS
     type=click.FloatRange(1, 86400),
     default=TIMEOUT_SECONDS,
     show_default=True,
+    callback=_number,
     metavar="SECONDS",
     help="How long to wait for somebody to sign in.",
 )

@@ -43,4 +43,5 @@ def _is_from(issuer: object, known: str, tenant: object) -> bool:
 
 
 def _is_same(told: object, expected: str) -> bool:
-    return isinstance(told, str) and hmac.compare_digest(told.encode(), expected.encode())
+    """In constant time. JSON may have lone surrogates in it, which UTF-8 has not."""
+    return isinstance(told, str) and hmac.compare_digest(told.encode(errors="replace"), expected.encode())

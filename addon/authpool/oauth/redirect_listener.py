@@ -10,6 +10,7 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Self
 
 from authpool.config.pool_config import SignInConfig
@@ -44,6 +45,7 @@ class RedirectListener:
         self._connections: set[asyncio.Task[None]] = set()
         self._silent: dict[asyncio.Task[None], None] = {}
         """Those of them that have not asked for anything yet, the oldest first."""
+        self._closed = False
         self._read: ReadCode | None = None
         self._code: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._outcome: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
@@ -80,6 +82,7 @@ class RedirectListener:
 
     async def _close(self) -> None:
         """Free the port at once; pages that are known are still delivered to whoever has asked for one."""
+        self._closed = True
         for server in self._servers:
             server.close()
         for one in self._sockets:
@@ -91,30 +94,35 @@ class RedirectListener:
         for task in list(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.sleep(0)  # what was accepted a moment ago hears that all is over
         for future in (self._code, self._outcome):
             future.cancel()
         if self._code.done() and not self._code.cancelled():
             self._code.exception()  # it was told already, or the time was up before
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or not self._has_room():
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take a connection, which is closed whatever becomes of it, also where nothing of it was read yet."""
+        if self._closed or not self._has_room():
             writer.close()
             return
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer), name="authpool redirect")
         self._connections.add(task)
         self._silent[task] = None
-        try:
+        task.add_done_callback(partial(self._over, writer))
+
+    def _over(self, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
+        self._connections.discard(task)
+        self._silent.pop(task, None)
+        writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Whoever that was may leave, or say too much or too little.
+        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             head = await _head(reader)
-            self._silent.pop(task, None)
+            task = asyncio.current_task()
+            if task is not None:
+                self._silent.pop(task, None)
             await self._answer(head, reader, writer)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # whoever that was has left, or says too much or too little
-        except asyncio.CancelledError:
-            pass  # the sign-in is over: asyncio would log it
-        finally:
-            self._connections.discard(task)
-            self._silent.pop(task, None)
-            writer.close()
 
     def _has_room(self) -> bool:
         """Whether one more connection is taken: the one that has said nothing for longest makes room for it."""

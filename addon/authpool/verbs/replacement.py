@@ -52,7 +52,8 @@ def refuse_another_subject(stored: Account, subject: str | None) -> None:
         return
     raise RefusedError(
         f"{stored.address} is the account of another subject at the provider (`sub`): two people share that name, and "
-        f"a NAME of its own tells this one apart: authpool add {stored.pool} SOURCE NAME",
+        f"a NAME of its own tells this one apart: authpool add {stored.pool} SOURCE NAME, or authpool login "
+        f"{stored.pool} NAME",
         error_code="another_account",
     )
 

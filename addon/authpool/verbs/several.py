@@ -47,7 +47,8 @@ def is_pattern(address: str) -> bool:
 async def matching(holdings: Holdings, addresses: Sequence[str]) -> list[str]:
     """The accounts that are meant, each once: ``POOL/NAME``, or ``POOL/*`` and other patterns (`*`, `?`, `[...]`).
 
-    A name with such a character in it means the account that is called so, if there is one. An address without is
+    A name with such a character in it means the account that is called so, if there is one; but `*` alone is all of
+    them in any case, for names come from whoever signs in (`[*]` is that account). An address without is
     answered as it is, whether or not there is such an account: the verb itself says so best. Raises RefusedError where
     nothing matches.
     """
@@ -68,7 +69,7 @@ async def _matches(holdings: Holdings, pattern: str) -> list[str]:
         raise RefusedError("write accounts as POOL/NAME, or POOL/* for all of a pool") from None
     names = await holdings.names(key.pool)
     wanted = key.name.casefold()
-    exact = [name for name in names if name.casefold() == wanted]
+    exact = [name for name in names if name.casefold() == wanted != "*"]
     matches = [f"{key.pool}/{name}" for name in exact or names if exact or fnmatchcase(name.casefold(), wanted)]
     if not matches:
         raise RefusedError(f"no account of {key.pool} matches {key.name}", error_code="unknown_account")

@@ -2,6 +2,7 @@
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from authpool.accounts.account import Account, Token
 from authpool.config import PoolConfig
@@ -59,7 +60,7 @@ class SignedIn:
         """Write what was granted to who signed in. Raises RefusedError, StoreError."""
         pool = sign_in.pool
         if isinstance(granted, PartlyGranted):  # nobody can be asked whose it is; a refresh brings the rest
-            raise await self._kept(pool, granted, granted.detail)
+            raise RefusedError(_where_it_is(pool, await self._keep(pool, granted), granted.detail))
         if granted.id_token is not None:
             check_id_token(
                 id_token_claims(granted.id_token),
@@ -71,29 +72,24 @@ class SignedIn:
         await self._service.refresher.accepted(form, pool)
         if granted.refresh_token is None:
             raise RefusedError(_no_refresh_token(pool), error_code="no_refresh_token")
+        path = await self._keep(pool, granted)  # whatever happens from here on, it is somewhere
         try:
-            return await self._write(sign_in, granted, asked_at)
+            sentence = await self._write(sign_in, granted, asked_at)
         except (_ToBeKeptError, StoreError, OSError) as error:
             cause = error.__cause__ if isinstance(error, _ToBeKeptError) else error
             kind = StoreError if isinstance(cause, StoreError) else RefusedError
-            raise await self._kept(pool, granted, str(cause), kind) from cause
+            raise kind(_where_it_is(pool, path, str(cause))) from cause
+        except RefusedError:
+            await self._unclaimed.discard(path)  # somebody else's: nothing of it is to stay
+            raise
+        await self._unclaimed.discard(path)
+        return sentence
 
-    async def _kept(
-        self,
-        pool: PoolConfig,
-        granted: Granted | PartlyGranted,
-        why: str,
-        kind: type[RefusedError | StoreError] = RefusedError,
-    ) -> RefusedError | StoreError:
-        """Keep what was granted and can't be written; what to raise says where it is."""
+    async def _keep(self, pool: PoolConfig, granted: Granted | PartlyGranted) -> Path | None:
+        """Write what was granted where it can be taken up from; None where nothing takes it."""
         access_token = granted.access_token if isinstance(granted, Granted) else None
         found = Credential(refresh_token=granted.refresh_token, access_token=access_token)
-        path = await self._unclaimed.save(pool.name, found)
-        if path is None:
-            return kind(f"{why}. Nor could the refresh token that came be kept anywhere: sign in again")
-        return kind(
-            f"{why}. The refresh token that came is kept in {path}; go on with: authpool add {pool.name} @{path} NAME"
-        )
+        return await self._unclaimed.save(pool.name, found)
 
     async def _write(self, sign_in: SignIn, granted: Granted, asked_at: float) -> str:
         pool = sign_in.pool
@@ -134,3 +130,10 @@ def _no_refresh_token(pool: PoolConfig) -> str:
     else:
         remedy = "see which scope, parameter or setting of the client this provider wants for one"
     return f"the provider gave no refresh token, so nothing was changed. In authpool.toml, pools.{pool.name}: {remedy}"
+
+
+def _where_it_is(pool: PoolConfig, path: Path | None, why: str) -> str:
+    """Say why what was granted is no account's yet, and how to go on with it."""
+    if path is None:
+        return f"{why}. Nor could the refresh token that came be kept anywhere: sign in again"
+    return f"{why}. The refresh token that came is kept in {path}; go on with: authpool add {pool.name} @{path} NAME"

@@ -57,6 +57,17 @@ async def test_a_name_with_a_star_in_it_is_that_account(tmp_path: Path) -> None:
         assert (await on(desk, "pause", "google/a*", "--yes")).out == "Paused google/a*\n"
 
 
+async def test_a_star_alone_is_all_of_a_pool_whoever_is_called_so(tmp_path: Path) -> None:
+    """Names come from whoever signs in: none may take the others out of what is meant for all."""
+    async with open_desk(tmp_path) as desk:
+        desk.write("google/*", token={"refresh_token": "one"})
+        desk.write("google/abc", token={"refresh_token": "two"})
+        refused = await on(desk, "pause", "google/*")
+        assert "whether to pause 2 accounts" in refused.err
+        assert (await on(desk, "pause", "google/[*]", "--yes")).out == "Paused google/*\n"
+        assert not is_paused(desk, "abc")
+
+
 @pytest.mark.parametrize(
     ("pattern", "why"),
     (("google/x*", "no account of google matches x*"), ("goggle/*", "no such pool"), ("*", "write accounts as")),

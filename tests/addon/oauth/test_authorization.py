@@ -170,10 +170,18 @@ def test_what_is_pasted_may_be_the_address_or_the_code() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ("", "two words", "https://example.com/", f"{REDIRECT}?code=x&state=other", "ä", "http://[::1/", "%ff")
+    "text",
+    ("", "two words", "https://example.com/", f"{REDIRECT}?code=x&state=other", "ä", "http://[::1/", "%ff", "a%00b"),
 )
 def test_what_is_pasted_and_is_neither_is_stray(text: str) -> None:
     """An address of another sign-in as well: its state is held against ours."""
+    with pytest.raises(StrayAnswerError):
+        pasted_code(asked(), text)
+
+
+@pytest.mark.parametrize("text", ("http://[::1/callback?code=x", "http://a\u2100b/callback?code=x"))
+def test_a_pasted_address_that_cannot_be_read_ends_nothing(text: str) -> None:
+    """A part that was copied badly: the operator is asked again."""
     with pytest.raises(StrayAnswerError):
         pasted_code(asked(), text)
 
@@ -231,6 +239,7 @@ def test_an_id_token_of_this_sign_in_is_good(others: dict[str, Any]) -> None:
         ({"nonce": "another"}, "nonce"),
         ({"nonce": None}, "nonce"),
         ({"nonce": 7}, "nonce"),
+        ({"nonce": "\ud800"}, "nonce"),
     ),
 )
 def test_an_id_token_of_somebody_or_something_else_is_refused(others: dict[str, Any], why: str) -> None:

@@ -19,7 +19,7 @@ from authpool.oauth.authorization import AuthorizationRequest
 from authpool.oauth.device_authorization import DeviceCode
 from authpool.verbs.sources import read_source
 from support.answers import JSON, Reset, Slow
-from support.exchange import Answer
+from support.exchange import Answer, Request
 from support.operator import Desk, open_desk, process
 from support.ports import free_port
 from support.token_endpoint import ScriptedTokenEndpoint
@@ -405,6 +405,21 @@ async def test_a_refresh_token_without_an_access_token_is_kept(tmp_path: Path, *
         [kept] = desk.unclaimed
         desk.token_endpoint.script = desk.provider
         assert await desk.operations.add("google", read_source(f"@{kept}", environ={})) == f"Added {ALICE}"
+        assert desk.unclaimed == []
+
+
+async def test_what_came_is_on_disk_before_anybody_is_asked_whose_it_is(tmp_path: Path) -> None:
+    """A process that is killed just then loses nothing; afterwards it is in the account alone."""
+    async with open_desk(tmp_path, sign_in={}) as desk:
+        ask, on_disk = desk.userinfo.answer, list[str]()
+
+        async def answer(request: Request) -> Answer:
+            on_disk.extend(json.loads(path.read_text())["refresh_token"] for path in desk.unclaimed)
+            return await ask(request)
+
+        desk.userinfo.answer = answer  # type: ignore[method-assign]
+        await desk.operations.login("google", None, signs_in(desk, "alice@example.com"))
+        assert on_disk == [desk.stored(ALICE)["token"]["refresh_token"]]
         assert desk.unclaimed == []
 
 

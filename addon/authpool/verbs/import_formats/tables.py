@@ -22,6 +22,7 @@ _COLUMNS = {
     "label": "custom_label",
 }
 """What people call the columns, besides the names that are ours."""
+_PEM = "-----BEGIN "
 _TOKENS = frozenset({_TOKEN, "secret", "access_token"})
 
 
@@ -31,16 +32,23 @@ def table_entries(text: str, origin: str) -> Iterator[Found]:
     if not lines:
         return
     delimiter = next((one for one in _DELIMITERS if one in lines[0][1]), None)
-    columns: Sequence[str] | None = None
-    for place, (number, line) in enumerate(lines):
-        where = f"{origin}, line {number}"
-        cells = [line.strip()] if delimiter is None else _cells(line, delimiter)
-        if place == 0 and cells is not None and (columns := _header(cells)) is not None:
-            continue
-        yield _row(cells, columns, where)
+    rows = [(f"{origin}, line {number}", _cells(line, delimiter)) for number, line in lines]
+    first = rows[0][1]
+    columns = None if first is None else _header(first)
+    if columns is not None:
+        yield from (_row(cells, columns, where) for where, cells in rows[1:])
+        return
+    found = [_row(cells, None, where) for where, cells in rows]
+    if lines[0][1].startswith(_PEM) or 2 * sum(isinstance(one, Unreadable) for one in found) > max(len(found), 2):
+        # What is presented is shown to the provider: no line of a program, a letter or a private key may be.
+        yield Unreadable(where=origin, problem="it is no list of accounts: most of its lines are none")
+        return
+    yield from found
 
 
-def _cells(line: str, delimiter: str) -> list[str] | None:
+def _cells(line: str, delimiter: str | None) -> list[str] | None:
+    if delimiter is None:
+        return [line.strip()]
     try:
         (row,) = csv.reader([line], delimiter=delimiter, strict=True, skipinitialspace=True)
     except (csv.Error, ValueError):

@@ -222,3 +222,19 @@ def test_document_that_is_no_account_says_so(document: dict[str, Any], problem: 
     (found,) = text_entries(json.dumps(document), "the file")
     assert isinstance(found, Unreadable)
     assert problem in found.problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    (
+        '"""What it does."""\n\nimport os\nfrom sys import path\nprint(os.name)\n"""\n',
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA\n-----END PRIVATE KEY-----\n",
+        "Dear all,\nwe meet at noon, as ever, in the hall\nYours,\n",
+    ),
+    ids=("program", "key", "letter"),
+)
+def test_a_text_that_is_no_list_is_not_presented_line_by_line(text: str) -> None:
+    """A folder that was named by mistake has other people's secrets in it: each line would go to the provider."""
+    (found,) = text_entries(text, "notes")
+    assert isinstance(found, Unreadable)
+    assert "it is no list of accounts" in found.problem
