@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ from authpool.accounts.printable import printable
 from authpool.cli.completion import complete_accounts, complete_pools
 from authpool.cli.session import Session, failures_told, tell
 from authpool.cli.streams import as_text, asks_a_person, read_secret
-from authpool.errors import RefusedError
+from authpool.errors import AuthpoolError, RefusedError
 from authpool.verbs.operations import Operations
 from authpool.verbs.several import AT_ONCE, InterruptedVerbError, Outcome, each, is_pattern
 from authpool.verbs.sources import Credential, read_source
@@ -49,8 +50,11 @@ class Several:
     always_asks: bool = False
     at_once: int = AT_ONCE
 
-    def carry_out(self, addresses: Sequence[str], verb: Verb) -> None:
-        """Find out which accounts are meant, ask, and tell how each of them ended."""
+    def carry_out(self, addresses: Sequence[str], verb: Verb, *, of_several: Verb | None = None) -> None:
+        """Find out which accounts are meant, ask, and tell how each of them ended.
+
+        `of_several`: the verb for one of several, where it is another then.
+        """
         with failures_told(as_json=self.as_json):
             if len(addresses) == 1 and not is_pattern(addresses[0]):
                 if self.always_asks:
@@ -58,14 +62,22 @@ class Several:
                 tell(self.session.run(lambda operations: verb(operations, addresses[0])), as_json=self.as_json)
                 return
             found = self.session.run(lambda operations: operations.matching(addresses))
-            if len(found) > 1 or self.always_asks:
-                self._ask(found)
-            try:
-                run = lambda operations: each(found, lambda one: verb(operations, one), at_once=self.at_once)  # noqa: E731
-                outcomes, trouble = self.session.run(run), ""
-            except InterruptedVerbError as interrupted:
-                outcomes, trouble = list(interrupted.outcomes), str(interrupted)
-            tell_each(outcomes, as_json=self.as_json, trouble=trouble)
+            self.carry_out_each(found, of_several or verb)
+
+    def carry_out_each(self, addresses: Sequence[str], verb: Verb) -> None:
+        """The same where it is known which are meant; each is told as it ends. Raises AuthpoolError."""
+        if len(addresses) > 1 or self.always_asks:
+            self._ask(addresses)
+        teller = Teller(as_json=self.as_json)
+
+        async def run(operations: Operations) -> list[Outcome]:
+            return await each(addresses, lambda one: verb(operations, one), at_once=self.at_once, heard=teller.hear)
+
+        try:
+            outcomes, trouble = self.session.run(run, reminded=len(addresses) <= self.at_once), ""
+        except InterruptedVerbError as interrupted:
+            outcomes, trouble = list(interrupted.outcomes), str(interrupted)
+        teller.end(outcomes, trouble)
 
     def _ask(self, addresses: Sequence[str]) -> None:
         """Raises RefusedError where nobody can be asked, and Abort when the answer is no."""
@@ -82,31 +94,38 @@ class Several:
         click.confirm(f"{self.doing.capitalize()} {printable(many)}?", abort=True, err=True)
 
 
-def tell_each(outcomes: Sequence[Outcome], *, as_json: bool, trouble: str = "") -> None:
-    """Tell how each account ended, with exit status 1 when one failed; `trouble` is of all of them."""
-    failed = [one for one in outcomes if one.error is not None]
-    error = trouble or (f"{len(failed)} of {len(outcomes)} failed" if failed else "")
-    if as_json:
-        told = [_as_document(one) for one in outcomes]
-        code = {"code": "interrupted" if trouble else "some_failed", "error": error} if error else {}
-        done = f"{len(outcomes) - len(failed)} of {len(outcomes)} done"
-        click.echo(json.dumps({"ok": not error, "message": done, **code, "accounts": told}))
-    else:
-        for one in outcomes:
-            if one.error is None:
-                click.echo(printable(one.message))
-            else:
-                click.echo(f"authpool: {_with_account(one)}", err=True)
-        if error:
+class Teller:
+    """Tells people of each account as it ends, and scripts of all of them in the end."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._broken: BrokenPipeError | None = None
+
+    def hear(self, outcome: Outcome) -> None:
+        """One account has ended."""
+        if self._as_json or self._broken is not None:
+            return
+        try:
+            told = printable(str(outcome))
+            click.echo(told if outcome.error is None else f"authpool: {told}", err=outcome.error is not None)
+        except BrokenPipeError as error:  # whoever read has seen enough; the accounts are worked on all the same
+            self._broken = error
+
+    def end(self, outcomes: Sequence[Outcome], trouble: str = "") -> None:
+        """All have ended: exit status 1 when one failed, or when there was `trouble` with all of them."""
+        if self._broken is not None:
+            raise self._broken
+        failed = sum(one.error is not None for one in outcomes)
+        error = trouble or (f"{failed} of {len(outcomes)} failed" if failed else "")
+        if self._as_json:
+            code = {"code": "interrupted" if trouble else "some_failed", "error": error} if error else {}
+            done = f"{len(outcomes) - failed} of {len(outcomes)} done"
+            accounts = [_as_document(one) for one in outcomes]
+            click.echo(json.dumps({"ok": not error, "message": done, **code, "accounts": accounts}))
+        elif error:
             click.echo(f"authpool: {error}", err=True)
-    if error:
-        raise SystemExit(1)
-
-
-def _with_account(one: Outcome) -> str:
-    """The error of an account, whether or not it names it."""
-    error = str(one.error)
-    return printable(error if one.account.casefold() in error.casefold() else f"{one.account}: {error}")
+        if error:
+            raise SystemExit(1)
 
 
 def _as_document(one: Outcome) -> dict[str, object]:
@@ -146,7 +165,9 @@ def resume(session: Session, accounts: tuple[str, ...], yes: bool, as_json: bool
 @click.pass_obj
 def refresh(session: Session, accounts: tuple[str, ...], yes: bool, as_json: bool) -> None:  # noqa: FBT001
     """Fetch new access tokens now."""
-    Several(session=session, doing="refresh", yes=yes, as_json=as_json).carry_out(accounts, Operations.refresh)
+    Several(session=session, doing="refresh", yes=yes, as_json=as_json).carry_out(
+        accounts, Operations.refresh, of_several=partial(Operations.refresh, one_of_several=True)
+    )
 
 
 @click.command()
@@ -158,7 +179,9 @@ def refresh(session: Session, accounts: tuple[str, ...], yes: bool, as_json: boo
 def enable(session: Session, accounts: tuple[str, ...], force: bool, yes: bool, as_json: bool) -> None:  # noqa: FBT001
     """Take disabled accounts back, where a refresh succeeds."""
     Several(session=session, doing="enable", yes=yes, as_json=as_json).carry_out(
-        accounts, lambda operations, account: operations.enable(account, force=force)
+        accounts,
+        partial(Operations.enable, force=force),
+        of_several=partial(Operations.enable, force=force, one_of_several=True),
     )
 
 
@@ -190,9 +213,10 @@ def remove(
 @click.command()
 @click.argument("pool", callback=as_text, shell_complete=complete_pools)
 @click.argument("sources", metavar="SOURCE... [NAME]", nargs=-1, required=True, callback=as_texts)
+@yes_option
 @json_option
 @click.pass_obj
-def add(session: Session, pool: str, sources: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
+def add(session: Session, pool: str, sources: tuple[str, ...], yes: bool, as_json: bool) -> None:  # noqa: FBT001
     """Add accounts to POOL, or re-add them with new credentials.
 
     SOURCE is @FILE, env:NAME or - (standard input, or a hidden prompt): a token response, Google authorized_user
@@ -200,26 +224,34 @@ def add(session: Session, pool: str, sources: tuple[str, ...], as_json: bool) ->
     proved with a refresh first. NAME, behind a single SOURCE, is needed where the provider tells none, and must be
     what it tells otherwise.
     """
-    given, name = list(sources), None
+    given, name = list(dict.fromkeys(sources)), None
     if len(given) > 1 and not is_source(given[-1]):
         name = given.pop()
     if (name is not None and len(given) > 1) or not all(map(is_source, given[1:])):
         raise click.UsageError("write one SOURCE and perhaps a NAME, or several SOURCEs: @FILE, env:NAME or -")
     with failures_told(as_json=as_json):
-        credentials = [read_source(source, environ=os.environ, stdin=read_secret) for source in given]
-        if len(credentials) == 1:
-            one = credentials[0]
-            tell(session.run(lambda operations: operations.add(pool, one, name)), as_json=as_json)
+        if len(given) == 1:
+            credential = read_source(given[0], environ=os.environ, stdin=read_secret)
+            tell(session.run(lambda operations: operations.add(pool, credential, name)), as_json=as_json)
             return
-        by_source: dict[str, Credential] = dict(zip(given, credentials, strict=True))
-        add_one = lambda operations: each(  # noqa: E731
-            list(by_source), lambda source: operations.add(pool, by_source[source]), at_once=1
-        )
-        try:
-            outcomes, trouble = session.run(add_one), ""
-        except InterruptedVerbError as interrupted:
-            outcomes, trouble = list(interrupted.outcomes), str(interrupted)
-        tell_each(outcomes, as_json=as_json, trouble=trouble)
+        read = {source: _read(source) for source in given}
+
+        async def add_one(operations: Operations, source: str) -> str:
+            credential = read[source]
+            if isinstance(credential, AuthpoolError):
+                raise credential
+            return await operations.add(pool, credential)
+
+        # One after the other: `add` lets only one at a time ask a provider.
+        Several(session=session, doing="add", yes=yes, as_json=as_json, at_once=1).carry_out_each(given, add_one)
+
+
+def _read(source: str) -> Credential | AuthpoolError:
+    """What a source holds, or what is wrong with it: that is told in its turn."""
+    try:
+        return read_source(source, environ=os.environ, stdin=read_secret)
+    except AuthpoolError as error:
+        return error
 
 
 def is_source(text: str) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from mitmproxy import command, exceptions, types
 
@@ -24,13 +25,14 @@ from authpool.verbs.history import history, history_cells
 from authpool.verbs.operations import Operations, live_rows
 from authpool.verbs.plugin_table import HEADER as PLUGIN_HEADER
 from authpool.verbs.plugin_table import plugin_cells
-from authpool.verbs.several import each, is_pattern
+from authpool.verbs.several import Outcome, each, is_pattern
 from authpool.verbs.sources import read_source
 
 logger = logging.getLogger(__name__)
 
 PROOF_SECONDS = GRACE_SECONDS + CONNECT_SECONDS + ANSWER_SECONDS
 """So long a token endpoint may take, from the first time a credential is presented to the last answer."""
+type _Verb = Callable[[Operations, str], Awaitable[str]]
 _LOG_TELLS = "The event log says what comes of it"
 
 
@@ -136,12 +138,14 @@ class Commands:
         """Take the disabled POOL/NAME back, if a refresh succeeds; with the word `force`, without one."""
         if force not in {"", "force"}:
             raise exceptions.CommandError('the second word can only be "force"')
-        return self._start("Enabling", account, lambda verbs, one: verbs.enable(one, force=bool(force)))
+        several = partial(Operations.enable, force=bool(force), one_of_several=True)
+        return self._start("Enabling", account, partial(Operations.enable, force=bool(force)), several=several)
 
     @command.command("authpool.refresh")
     def refresh(self, account: str) -> str:
         """Fetch a new access token for POOL/NAME now."""
-        return self._start("Refreshing", account, Operations.refresh)
+        several = partial(Operations.refresh, one_of_several=True)
+        return self._start("Refreshing", account, Operations.refresh, several=several)
 
     @command.command("authpool.move")
     def move(self, account: str, pool: str) -> str:
@@ -172,11 +176,11 @@ class Commands:
         return service
 
     def _start(
-        self, doing: str, account: str, verb: Callable[[Operations, str], Awaitable[str]], *, single: bool = False
+        self, doing: str, account: str, verb: _Verb, *, several: _Verb | None = None, single: bool = False
     ) -> str:
         """Begin something with an account, and say so; whether it is there, the store knows in the end.
 
-        With several, as ``POOL/*``, unless it is a verb for a `single` one: nobody can be asked here.
+        With `several`, as ``POOL/*``, unless it is a verb for a `single` one: nobody can be asked here.
         """
         try:
             key = AccountKey.parse(account)
@@ -189,7 +193,7 @@ class Commands:
                 raise exceptions.CommandError(
                     "this takes one account here; on the command line several, and asks first"
                 )
-            self._run(lambda operations: _on_each(operations, account, verb))
+            self._run(lambda operations: _on_each(operations, account, several or verb))
             return f"{doing} {account}. {_LOG_TELLS}"
         self._run(lambda operations: verb(operations, account))
         doubt = "" if known else ", which is in no pool as far as this gateway knows (authpool.accounts lists all)"
@@ -207,14 +211,16 @@ class Commands:
         await _report(operation, service)
 
 
-async def _on_each(operations: Operations, pattern: str, verb: Callable[[Operations, str], Awaitable[str]]) -> str:
+async def _on_each(operations: Operations, pattern: str, verb: _Verb) -> str:
     """Carry a verb out on all accounts that are meant, and tell of each in the log."""
-    outcomes = await each(await operations.matching([pattern]), lambda one: verb(operations, one))
-    for one in outcomes:
+
+    def hear(one: Outcome) -> None:
         if one.error is None:
-            logger.log(told_level(), "%s", one.message)
+            logger.log(told_level(), "%s", one)
         else:
-            logger.error("authpool: %s: %s", one.account, one.error)
+            logger.error("authpool: %s", one)
+
+    outcomes = await each(await operations.matching([pattern]), lambda one: verb(operations, one), heard=hear)
     return f"{pattern}: {sum(one.error is None for one in outcomes)} of {len(outcomes)} done"
 
 

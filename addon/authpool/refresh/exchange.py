@@ -17,7 +17,7 @@ from authpool.clock import Clock
 from authpool.config import PoolConfig
 from authpool.errors import StoreError
 from authpool.oauth.discovery import DiscoveryError, EndpointResolver
-from authpool.oauth.grant_request import GrantRequest, grant_request, source_name, without_secrets
+from authpool.oauth.grant_request import GrantRequest, client_name, grant_request, source_name, without_secrets
 from authpool.oauth.token_client import TokenEndpoint
 from authpool.oauth.token_requests import TOO_LATE, TokenRequests, enough_time
 from authpool.oauth.verdict import (
@@ -138,6 +138,14 @@ class Exchange:
                 held = HeldAccount(hold=hold, stack=stack)
                 return await self._refresh_held(held, seen, rejected, pool, asked, mode)
         return await self.refresh(seen, rejected, mode)  # reconfigured while we waited
+
+    def trouble(self, account: Account) -> Misconfigured | Unavailable | None:
+        """What stands against asking for the account, of its client or of its token endpoint; None when nothing."""
+        pool = self._pools().get(account.pool)
+        if pool is None or pool.name in self._sources() or (url := self._resolver.known_token_url(pool)) is None:
+            return None
+        fault = self._clients.held_back(client_name(url, pool, account), pool.name, account.key)
+        return self._held_back(url, "probe") if fault is None else Misconfigured(detail=fault.detail)
 
     async def _refresh_held(
         self,

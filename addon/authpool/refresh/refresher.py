@@ -26,7 +26,7 @@ from authpool.refresh.disable_rules import DisableRules, Everyone
 from authpool.refresh.endpoint_watch import EndpointWatch
 from authpool.refresh.exchange import Exchange, Mode
 from authpool.refresh.ledger import Ledger
-from authpool.refresh.outcome import Gone, Outcome, Ready, Rejected, Unavailable
+from authpool.refresh.outcome import Gone, Misconfigured, Outcome, Ready, Rejected, Unavailable
 from authpool.refresh.pending_writes import PendingWrites
 from authpool.refresh.pool_trouble import Troubles
 from authpool.refresh.replaced_tokens import ReplacedTokens
@@ -180,6 +180,10 @@ class Refresher:
         url = None if config is None else self._resolver.known_token_url(config)
         own = [] if config is None or url is None else [client_name(url, config, Account(pool=pool, name=""))]
         return self._clients.fault_of(pool, own)
+
+    def held_back(self, account: Account) -> Misconfigured | Unavailable | None:
+        """Why the account's client or token endpoint is not to be asked now, where nobody forces it."""
+        return self._exchange.trouble(account)
 
     async def recall(self) -> None:
         """Take in which storms stand, as far as the store tells."""

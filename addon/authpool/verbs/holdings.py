@@ -74,12 +74,16 @@ class Holdings:
         return [Member(record) for record in records.values()]
 
     async def names(self, pool: str) -> list[str]:
-        """What the accounts of a configured pool are called, in order. Raises RefusedError, StoreError."""
-        self.pool(pool)
-        store = self._service.store
-        if isinstance(store, NamesAccounts) and not self.live:
-            return sorted(await store.names(pool), key=str.casefold)
-        return sorted((member.record.name for member in await self.members([pool])), key=str.casefold)
+        """What the accounts of a pool are called, in order. Raises RefusedError, StoreError."""
+        service = self._service
+        configured = service.snapshot.config.pools
+        left = pool not in configured
+        if left and pool not in await service.unconfigured.pools(configured):
+            self.pool(pool)  # raises
+        if isinstance(service.store, NamesAccounts) and (left or not self.live):
+            return sorted(await service.store.names(pool), key=str.casefold)
+        members = await (self.unconfigured() if left else self.members([pool]))
+        return sorted((member.record.name for member in members if member.key.pool == pool), key=str.casefold)
 
     async def unconfigured(self) -> list[Member]:
         """Every account of pools that the configuration does not describe any more."""

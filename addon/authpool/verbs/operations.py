@@ -146,18 +146,28 @@ class Operations:
 
         return await self._switch(address, lambda one: take_back(one) if held_back(one) else one, paused=False)
 
-    async def enable(self, address: str, *, force: bool = False) -> str:
-        """Clear `disabled` once a refresh has succeeded; or (`force`) at once, for who knows better."""
+    async def enable(self, address: str, *, force: bool = False, one_of_several: bool = False) -> str:
+        """Clear `disabled` once a refresh has succeeded; or (`force`) at once, for who knows better.
+
+        `one_of_several` as `refresh`; and that there is nothing to do is no failure then.
+        """
         account = await self._holdings.read(address)
         if not account.disabled:
-            raise RefusedError(f"{account.address} is not disabled{paused_note(account)}", error_code="not_disabled")
+            already = f"{account.address} is not disabled{paused_note(account)}"
+            if one_of_several:
+                return already
+            raise RefusedError(already, error_code="not_disabled")
         if force:
             stored = await self._reviving.enable_by_force(account)
             return f"Enabled {stored.address} without a refresh{_at_next_refresh(stored)}{paused_note(stored)}"
-        return f"Enabled {account.address}: a refresh succeeded{paused_note(await self._reviving.revive(account))}"
+        enabled = await self._reviving.revive(account, one_of_several=one_of_several)
+        return f"Enabled {account.address}: a refresh succeeded{paused_note(enabled)}"
 
-    async def refresh(self, address: str) -> str:
-        """Fetch a new access token now, whatever is left of the old one."""
+    async def refresh(self, address: str, *, one_of_several: bool = False) -> str:
+        """Fetch a new access token now, whatever is left of the old one.
+
+        `one_of_several` is not asked for while its client or its token endpoint is known to be in trouble.
+        """
         account = await self._holdings.read(address)
         if self._holdings.pool(account.pool).type == "static":
             raise RefusedError(f"{account.address} is a static secret: there is nothing to refresh")
@@ -167,7 +177,7 @@ class Operations:
                 f"{account.address} is disabled ({reason}): use enable, or add it again with a new refresh token",
                 error_code="disabled",
             )
-        ready = await self._reviving.refresh(account)
+        ready = await self._reviving.refresh(account, one_of_several=one_of_several)
         expires_at = ready.account.token.expires_at
         until = f"; the token lives until {timestamp(expires_at)}" if expires_at is not None else ""
         done = "Refreshed" if ready.posted else "Somebody else had just refreshed"

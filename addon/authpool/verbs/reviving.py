@@ -22,24 +22,30 @@ class Reviving:
         self._holdings = holdings
         self._unclaimed = unclaimed
 
-    async def refresh(self, account: Account) -> Ready:
-        """Refresh an account, disabled or not. Raises RefusedError saying what stands against it, StoreError."""
+    async def refresh(self, account: Account, *, one_of_several: bool = False) -> Ready:
+        """Refresh an account, disabled or not. Raises RefusedError saying what stands against it, StoreError.
+
+        For one alone the token endpoint is asked whatever is known of it, for `one_of_several` it is not.
+        """
         pool = self._holdings.pool(account.pool)
         self._holdings.require_secret(pool, account)
-        outcome = await self._force(account)
+        held_back = self._service.refresher.held_back(account) if one_of_several else None
+        outcome = held_back or await self._force(account)
         if isinstance(outcome, Unavailable) and outcome.account is not None:
             await self._make_sure(outcome.account)
         if isinstance(outcome, Unavailable) and tells_of_a_copy(outcome.detail):
             raise RefusedError(f"{account.address} is held back: {outcome.detail}")
         if not isinstance(outcome, Ready):
-            raise RefusedError(f"{account.address}: {explain(outcome, was_disabled=account.disabled)}")
+            asked = "" if held_back is None else "not asked: "
+            told = f"{account.address}: {asked}{explain(outcome, was_disabled=account.disabled)}"
+            raise RefusedError(told, error_code=_code(outcome))
         await self._make_sure(outcome.account)
         await self._holdings.follow()
         return outcome
 
-    async def revive(self, account: Account) -> Account:
-        """Clear `disabled` once a refresh has succeeded. Raises RefusedError, StoreError."""
-        proved = (await self.refresh(account)).account
+    async def revive(self, account: Account, *, one_of_several: bool = False) -> Account:
+        """Clear `disabled` once a refresh has succeeded; as `refresh`. Raises RefusedError, StoreError."""
+        proved = (await self.refresh(account, one_of_several=one_of_several)).account
 
         def enable(current: Account | None) -> Account | None:
             same = current is not None and current.token.refresh_token == proved.token.refresh_token
@@ -111,3 +117,20 @@ def explain(outcome: Outcome, *, was_disabled: bool) -> str:
             return outcome.detail
         case Ready():
             return "it has a token"
+
+
+def _code(outcome: Outcome) -> str:
+    """The same for scripts."""
+    match outcome:
+        case Dead() | Rejected():
+            return "credential_rejected"
+        case Misconfigured():
+            return "client_rejected"
+        case Unavailable(cause="endpoint"):
+            return "provider_unavailable"
+        case Unavailable(cause="store"):
+            return "store_unavailable"
+        case Gone():
+            return "unknown_account"
+        case _:
+            return "refused"

@@ -2,26 +2,19 @@
 
 import asyncio
 import os
+import re
+import select
 import shutil
+import subprocess
 import sys
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from support.command_line import SOURCES, authpool_on, run
 from support.operator import Desk, open_desk
-
-BASH = r"""
-set -u
-eval "$(authpool completion bash)"
-complete_line() {
-    COMP_LINE="$1"; COMP_POINT=${#1}; COMP_WORDS=($1); COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
-    [[ "$1" == *" " ]] && { COMP_WORDS+=(""); COMP_CWORD=$(( COMP_CWORD + 1 )); }
-    COMPREPLY=(); _authpool_completion authpool
-    printf '%s\n' "${COMPREPLY[@]-}"
-    echo --
-}
-"""
 
 
 async def completed(desk: Desk, *words: str) -> list[str]:
@@ -40,7 +33,8 @@ async def test_verbs_pools_and_accounts(tmp_path: Path) -> None:
             desk.write(f"google/{name}", token={"refresh_token": name})
         assert await completed(desk, "pau") == ["pause"]
         assert await completed(desk, "login", "goo") == ["google"]
-        assert await completed(desk, "pause", "go") == ["google/"]
+        assert await completed(desk, "pause", "s") == []
+        assert await completed(desk, "pause", "") == ["google/", "keys/", "service/"]
         assert await completed(desk, "pause", "google/AL") == ["google/al:so", "google/alice@example.com"]
         assert await completed(desk, "pause", "google/al:so", "google/al") == ["google/alice@example.com"]
         assert await completed(desk, "accounts", "--state", "dis") == ["disabled"]
@@ -65,49 +59,102 @@ def bin_folder(tmp_path: Path) -> Path:
     return folder
 
 
-async def in_shell(shell: str, script: str, tmp_path: Path, home: Path) -> str:
-    env = {"PATH": f"{bin_folder(tmp_path)}:{os.environ['PATH']}", "AUTHPOOL_HOME": str(home), "HOME": str(tmp_path)}
-    process = await asyncio.create_subprocess_exec(
-        *(shell, *(["-f"] if shell == "zsh" else []), "-c", script),
-        env=env,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert err == b"", err.decode()
-    return out.decode()
+SHELLS = {
+    "bash": (["--norc", "-i"], 'eval "$(authpool completion bash)"'),
+    "zsh": (["-f", "-i"], 'autoload -Uz compinit; compinit -D; eval "$(authpool completion zsh)"'),
+    "fish": (["--no-config", "-i"], "authpool completion fish | source"),
+}
+_OWN_TERMINAL = (
+    "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+_ESCAPES = re.compile(r"\x1b(\[[0-9;?>=]*[a-zA-Z]|\][^\x07]*\x07|[()][A-Z0-9]|[>=])")
 
 
-async def test_bash_completes_names_with_an_at_sign_and_a_colon(tmp_path: Path) -> None:
-    """Which end words in it, unless it is told otherwise."""
-    if shutil.which("bash") is None:
-        pytest.skip("there is no bash")
-    async with open_desk(tmp_path) as desk:
-        for name in ("alice@example.com", "al:so"):
-            desk.write(f"google/{name}", token={"refresh_token": name})
-        script = (
-            BASH + 'echo "$COMP_WORDBREAKS" | tr -cd "@:" | wc -c\ncomplete_line "authpool pause google/alice@ex"\n'
+class Typed:
+    """A shell at a terminal, as a person types into it."""
+
+    def __init__(self, shell: str, folder: Path, home: Path) -> None:
+        options, self._begin = SHELLS[shell]
+        self._ours, theirs = os.openpty()
+        env = {"PATH": f"{bin_folder(folder)}:{os.environ['PATH']}", "AUTHPOOL_HOME": str(home), "HOME": str(folder)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _OWN_TERMINAL, shell, *options],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**env, "TERM": "xterm", "LC_ALL": "C.UTF-8", "COLUMNS": "200"},
+            cwd=folder,
         )
-        out = await in_shell("bash", script, tmp_path, desk.home)
-    assert out.split() == ["0", "google/alice@example.com", "--"]
+        os.close(theirs)
+        self._shown = ""
+
+    def begin(self) -> None:
+        self.type(f"{self._begin}; echo rea''dy\r")
+        self.until("ready")
+
+    def type(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
+
+    def until(self, words: str, seconds: float = 60.0) -> None:
+        """Wait until it shows that; what was shown before counts no more."""
+        end = time.monotonic() + seconds
+        while words not in self._shown and time.monotonic() < end:
+            if select.select([self._ours], [], [], 0.1)[0]:
+                self._shown += _ESCAPES.sub("", os.read(self._ours, 65536).decode(errors="replace"))
+        assert words in self._shown, self._shown
+        self._shown = self._shown.partition(words)[2]
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._ours)
 
 
-@pytest.mark.parametrize("shell", ("zsh", "fish"))
-async def test_other_shells_take_what_is_printed(tmp_path: Path, shell: str) -> None:
-    """Zsh and fish read it without a word."""
-    if shutil.which(shell) is None:
-        pytest.skip(f"there is no {shell}")
-    async with open_desk(tmp_path) as desk:
-        desk.write("google/alice@example.com", token={"refresh_token": "x"})
-        if shell == "zsh":
-            script = (
-                'autoload -Uz compinit; compinit -D; eval "$(authpool completion zsh)"; whence -w _authpool_completion'
-            )
-            assert "function" in await in_shell(shell, script, tmp_path, desk.home)
-        else:
-            script = "authpool completion fish | source; complete -C 'authpool pause google/al'"
-            assert (await in_shell(shell, script, tmp_path, desk.home)).split() == ["google/alice@example.com"]
+@pytest.fixture(params=sorted(SHELLS))
+async def shell(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Typed]:
+    """At a home of three pools, two of which begin alike."""
+    if shutil.which(request.param) is None:
+        pytest.skip(f"there is no {request.param}")
+    async with open_desk(tmp_path, more_pools=("google-eu",)) as desk:
+        for name in ("alice@example.com", "al:so", "it's $(touch oops)", "b*"):
+            desk.write(f"google/{name}", token={"refresh_token": name})
+        desk.write("service/only", token={"refresh_token": "x"})
+        typed = Typed(request.param, tmp_path, desk.home)
+        try:
+            await asyncio.to_thread(typed.begin)
+            yield typed
+        finally:
+            typed.end()
+
+
+COMPLETED = {
+    "pau\t google/ali\t": "google/alice@example.com",
+    "pause google/al:\t": "google/al:so",
+    "pause google/it\t": "google/it's $(touch oops)",
+    "pause google/b\t": "google/b*",
+    "pause serv\t": "service/only",
+}
+"""What is typed, and which account is meant by it."""
+
+
+@pytest.mark.timeout(240)
+async def test_a_person_completes_at_a_terminal(shell: Typed, tmp_path: Path) -> None:
+    """Names with an @, a colon, a space, a star, or what a shell would carry out arrive as the one word they are."""
+    for keys, address in COMPLETED.items():
+        shell.type(f"authpool {keys}\r")
+        await asyncio.to_thread(shell.until, f"Paused {address}")
+    assert not (tmp_path / "oops").exists()
+
+
+async def test_the_only_pool_is_completed_with_its_accounts(tmp_path: Path) -> None:
+    """For a shell sets a space behind a word that is the only one; however many accounts, all are offered."""
+    async with open_desk(tmp_path, more_pools=("google-eu",)) as desk:
+        for number in range(600):
+            desk.write(f"google-eu/{number}", token={"refresh_token": str(number)})
+        assert await completed(desk, "pause", "goo") == ["google/", "google-eu/"]
+        assert len(await completed(desk, "pause", "google-")) == 600
+        assert len(await completed(desk, "pause", "google-eu/")) == 600
 
 
 async def test_the_shells_are_named(tmp_path: Path) -> None:

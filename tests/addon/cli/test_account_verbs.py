@@ -115,9 +115,14 @@ async def test_several_sources_are_added(tmp_path: Path) -> None:
         dead = tmp_path / "dead.token"
         dead.touch(mode=0o600)
         dead.write_text("dead")
-        ended = await on(desk, "add", "google", sources[0], f"@{dead}", sources[1])
+        given = ("add", "google", sources[0], f"@{dead}", "@/no/such/file", sources[1])
+        refused = await on(desk, *given)
+        assert (refused.status, desk.posts) == (1, [])
+        assert "nobody can be asked whether to add 4 accounts: say --yes" in refused.err
+        ended = await on(desk, *given, "--yes")
         assert (ended.status, ended.out) == (1, "Added google/alice@example.com\nAdded google/bob@example.com\n")
         assert f"authpool: @{dead}: the provider rejects the credential" in ended.err
+        assert "authpool: 2 of 4 failed" in ended.err
         again = await on(desk, "add", "google", f"@{dead}", "somebody", "--json")
         assert json.loads(again.out)["code"] == "credential_rejected"
 
@@ -151,7 +156,8 @@ async def test_an_interrupt_tells_how_far_it_came(tmp_path: Path) -> None:
         _, err = await process.communicate()
         assert process.returncode == 1
         assert b"Traceback" not in err
-        assert b"of 12 accounts were left as they were" in err
+        assert b"interrupted: 4 of 12 accounts were left as they were" in err
+        assert err.count(b": interrupted before it was done.") == 8
         assert not any(read_account(desk.home, f"google/{name}").get("disabled") for name in names)
 
 
