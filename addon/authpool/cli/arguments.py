@@ -39,25 +39,38 @@ def arranged(arguments: Sequence[str], groups: Sequence[str] = ()) -> list[str]:
 
 
 def _with_behind(rest: list[str], behind: list[str], groups: Sequence[str]) -> list[str]:
-    """Behind the verb that it is for; a group's own verb is the second word."""
-    if not behind or not rest:
-        return [*rest, *behind]
-    place = 2 if rest[0] in groups else 1
+    """Behind the verb that it is for; a group's own verb is the second word. Nowhere, where there is no verb."""
+    place = 2 if rest and rest[0] in groups else 1
+    if len(rest) < place or rest[0].startswith("-"):
+        return rest
     return [*rest[:place], *behind[:1], *rest[place:]]
 
 
+def is_for_script(arguments: Sequence[str]) -> bool:
+    """Whether ``--json`` is one of our own options, before anybody has looked at them."""
+    ours: list[str] = []
+    for one in arguments:
+        if one == "--" or one in TOOLS:
+            break
+        ours.append(one)
+    return _BEHIND in ours
+
+
 class Verbs(click.Group):
-    """The commands of `authpool`."""
+    """The commands of `authpool`. The context's object is True, until the session is there, where a script asks."""
 
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
         groups = [name for name, one in self.commands.items() if isinstance(one, click.Group)]
-        given = arranged(sys.argv[1:] if args is None else args, groups)
-        if _BEHIND not in given or not extra.get("standalone_mode", True):
+        arguments = sys.argv[1:] if args is None else args
+        given = arranged(arguments, groups)
+        if not is_for_script(arguments) or not extra.get("standalone_mode", True):
             return super().main(given, **extra)
         try:
-            result = super().main(given, **{**extra, "standalone_mode": False})
+            result = super().main(given, **{**extra, "standalone_mode": False, "obj": True})
         except click.UsageError as error:
-            click.echo(json.dumps({"ok": False, "error": error.format_message(), "code": "usage"}))
+            helps = isinstance(error, click.exceptions.NoArgsIsHelpError)  # whose message is all of the help
+            told = "there is no command: authpool --help lists them" if helps else error.format_message()
+            click.echo(json.dumps({"ok": False, "error": told, "code": "usage"}))
             sys.exit(error.exit_code)
         except click.Abort:
             click.echo(json.dumps({"ok": False, "error": "it was broken off", "code": "interrupted"}))

@@ -68,7 +68,8 @@ def accounts(
     """
     with failures_told(as_json=as_json):
         rows = session.run(Operations.accounts)
-        if unknown := set(pools) - {row.pool for row in rows} - set(session.pool_names()):
+        unknown = set(pools) - {row.pool for row in rows}
+        if unknown and (unknown := unknown - set(session.pool_names())):
             raise RefusedError(f"there is no pool {printable(min(unknown))}", error_code="unknown_pool")
         chosen = sorted(filtered(rows, text or "", pools, states), key=_SORTS[sort])
         if count:
@@ -86,12 +87,17 @@ def accounts(
 
 
 def filtered(rows: Sequence[AccountRow], text: str, pools: Sequence[str], states: Sequence[str]) -> list[AccountRow]:
-    """The accounts with the text in their name, of one of the pools and in one of the states, where any are given."""
-    wanted = text.casefold()
+    """The accounts with the text in their name, of one of the pools and in one of the states, where any are given.
+
+    A text with a slash in it is looked for in ``POOL/NAME``.
+    """
+    wanted, whole = text.casefold(), "/" in text
     return [
         row
         for row in rows
-        if wanted in row.name.casefold() and (not pools or row.pool in pools) and (not states or row.state in states)
+        if wanted in (f"{row.pool}/{row.name}" if whole else row.name).casefold()
+        and (not pools or row.pool in pools)
+        and (not states or row.state in states)
     ]
 
 

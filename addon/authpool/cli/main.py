@@ -47,7 +47,7 @@ def cli(context: click.Context, home: str | None) -> None:
     Exit status: 0 done, 1 refused or failed, 2 wrong usage.
     """
     forbid_core_dumps()
-    with failures_told(as_json=False):
+    with failures_told(as_json=context.obj is True):
         refuse_key_log(os.environ)  # Python's own TLS writes one, too
     context.obj = Session(home)
 

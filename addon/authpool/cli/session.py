@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.cells import cell_len
 
 from authpool.accounts.printable import printable
 from authpool.cli.interrupts import carry_out
@@ -140,6 +141,10 @@ def tell(
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Align columns; a missing value is a dash."""
     cells = [[cell or "-" for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    lengths = [[cell_len(cell) for cell in row] for row in cells]  # in columns of a terminal
+    widths = [max(column) for column in zip(*lengths, strict=True)]
+    lines = (
+        "  ".join(cell + " " * (width - length) for cell, width, length in zip(row, widths, of_row, strict=True))
+        for row, of_row in zip(cells, lengths, strict=True)
+    )
     return "\n".join(line.rstrip() for line in lines)

@@ -1,13 +1,16 @@
 """Verbs on several accounts, on the command line: asked about, and answered one by one."""
 
+import asyncio
 import json
+import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from support.answers import Hang
-from support.command_line import Ended, authpool_on, run, start
+from support.command_line import SOURCES, Ended, authpool_on, run, start
 from support.home import read_account
 from support.operator import Desk, open_desk
 
@@ -163,8 +166,40 @@ async def test_an_interrupt_tells_how_far_it_came(tmp_path: Path) -> None:
 
 async def test_wrong_usage_is_json_for_scripts(tmp_path: Path) -> None:
     """With exit status 2 as ever, and a code."""
-    for arguments in (("pause", "--json"), ("--json", "no-such-verb"), ("accounts", "--no-such-option", "--json")):
+    for arguments in (
+        *(("pause", "--json"), ("--json", "no-such-verb"), ("accounts", "--no-such-option", "--json")),
+        *(("--json",), ("client", "--json"), ("--json", "client", "no-such-verb")),
+    ):
         ended = await run("--home", str(tmp_path), *arguments)
         assert ended.status == 2
         told = json.loads(ended.out)
         assert (told["ok"], told["code"]) == (False, "usage")
+
+
+async def test_json_is_an_option_only_where_it_is_ours(tmp_path: Path) -> None:
+    """Behind ``--`` it is a name, and the version has none; what is refused before any verb is JSON, too."""
+    named = await run("--home", str(tmp_path), "pause", "--", "--json")
+    assert (named.status, named.out) == (1, "")
+    assert (await run("--json", "--version")).out.startswith("authpool")
+    refused = await run("accounts", "--json", env={"SSLKEYLOGFILE": str(tmp_path / "keys")})
+    assert refused.status == 1
+    assert "SSLKEYLOGFILE" in json.loads(refused.out)["error"]
+
+
+@pytest.mark.parametrize("piped", ("--json", "--yes"))
+async def test_who_has_read_enough_ends_nothing(tmp_path: Path, piped: str) -> None:
+    """A closed pipe on standard output: the accounts are worked on all the same."""
+    async with open_desk(tmp_path) as desk:
+        await desk_with(desk)
+        ours, theirs = os.pipe()
+        os.close(ours)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "authpool", "--home", str(desk.home), "pause", "google/*", "--yes", piped),
+            stdout=theirs,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": SOURCES},
+        )
+        os.close(theirs)
+        _, err = await process.communicate()
+        assert err == b""
+        assert all(is_paused(desk, name) for name in NAMES)

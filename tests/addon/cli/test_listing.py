@@ -43,6 +43,9 @@ ROWS = [
         ("", (), ("disabled", "cooling"), "bc"),
         ("example", ("google",), ("ready",), "a"),
         ("nobody", (), (), ""),
+        ("google", (), (), ""),
+        ("Google/a", (), (), "a"),
+        ("e/bob", (), (), "b"),
     ),
 )
 def test_accounts_are_filtered(text: str, pools: tuple[str, ...], states: tuple[str, ...], names: str) -> None:
