@@ -9,12 +9,10 @@ from functools import cache, partial
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from authpool.accounts.printable import printable
 from authpool.cli.passphrase import asked_passphrase, passphrase_from
+from authpool.cli.progress import bar
 from authpool.cli.session import Session, failures_told, table, tell
 from authpool.cli.streams import as_text, read_secret
 from authpool.errors import RefusedError
@@ -111,24 +109,10 @@ def _progress() -> Iterator[Progress]:
     if sys.stderr is None:
         yield lambda done, of, waiting: None
     elif sys.stderr.isatty():
-        with _bar() as progress:
+        with bar("Importing") as progress:
             yield progress
     else:
         yield _lines()
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    columns = (
-        TextColumn("Importing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, of, waiting: bar.update(task, completed=done, total=of, description=waiting)
 
 
 def _lines() -> Progress:

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import click
-from rich.cells import cell_len, set_cell_size
 
 from authpool.accounts.printable import printable
 from authpool.cli.account_verbs import as_texts, json_option
 from authpool.cli.addresses import is_rich
+from authpool.cli.columns import columns as cell_len
+from authpool.cli.columns import cut
 from authpool.cli.completion import complete_pools
 from authpool.cli.session import Session, failures_told, table
 from authpool.cli.streams import answer, as_text
@@ -187,9 +188,9 @@ def middle_cut(text: str, width: int) -> str:
         if cell_len(character + tail) > width - 1 - before:
             break
         tail = character + tail
-    return f"{set_cell_size(text, before).rstrip()}…{tail}"
+    return f"{cut(text, before).rstrip()}…{tail}"
 
 
 def end_cut(text: str, width: int) -> str:
     """Cut what is too long for its column."""
-    return text if cell_len(text) <= width else f"{set_cell_size(text, max(0, width - 1)).rstrip()}…"
+    return text if cell_len(text) <= width else f"{cut(text, max(0, width - 1)).rstrip()}…"

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from authpool.cli.progress import bar
 from authpool.cli.reloading import reload_gateways
 from authpool.cli.session import Session, failures_told, tell
 from authpool.config.seal_key import SealKey, seal_key
@@ -95,19 +96,8 @@ def _progress(label: str, *, shown: bool) -> Iterator[Progress]:
     if not shown:
         yield lambda done, of: None
         return
-    bars: list[Any] = []
-
-    def progress(done: int, of: int) -> None:
-        if not bars:
-            bars.append(click.progressbar(length=of, label=label, file=sys.stderr, show_pos=True))
-            bars[0].__enter__()
-        bars[0].update(done - bars[0].pos)
-
-    try:
-        yield progress
-    finally:
-        for bar in bars:
-            bar.__exit__(None, None, None)
+    with bar(label) as progress:
+        yield lambda done, of: progress(done, of, "")
 
 
 def _hand_key_to_gateways(session: Session) -> None:

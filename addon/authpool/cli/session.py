@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.cells import cell_len
 
 from authpool.accounts.printable import printable
+from authpool.cli.columns import columns as cell_len
 from authpool.cli.interrupts import carry_out
 from authpool.config import GatewayConfig, load_config
 from authpool.errors import AuthpoolError, ConfigurationError

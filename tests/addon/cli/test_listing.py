@@ -11,8 +11,8 @@ import termios
 from pathlib import Path
 
 import pytest
-from rich.cells import cell_len
 
+from authpool.cli.columns import columns as cell_len
 from authpool.cli.listing import filtered, fitted, middle_cut, span
 from authpool.pool.pool import State
 from authpool.verbs.operations import AccountRow
