@@ -1,6 +1,7 @@
 """HTTP towards token endpoints: one request, one answer, nothing clever. The only module that knows httpx."""
 
 import asyncio
+import json
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -63,6 +64,12 @@ class TokenClient:
     async def post(self, url: str, form: Form, headers: Mapping[str, str]) -> Answer:
         return await self._ask("POST", url, dict(form), headers)
 
+    async def post_json(self, url: str, document: Mapping[str, object], headers: Mapping[str, str]) -> Answer:
+        """Send one JSON document, as APIs want it that are no token endpoints of OAuth."""
+        return await self._ask(
+            "POST", url, json.dumps(document).encode(), {"Content-Type": "application/json", **headers}
+        )
+
     async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
         return await self._ask("GET", url, None, headers)
 
@@ -70,7 +77,7 @@ class TokenClient:
         await self._client.aclose()
 
     async def _ask(
-        self, method: str, url: str, form: dict[str, str | list[str]] | None, headers: Mapping[str, str]
+        self, method: str, url: str, form: dict[str, str | list[str]] | bytes | None, headers: Mapping[str, str]
     ) -> Answer:
         async with ReceivedBytes() as received:
             return await self._ask_once(received, method, url, form, headers)
@@ -80,7 +87,7 @@ class TokenClient:
         received: ReceivedBytes,
         method: str,
         url: str,
-        form: dict[str, str | list[str]] | None,
+        form: dict[str, str | list[str]] | bytes | None,
         headers: Mapping[str, str],
     ) -> Answer:
         arrived = _Arrived()
@@ -111,10 +118,12 @@ class TokenClient:
         arrived: "_Arrived",
         method: str,
         url: str,
-        form: dict[str, str | list[str]] | None,
+        form: dict[str, str | list[str]] | bytes | None,
         headers: Mapping[str, str],
     ) -> None:
-        async with self._client.stream(method, url, data=form, headers=dict(headers)) as response:
+        fields, content = (None, form) if isinstance(form, bytes) else (form, None)
+        sent = self._client.stream(method, url, data=fields, content=content, headers=dict(headers))
+        async with sent as response:
             arrived.status = response.status_code
             arrived.headers = response.headers
             plain = not codings(response.headers.get("content-encoding", ""))
