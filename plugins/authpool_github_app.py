@@ -52,6 +52,8 @@ _APP_ID = re.compile(r"[A-Za-z0-9.]{1,64}")
 _BACK_DATED_SECONDS = 60
 _LIFETIME_SECONDS = 540
 """GitHub takes ten minutes at most: the rest is for a clock of ours that is ahead."""
+_GONE_SECONDS = 300.0
+"""So long an installation is left alone that is suspended, or that GitHub does not know."""
 _LIMIT_SECONDS = 60.0
 """How long to wait after a rate limit that tells no time, as GitHub's documentation has it."""
 
@@ -126,7 +128,7 @@ class GithubApp(TokenSource):
         if answer.status == 401 or (answer.status == 404 and "integration" in said):
             return CredentialMisconfiguredError(f"{why} (check `app_id`, `private_key` and this machine's clock)")
         if answer.status == 404 or (answer.status == 403 and "suspended" in said):
-            return CredentialDeadError(why)
+            return CredentialUnavailableError(why, _GONE_SECONDS)  # GitHub's owner may take it back by himself
         return CredentialUnavailableError(why, wait)
 
     def _endpoint(self) -> TokenClient:

@@ -94,8 +94,8 @@ async def test_an_owner_is_looked_up(github: Upstream) -> None:
 @pytest.mark.parametrize(
     ("status", "message", "headers", "error", "wait"),
     (
-        (403, "This installation has been suspended", {}, CredentialDeadError, None),
-        (404, "Not Found", {}, CredentialDeadError, None),
+        (403, "This installation has been suspended", {}, CredentialUnavailableError, 300),
+        (404, "Not Found", {}, CredentialUnavailableError, 300),
         (404, "Integration not found", {}, CredentialMisconfiguredError, None),
         (401, "A JSON web token could not be decoded", {}, CredentialMisconfiguredError, None),
         (403, "You have exceeded a secondary rate limit", {"retry-after": "7"}, CredentialUnavailableError, 7),
@@ -108,7 +108,7 @@ async def test_an_owner_is_looked_up(github: Upstream) -> None:
 async def test_refusals_are_told_apart(
     github: Upstream, status: int, message: str, headers: dict[str, str], error: type, wait: float | None
 ) -> None:
-    """A suspended or deleted installation is the account's fault, a wrong key the pool's."""
+    """A suspended or deleted installation waits and disables nobody; a wrong key is the pool's fault."""
     github.then(Says(status, {"message": message}, headers))
     with pytest.raises(TokenSourceError) as raised:
         await app(github).fetch(account())
