@@ -21,8 +21,9 @@ from authpool.cli.session import Session, failures_told, table
 from authpool.cli.streams import answer, as_text
 from authpool.errors import RefusedError
 from authpool.pool.pool import State
+from authpool.verbs.account_rows import AccountRow
 from authpool.verbs.account_table import HEADER, account_cells
-from authpool.verbs.operations import AccountRow, Operations
+from authpool.verbs.operations import Operations
 
 _SHORTEST_NAME = 16
 _COLOURS = {

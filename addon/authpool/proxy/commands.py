@@ -16,13 +16,14 @@ from authpool.oauth.token_client import ANSWER_SECONDS, CONNECT_SECONDS
 from authpool.oauth.token_requests import GRACE_SECONDS
 from authpool.proxy.addon import Gateway
 from authpool.proxy.log_reader import LogReader, told_level
+from authpool.verbs.account_rows import live_rows
 from authpool.verbs.account_table import HEADER, account_cells
 from authpool.verbs.client_table import HEADER as CLIENT_HEADER
 from authpool.verbs.client_table import client_cells
 from authpool.verbs.gateway_clients import live_rows as live_clients
 from authpool.verbs.history import HEADER as HISTORY_HEADER
 from authpool.verbs.history import history, history_cells
-from authpool.verbs.operations import Operations, live_rows
+from authpool.verbs.operations import Operations
 from authpool.verbs.plugin_table import HEADER as PLUGIN_HEADER
 from authpool.verbs.plugin_table import plugin_cells
 from authpool.verbs.several import Outcome, each, is_pattern

@@ -2,7 +2,7 @@
 
 from authpool.accounts.printable import printable
 from authpool.pool.report import timestamp
-from authpool.verbs.operations import AccountRow
+from authpool.verbs.account_rows import AccountRow
 
 HEADER = ("POOL", "NAME", "STATE", "SINCE", "EXPIRES", "SERVED", "REASON")
 

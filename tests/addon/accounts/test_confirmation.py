@@ -18,7 +18,8 @@ from authpool.refresh.outcome import Dead, Gone, Ready, Rejected, Unavailable
 from authpool.requests.account_picker import PooledRequest
 from authpool.rotation.rotation import RotationRequest
 from authpool.store.folder.store import FolderStore
-from authpool.verbs.operations import Operations, live_rows
+from authpool.verbs.account_rows import live_rows
+from authpool.verbs.operations import Operations
 from support.clock import FakeClock
 from support.crashing_process import inline
 from support.home import read_account, write_account

@@ -11,10 +11,10 @@ from authpool.oauth.identity import Identity
 from authpool.pool.pool import State
 from authpool.store.audit import Entry, Process
 from authpool.store.folder.file_index import shown_name
+from authpool.verbs.account_rows import AccountRow
 from authpool.verbs.account_table import account_cells
 from authpool.verbs.history import history_cells
 from authpool.verbs.naming import Naming
-from authpool.verbs.operations import AccountRow
 from authpool.verbs.sources import Credential
 from support.memory_store import MemoryStore, Tables
 

@@ -15,7 +15,7 @@ import pytest
 from authpool.cli.columns import columns as cell_len
 from authpool.cli.listing import filtered, fitted, middle_cut, span
 from authpool.pool.pool import State
-from authpool.verbs.operations import AccountRow
+from authpool.verbs.account_rows import AccountRow
 from support.command_line import SOURCES, authpool_on
 from support.operator import Desk, open_desk
 

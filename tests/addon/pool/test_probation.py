@@ -7,7 +7,7 @@ import pytest
 from authpool.accounts.account import AccountKey
 from authpool.accounts.standing import TOKEN_REFUSED, Cooldown
 from authpool.requests.readiness import UNTRIED_SECONDS
-from authpool.verbs.operations import live_rows
+from authpool.verbs.account_rows import live_rows
 from support.clock import FakeClock
 from support.idle_gateway import idle_gateway, idle_home, turn
 from support.operator import open_desk

@@ -17,7 +17,8 @@ from authpool.pool.pool import Member, Pool, State
 from authpool.pool.refused_token import CURE_SECONDS, SEVERAL_PATHS, Refusals, RefusedToken
 from authpool.proxy.addon import Gateway
 from authpool.rotation.rotation import RotationRequest
-from authpool.verbs.operations import Operations, live_rows
+from authpool.verbs.account_rows import live_rows
+from authpool.verbs.operations import Operations
 from authpool.verbs.sources import Credential
 from support.answers import JSON, Echo
 from support.asked import Upstream as Answers

@@ -10,7 +10,7 @@ from authpool.accounts.account import AccountKey
 from authpool.oauth.verdict import Answer
 from authpool.pool.pool import State
 from authpool.refresh.outcome import Misconfigured, Outcome, Ready, Unavailable
-from authpool.verbs.operations import live_rows
+from authpool.verbs.account_rows import live_rows
 from support.clock import FakeClock
 from support.home import read_account
 from support.idle_gateway import idle_gateway, idle_home, state, turn

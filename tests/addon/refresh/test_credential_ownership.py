@@ -13,7 +13,8 @@ from authpool.errors import RefusedError
 from authpool.gateway.service import Service
 from authpool.refresh.credential_holders import first_of
 from authpool.store.folder.trail_files import NAME, read_trail
-from authpool.verbs.operations import AccountRow, Operations
+from authpool.verbs.account_rows import AccountRow
+from authpool.verbs.operations import Operations
 from authpool.verbs.sources import Credential
 from support.command_line import authpool_on
 from support.gateway import Mitmdump

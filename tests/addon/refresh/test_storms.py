@@ -18,7 +18,7 @@ from authpool.refresh.client_watch import WAY_OUT
 from authpool.refresh.endpoint_watch import MAX_HOLD_SECONDS, PAUSE_SECONDS, EndpointWatch, blames_endpoint
 from authpool.refresh.outcome import Dead, Ready, Unavailable
 from authpool.store.client_record import ACCOUNTS
-from authpool.verbs.operations import live_rows
+from authpool.verbs.account_rows import live_rows
 from support.answers import JSON
 from support.clock import FakeClock
 from support.home import read_account, write_account

@@ -8,7 +8,7 @@ import pytest
 
 from authpool.accounts.account import AccountKey
 from authpool.errors import RefusedError
-from authpool.verbs.operations import AccountRow
+from authpool.verbs.account_rows import AccountRow
 from support.answers import JSON, Slow
 from support.operator import Desk, open_desk
 
