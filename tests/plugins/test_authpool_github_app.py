@@ -23,7 +23,10 @@ from authpool.errors import (
 )
 from authpool_github_app import GithubApp, authpool_token_source
 from support.answers import send
+from support.command_line import authpool_on
 from support.exchange import Reply, Request
+from support.home import make_home
+from support.pool_rig import client, gateway_master
 from support.upstream import Upstream
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -136,3 +139,27 @@ def test_the_key_is_read_from_the_home(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="is no RSA key") as raised:
         factory(pool)
     assert "no-such-key" not in str(raised.value)
+
+
+@pytest.mark.mitmproxy
+async def test_git_s_requests_have_the_installation_s_token(tmp_path: Path, github: Upstream) -> None:
+    """From authpool.toml through `authpool add` to the wire: HTTP Basic with the user that GitHub wants."""
+    github.respond = lambda request: Says(201, {"token": "ghs_git", "expires_at": "2038-01-01T00:00:00Z"})
+    async with Upstream() as git:
+        app_of_it = {"name": "github_app", "app_id": "77", "private_key": "file:app.pem", "api_url": github.url}
+        pool = {"type": app_of_it, "hosts": [git.authority], "inject": {"basic": "x-access-token:{token}"}}
+        home = make_home(tmp_path, pools={"github": pool})
+        key = home / "app.pem"
+        key.touch(mode=0o600)
+        key.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+        added = await authpool_on(home, "add", "github", "none", "4711")
+        assert (added.status, added.out) == (0, "Added github/4711\n"), added.err
+        async with gateway_master(home, mode=f"reverse:{git.url}") as gateway, client(gateway.url) as http:
+            answer = await http.get("/owner/one.git/info/refs")
+        assert answer.status_code == 200
+        assert (
+            git.received[-1].header("authorization") == f"Basic {base64.b64encode(b'x-access-token:ghs_git').decode()}"
+        )
+    assert {request.path for request in github.received} == {"/app/installations/4711/access_tokens"}
+    for request in github.received:
+        claims(request)
