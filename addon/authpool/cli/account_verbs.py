@@ -11,7 +11,7 @@ import click
 
 from authpool.accounts.printable import printable
 from authpool.cli.completion import complete_accounts, complete_pools
-from authpool.cli.session import Session, failures_told, tell
+from authpool.cli.session import Session, failures_told, json_option, tell
 from authpool.cli.streams import as_text, asks_a_person, read_secret
 from authpool.errors import AuthpoolError, RefusedError
 from authpool.verbs.operations import Operations
@@ -23,7 +23,6 @@ SHOWN = 10
 
 type Verb = Callable[[Operations, str], Coroutine[Any, Any, str]]
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer JSON, for scripts.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 

@@ -6,7 +6,7 @@ import re
 
 import click
 
-from authpool.cli.session import Session, failures_told, table, tell
+from authpool.cli.session import Session, failures_told, json_option, table, tell
 from authpool.cli.streams import answer, as_text
 from authpool.errors import RefusedError
 from authpool.verbs.client_table import HEADER, client_cells
@@ -34,7 +34,6 @@ class Duration(click.ParamType[float]):
         return float(seconds)
 
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Answer JSON, for scripts.")
 _name_argument = click.argument("name", callback=as_text)
 
 
@@ -53,7 +52,7 @@ def client() -> None:
 @click.option(
     "--requests-per-second", type=click.FloatRange(min=0.001, max=1e6), metavar="N", help="Requests a second."
 )
-@_json_option
+@json_option
 @click.pass_obj
 def add(
     session: Session,
@@ -88,7 +87,7 @@ def add(
 
 
 @client.command("list")
-@_json_option
+@json_option
 @click.pass_obj
 def list_(session: Session, as_json: bool) -> None:  # noqa: FBT001
     """Show every client: what it may, and what it has used, by all its keys and gateways."""
@@ -109,7 +108,7 @@ def list_(session: Session, as_json: bool) -> None:  # noqa: FBT001
 )
 @click.option("--leaked", is_flag=True, help="End every key before it at once, and cut off what is under way.")
 @click.option("--expires", type=Duration(), metavar="TIME", help="Let the client live so long from now on.")
-@_json_option
+@json_option
 @click.pass_obj
 def rotate(
     session: Session,
@@ -136,7 +135,7 @@ def rotate(
 
 @client.command()
 @_name_argument
-@_json_option
+@json_option
 @click.pass_obj
 def remove(session: Session, name: str, as_json: bool) -> None:  # noqa: FBT001
     """Remove the client NAME: its keys are no good any more, and what it has under way is cut off."""

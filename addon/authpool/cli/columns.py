@@ -3,7 +3,7 @@
 from wcwidth import wcswidth, wcwidth
 
 
-def columns(text: str) -> int:
+def cell_len(text: str) -> int:
     """The width of a text without control characters."""
     width: int = wcswidth(text)
     return len(text) if width < 0 else width

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable
 from io import StringIO
 
@@ -10,7 +9,6 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, get_completion_class
 
 from authpool.cli.session import Session
-from authpool.files.home import home_folder
 
 _SHELLS = ("bash", "zsh", "fish")
 _VARIABLE = "_AUTHPOOL_COMPLETE"
@@ -106,4 +104,4 @@ def _session(context: click.Context) -> Session:
     """The session, which has not begun where a shell asks."""
     found = context.find_object(Session)
     home = context.find_root().params.get("home")
-    return found if found is not None else Session(home or str(home_folder(None, os.environ)))
+    return found if found is not None else Session(home)

@@ -13,7 +13,7 @@ import click
 from authpool.accounts.printable import printable
 from authpool.cli.passphrase import asked_passphrase, passphrase_from
 from authpool.cli.progress import bar
-from authpool.cli.session import Session, failures_told, table, tell
+from authpool.cli.session import Session, failures_told, json_option, table, tell
 from authpool.cli.streams import as_text, read_secret
 from authpool.errors import RefusedError
 from authpool.verbs.import_formats.entry import Found
@@ -37,7 +37,7 @@ _ATTENTION = frozenset({"failed", "left out", "added as disabled"})
 @click.option("--jobs", type=click.IntRange(1, 64), default=JOBS, show_default=True, help="Proofs at a time.")
 @click.option("--prove-disabled", is_flag=True, help="Prove also what the source says is disabled.")
 @click.option("--passphrase", "source", metavar="SOURCE", help="For what is sealed: file:PATH, env:NAME or -.")
-@click.option("--json", "as_json", is_flag=True, help="Answer JSON, for scripts.")
+@json_option
 @click.pass_obj
 def import_(
     session: Session,

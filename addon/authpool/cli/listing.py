@@ -12,12 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 import click
 
 from authpool.accounts.printable import printable
-from authpool.cli.account_verbs import as_texts, json_option
+from authpool.cli.account_verbs import as_texts
 from authpool.cli.addresses import is_rich
-from authpool.cli.columns import columns as cell_len
-from authpool.cli.columns import cut
+from authpool.cli.columns import cell_len, cut
 from authpool.cli.completion import complete_pools
-from authpool.cli.session import Session, failures_told, table
+from authpool.cli.session import Session, failures_told, json_option, table
 from authpool.cli.streams import answer, as_text
 from authpool.errors import RefusedError
 from authpool.pool.pool import State
@@ -83,7 +82,9 @@ def accounts(
         elif not chosen:
             answer(f"None of the {len(rows)} accounts is like that")
         elif sys.stdout is not None and sys.stdout.isatty():
-            answer(fitted(chosen, shutil.get_terminal_size().columns, time.time(), rich=_is_coloured(os.environ)))
+            answer(
+                fitted(chosen, shutil.get_terminal_size().columns, time.time(), rich=is_rich(sys.stdout, os.environ))
+            )
         else:
             answer(table(HEADER, [account_cells(row) for row in chosen]))
 
@@ -121,10 +122,6 @@ def _count(rows: Sequence[AccountRow], *, as_json: bool) -> None:
 def _total(counts: Mapping[str, Counter[str]], states: Sequence[str]) -> tuple[str, ...]:
     together: Counter[str] = sum(counts.values(), Counter())
     return "all", *(str(together[state]) for state in states), str(together.total())
-
-
-def _is_coloured(environ: Mapping[str, str]) -> bool:
-    return not environ.get("NO_COLOR") and is_rich(sys.stdout, environ)
 
 
 # --- for a terminal -----------------------------------------------------------------------------------------------

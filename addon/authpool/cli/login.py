@@ -15,7 +15,7 @@ from authpool.cli.addresses import clickable, is_rich, large, qr_code, qr_code_o
 from authpool.cli.browser import start_browser
 from authpool.cli.completion import complete_pools
 from authpool.cli.lines import Lines
-from authpool.cli.session import Session, failures_told, tell
+from authpool.cli.session import Session, failures_told, json_option, tell
 from authpool.cli.streams import as_text
 from authpool.errors import RefusedError
 from authpool.oauth.authorization import AuthorizationRequest
@@ -48,7 +48,7 @@ def _number(_context: click.Context, _parameter: click.Parameter, value: float) 
     help="How long to wait for somebody to sign in.",
 )
 @click.option("--qr", is_flag=True, help="Show the address as a QR code, too.")
-@click.option("--json", "as_json", is_flag=True, help="Answer JSON, for scripts.")
+@json_option
 @click.pass_obj
 def login(
     session: Session,

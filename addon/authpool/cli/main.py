@@ -20,7 +20,7 @@ from authpool.cli.login import login
 from authpool.cli.reloading import reload_gateways
 from authpool.cli.scaffold import create_home
 from authpool.cli.sealing import rekey, seal, unseal
-from authpool.cli.session import Session, failures_told, table, tell
+from authpool.cli.session import Session, failures_told, json_option, table, tell
 from authpool.cli.streams import answer, as_text, prepare
 from authpool.cli.tools import TOOLS, tool_command
 from authpool.files.process_memory import forbid_core_dumps, refuse_key_log
@@ -33,7 +33,6 @@ from authpool.verbs.operations import Operations
 from authpool.verbs.plugin_table import HEADER as PLUGIN_HEADER
 from authpool.verbs.plugin_table import plugin_cells
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Answer JSON, for scripts.")
 _account_argument = click.argument("account", metavar="POOL/NAME", callback=as_text, shell_complete=complete_accounts)
 
 
@@ -53,7 +52,7 @@ def cli(context: click.Context, home: str | None) -> None:
 
 
 @cli.command()
-@_json_option
+@json_option
 @click.pass_obj
 def init(session: Session, as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
     """Create what is missing in the home; nothing is overwritten."""
@@ -66,7 +65,7 @@ def init(session: Session, as_json: bool) -> None:  # noqa: FBT001 - click passe
 
 @cli.command()
 @click.argument("account", metavar="[POOL/NAME]", required=False, callback=as_text, shell_complete=complete_accounts)
-@_json_option
+@json_option
 @click.pass_obj
 def history(session: Session, account: str | None, as_json: bool) -> None:  # noqa: FBT001
     """Show what happened to every account, or to one, newest last."""
@@ -81,7 +80,7 @@ def history(session: Session, account: str | None, as_json: bool) -> None:  # no
 
 
 @cli.command()
-@_json_option
+@json_option
 @click.pass_obj
 def plugins(session: Session, as_json: bool) -> None:  # noqa: FBT001
     """Show every plugin: from where, with which hooks, and why one is left out."""
@@ -95,7 +94,7 @@ def plugins(session: Session, as_json: bool) -> None:  # noqa: FBT001
 
 @cli.command()
 @click.option("--force", is_flag=True, help="Also where pools that have accounts, or all of them, are dropped.")
-@_json_option
+@json_option
 @click.pass_obj
 def reload(session: Session, force: bool, as_json: bool) -> None:  # noqa: FBT001
     """Check the configuration, let every gateway that runs on the home reload, and tell what each did."""
@@ -116,7 +115,7 @@ def reload(session: Session, force: bool, as_json: bool) -> None:  # noqa: FBT00
 @cli.command()
 @_account_argument
 @click.argument("pool", metavar="POOL", callback=as_text, shell_complete=complete_pools)
-@_json_option
+@json_option
 @click.pass_obj
 def move(session: Session, account: str, pool: str, as_json: bool) -> None:  # noqa: FBT001
     """Move an account with its credential to another POOL of the same provider and client."""

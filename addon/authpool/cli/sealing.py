@@ -10,18 +10,16 @@ import click
 
 from authpool.cli.progress import bar
 from authpool.cli.reloading import reload_gateways
-from authpool.cli.session import Session, failures_told, tell
+from authpool.cli.session import Session, failures_told, json_option, tell
 from authpool.config.seal_key import SealKey, seal_key
 from authpool.errors import ConfigurationError, RefusedError
 from authpool.gateway.presence import neighbours
 from authpool.verbs.operations import Operations
 from authpool.verbs.sealing import Progress, Sealed
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Answer JSON, for scripts.")
-
 
 @click.command()
-@_json_option
+@json_option
 @click.pass_obj
 def seal(session: Session, as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
     """Seal every secret in the home with the key that authpool.toml names, and all that is written from now on.
@@ -34,7 +32,7 @@ def seal(session: Session, as_json: bool) -> None:  # noqa: FBT001 - click passe
 
 
 @click.command()
-@_json_option
+@json_option
 @click.pass_obj
 def unseal(session: Session, as_json: bool) -> None:  # noqa: FBT001
     """Write every secret in the home in plain, and seal none from now on.
@@ -48,7 +46,7 @@ def unseal(session: Session, as_json: bool) -> None:  # noqa: FBT001
 @click.command()
 @click.option("--to", "source", metavar="KEY", help="Another operator's key: env:NAME, file:PATH or keyring:NAME.")
 @click.option("--data-key", is_flag=True, help="A new data key, and everything sealed anew with it.")
-@_json_option
+@json_option
 @click.pass_obj
 def rekey(session: Session, source: str | None, data_key: bool, as_json: bool) -> None:  # noqa: FBT001
     """Change the keys: --to lets another operator's key open the accounts, too.

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from authpool.accounts.printable import printable
-from authpool.cli.columns import columns as cell_len
+from authpool.cli.columns import cell_len
 from authpool.cli.interrupts import carry_out
 from authpool.config import GatewayConfig, load_config
 from authpool.errors import AuthpoolError, ConfigurationError
@@ -22,6 +22,9 @@ from authpool.plugins.manager import Plugins, load_plugins
 from authpool.store import Store
 from authpool.store.audit import Entry
 from authpool.verbs.operations import Operations
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer JSON, for scripts.")
+"""Of every verb that answers scripts, too."""
 
 
 class Session:

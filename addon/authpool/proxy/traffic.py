@@ -158,9 +158,9 @@ class Traffic:
         fields = telling_fields(response.headers)
         if ticket is not None:
             ticket.decided = False
-            injection = ticket.injection
-            if injection is None or not self._is_asked_again(ticket, injection, answer_of(response, fields)):
-                self._hear(ticket, answer_of(response, fields))
+            injection, answer = ticket.injection, answer_of(response, fields)
+            if injection is None or not self._is_asked_again(ticket, injection, answer):
+                self._hear(ticket, answer)
             if self.gate.may_resend(flow):
                 return
         if is_stream(fields, ticket.pool.stream_types if ticket is not None and ticket.pool is not None else ()):

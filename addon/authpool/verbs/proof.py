@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from authpool.accounts.account import Account, Token, fingerprint
 from authpool.accounts.printable import clip_reason
@@ -68,7 +69,7 @@ class Prover:
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError as cancelled:
-            await _landed(asking)
+            await ended(asking)
             if not asking.cancelled():
                 refused = asking.exception()
                 if refused is None:
@@ -130,11 +131,11 @@ class Prover:
 NotGranted = GrantRejected | SignInRequired | ClientRejected | TryLater
 
 
-async def _landed(asking: asyncio.Task[Proof]) -> None:
-    """Wait for the end of a proof, however often whoever waits is cancelled meanwhile."""
-    while not asking.done():
+async def ended(task: asyncio.Task[Any]) -> None:
+    """Wait for the end of a task, however often whoever waits is cancelled meanwhile."""
+    while not task.done():
         with suppress(asyncio.CancelledError):
-            await asyncio.wait([asking])
+            await asyncio.wait([task])
 
 
 def note_cut_off(cancelled: asyncio.CancelledError, pool: PoolConfig, proof: Proof) -> None:

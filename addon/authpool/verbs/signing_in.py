@@ -1,9 +1,7 @@
 """The verb `login`: an account is added, or taken back, by its owner signing in at the provider."""
 
 import asyncio
-import logging
 from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -27,10 +25,9 @@ from authpool.oauth.verdict import (
 )
 from authpool.verbs.holdings import Holdings
 from authpool.verbs.person import TIMEOUT_SECONDS, Person
+from authpool.verbs.proof import ended
 from authpool.verbs.rescued_tokens import RescuedTokens
 from authpool.verbs.signed_in import SignedIn, SignIn
-
-logger = logging.getLogger(__name__)
 
 
 class SigningIn:
@@ -146,9 +143,7 @@ class SigningIn:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
         if not done:
-            raise RefusedError(
-                f"nobody signed in within {timeout_seconds:g} s: nothing was changed", error_code="timed_out"
-            )
+            raise RefusedError(too_late(None, timeout_seconds, "signed in"), error_code=TIMED_OUT)
         return next(way for way in ways if way in done).result()
 
     # --- after ------------------------------------------------------------------------------------------------
@@ -200,9 +195,7 @@ async def _landed(work: Coroutine[Any, Any, str]) -> str:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError as cancelled:
-        while not task.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([task])
+        await ended(task)
         error = None if task.cancelled() else task.exception()
         if not task.cancelled():
             cancelled.add_note(f"It was done before that: {task.result()}" if error is None else str(error))

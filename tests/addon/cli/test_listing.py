@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from authpool.cli.columns import columns as cell_len
+from authpool.cli.columns import cell_len
 from authpool.cli.listing import filtered, fitted, middle_cut, span
 from authpool.pool.pool import State
 from authpool.verbs.account_rows import AccountRow
